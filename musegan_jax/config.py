@@ -1,0 +1,304 @@
+"""Everything that a run can set, as frozen dataclasses.
+
+A `Config` is hashable, so it is a static argument of the compiled steps. Values come from a file
+with `get_config()`, then from dotted overrides, or from the JSON of an earlier run; all three end
+in `from_dict`, the only place that checks names and types.
+"""
+
+import ast
+import dataclasses
+import hashlib
+import json
+import runpy
+import typing
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from musegan_jax.errors import UserError
+
+SPLITS = ("train", "valid", "test")
+
+
+@dataclasses.dataclass(frozen=True)
+class DataConfig:
+    """What the networks see."""
+
+    dataset: str = "chorales"  # "chorales" (the installed music21's), or a file of `data build`
+    splits: tuple[str, ...] = ("train",)  # which of train, valid, test to train on
+    window_steps: int = 32  # steps per example (two 4/4 bars of 16ths)
+    hop_bars: int = 1  # bars between window starts; 0: only the first window of each piece
+    transpose: tuple[int, int] = (0, 0)  # lowest and highest random shift, semitones
+
+
+@dataclasses.dataclass(frozen=True)
+class ModelConfig:
+    """The networks' sizes."""
+
+    tracks: int = 4  # K, as many as the dataset has
+    condition_track: int = 0  # which of them is the melody
+    lowest_pitch: int = 0  # MIDI number of the roll's lowest row
+    pitches: int = 128  # P, rows of the roll
+    generator_filters: tuple[int, ...] = (64, 128, 256, 512)  # outermost first; also the depth
+    critic_filters: tuple[int, ...] = (64, 128, 256, 512)
+    dtype: str = "float32"  # of the convolutions: float32 or bfloat16
+
+
+@dataclasses.dataclass(frozen=True)
+class TrainingConfig:
+    """The training rule."""
+
+    seed: int = 0
+    iterations: int = 1000  # each is `critic_updates` critic updates and one generator update
+    batch_size: int = 64  # examples per update, over all devices
+    critic_updates: int = 5
+    generator_learning_rate: float = 1e-3
+    critic_learning_rate: float = 1e-3
+    adam_b1: float = 0.5
+    adam_b2: float = 0.9
+    adam_epsilon: float = 1e-7
+    penalty_weight: float = 10.0  # lambda of Gulrajani et al. 2017
+    ema_decay: float = 0.0  # per iteration, of the generator kept for composing; 0: none
+
+
+@dataclasses.dataclass(frozen=True)
+class OutputConfig:
+    """What a run writes, and how often (in iterations)."""
+
+    log_every: int = 1
+    sample_every: int = 100  # 0: only at the end
+    save_every: int = 100  # 0: only at the end
+    keep_checkpoints: int = 3  # how many of the newest stay
+    melodies: tuple[str, ...] = ("twinkle", "ode_to_joy")  # built-in names or MIDI files
+
+
+@dataclasses.dataclass(frozen=True)
+class Config:
+    """A whole run."""
+
+    data: DataConfig = dataclasses.field(default_factory=DataConfig)
+    model: ModelConfig = dataclasses.field(default_factory=ModelConfig)
+    training: TrainingConfig = dataclasses.field(default_factory=TrainingConfig)
+    output: OutputConfig = dataclasses.field(default_factory=OutputConfig)
+
+    def __post_init__(self) -> None:
+        """Check every value.
+
+        Raises:
+            UserError: naming the first field that cannot be.
+        """
+        for name, fine, rule in _rules(self):
+            if not fine:
+                section, field = name.split(".")
+                value = getattr(getattr(self, section), field)
+                raise UserError(f"config: {name} = {_show(value)}: it must be {rule}")
+
+    def to_dict(self) -> dict[str, Any]:
+        """Nested plain values, ready for JSON."""
+        return json.loads(json.dumps(dataclasses.asdict(self)))
+
+    def digest(self) -> str:
+        """SHA-256 of the values: equal for equal configs, on every machine and version."""
+        return hashlib.sha256(json.dumps(self.to_dict(), sort_keys=True).encode()).hexdigest()
+
+
+def _rules(config: Config) -> list[tuple[str, bool, str]]:
+    d, m, t, o = config.data, config.model, config.training, config.output
+    depths = [len(m.generator_filters), len(m.critic_filters)]
+    stride = 2 ** max(depths)
+    at_least_one = [
+        (f"training.{n}", getattr(t, n) >= 1, "at least 1")
+        for n in ("iterations", "batch_size", "critic_updates")
+    ]
+    positive = [
+        (f"training.{n}", 0 < getattr(t, n) < float("inf"), "above 0 and finite")
+        for n in ("generator_learning_rate", "critic_learning_rate", "adam_epsilon")
+    ]
+    share = [
+        (f"training.{n}", 0 <= getattr(t, n) < 1, "at least 0 and below 1")
+        for n in ("adam_b1", "adam_b2", "ema_decay")
+    ]
+    filters = [
+        (f"model.{n}", 1 <= len(f) <= 6 and min(f) >= 1, "1 to 6 positive numbers")
+        for n, f in (
+            ("generator_filters", m.generator_filters),
+            ("critic_filters", m.critic_filters),
+        )
+    ]
+    # The counts of filters come first: the stride of the rules after them depends on it.
+    return [
+        *filters,
+        (
+            "data.splits",
+            bool(d.splits) and set(d.splits) <= set(SPLITS),
+            f"one or more of {', '.join(SPLITS)}",
+        ),
+        (
+            "data.window_steps",
+            d.window_steps > 0 and d.window_steps % stride == 0,
+            f"a positive multiple of {stride} (2 to the number of filters)",
+        ),
+        ("data.hop_bars", d.hop_bars >= 0, "at least 0"),
+        (
+            "data.transpose",
+            -24 <= d.transpose[0] <= 0 <= d.transpose[1] <= 24,
+            "a lowest shift from -24 to 0 and a highest from 0 to 24",
+        ),
+        ("model.tracks", 1 <= m.tracks <= 128, "from 1 to 128"),
+        (
+            "model.condition_track",
+            0 <= m.condition_track < m.tracks,
+            f"a track number from 0 to {m.tracks - 1}",
+        ),
+        (
+            "model.pitches",
+            0 < m.pitches <= 128 and m.pitches % stride == 0,
+            f"a multiple of {stride} (2 to the number of filters), at most 128",
+        ),
+        (
+            "model.lowest_pitch",
+            0 <= m.lowest_pitch <= 128 - m.pitches,
+            f"from 0 to {128 - m.pitches} (128 less model.pitches)",
+        ),
+        ("model.dtype", m.dtype in ("float32", "bfloat16"), "float32 or bfloat16"),
+        ("training.seed", 0 <= t.seed < 2**32, "from 0 to 2**32 - 1"),
+        *at_least_one,
+        *positive,
+        *share,
+        (
+            "training.penalty_weight",
+            0 <= t.penalty_weight < float("inf"),
+            "at least 0 and finite",
+        ),
+        ("output.log_every", o.log_every >= 1, "at least 1"),
+        ("output.sample_every", o.sample_every >= 0, "at least 0"),
+        ("output.save_every", o.save_every >= 0, "at least 0"),
+        ("output.keep_checkpoints", o.keep_checkpoints >= 1, "at least 1"),
+    ]
+
+
+def from_dict(values: dict[str, Any]) -> Config:
+    """A config from nested plain values (the inverse of `Config.to_dict`).
+
+    Raises:
+        UserError: for an unknown section or field, or a value of the wrong type or range.
+    """
+    sections = {}
+    for name, hint in typing.get_type_hints(Config).items():
+        given = values.get(name, {})
+        if not isinstance(given, dict):
+            raise UserError(f"config: {name} is a section; set its fields as {name}.FIELD")
+        hints = typing.get_type_hints(hint)
+        for field in given:
+            if field not in hints:
+                raise UserError(
+                    f"config: unknown field {name}.{field}; {name} has {', '.join(hints)}"
+                )
+        sections[name] = hint(
+            **{f: _convert(v, hints[f], f"{name}.{f}") for f, v in given.items()}
+        )
+    for name in values:
+        if name not in sections:
+            raise UserError(f"config: unknown section {name}; there are {', '.join(sections)}")
+    return Config(**sections)
+
+
+def _show(value: Any) -> str:
+    return ",".join(map(str, value)) if isinstance(value, (list, tuple)) else str(value)
+
+
+def _convert(value: Any, hint: Any, where: str) -> Any:
+    """`value` as the field's type; numbers are not taken for one another but int for float."""
+    if typing.get_origin(hint) is tuple:
+        items = list(value) if isinstance(value, (list, tuple)) else [value]
+        kinds = typing.get_args(hint)
+        if kinds[-1] is Ellipsis:
+            return tuple(_convert(item, kinds[0], where) for item in items)
+        if len(items) != len(kinds):
+            raise UserError(f"config: {where} takes {len(kinds)} values, not {len(items)}")
+        return tuple(_convert(item, kind, where) for item, kind in zip(items, kinds, strict=True))
+    if hint is float and type(value) is int:
+        return float(value)
+    if type(value) is not hint:
+        kind = {int: "a whole number", float: "a number", str: "text"}[hint]
+        raise UserError(f"config: {where} = {_show(value)}: it must be {kind}")
+    return value
+
+
+def load(path: str | Path) -> Config:
+    """The config that a Python file's `get_config()` returns.
+
+    Raises:
+        UserError: if the file is not there, fails, or returns something else.
+    """
+    try:
+        namespace = runpy.run_path(str(path))
+    except FileNotFoundError:
+        raise UserError(f"{path}: no such config file; the shipped ones are in configs/") from None
+    except UserError as error:
+        raise UserError(f"{path}: {error}") from None
+    except Exception as error:
+        raise UserError(
+            f"{path}: this config file cannot be run: {type(error).__name__}: {error}"
+        ) from error
+    if "get_config" not in namespace:
+        raise UserError(f"{path}: a config file defines get_config(), and this one does not")
+    try:
+        config = namespace["get_config"]()
+    except UserError as error:
+        raise UserError(f"{path}: {error}") from None
+    except Exception as error:
+        raise UserError(
+            f"{path}: its get_config() fails: {type(error).__name__}: {error}"
+        ) from error
+    if not isinstance(config, Config):
+        raise UserError(
+            f"{path}: get_config() returns a {type(config).__name__}, not a musegan_jax Config"
+        )
+    return config
+
+
+def override(config: Config, words: Sequence[str]) -> Config:
+    """Apply command-line words such as `--training.batch_size=32` or `--data.splits train,valid`.
+
+    Raises:
+        UserError: for a word that sets no field, or an impossible value.
+    """
+    values = config.to_dict()
+    words = list(words)
+    while words:
+        word = words.pop(0)
+        name, equals, text = word.removeprefix("--").partition("=")
+        section, dot, field = name.partition(".")
+        if not word.startswith("--") or not dot:
+            raise UserError(f"unknown argument {word!r}; a config field is set as --SECTION.FIELD")
+        if section not in values or field not in values[section]:
+            fields = values.get(section, values)
+            raise UserError(
+                f"unknown config field {name!r}; "
+                f"{section if section in values else 'the config'} has {', '.join(fields)}"
+            )
+        if not equals:
+            if not words:
+                raise UserError(f"{word} needs a value: {word}=VALUE")
+            text = words.pop(0)
+        values[section][field] = _parse(text, values[section][field])
+    return from_dict(values)
+
+
+def _parse(text: str, old: Any) -> Any:
+    """A command-line value; the field's old value tells text from lists from numbers."""
+    if isinstance(old, str):
+        return text
+    if isinstance(old, list):
+        kinds = str if old and isinstance(old[0], str) else None
+        parts = [part.strip() for part in text.strip("()[] ").split(",") if part.strip()]
+        return parts if kinds is str else [_literal(part) for part in parts]
+    return _literal(text)
+
+
+def _literal(text: str) -> Any:
+    try:
+        return ast.literal_eval(text)
+    except (ValueError, SyntaxError):
+        return text

@@ -1,0 +1,1 @@
+"""MIDI and corpus readers, the dataset file, and batches."""

@@ -1,0 +1,260 @@
+"""The dataset file: pieces as bit-packed timelines, with splits and provenance.
+
+An `.npz` without pickled objects. Splits are by piece, never by window, and by a hash of the
+piece's name, so that a new file never moves an old one to another split.
+"""
+
+import dataclasses
+import hashlib
+import json
+import zipfile
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from musegan_jax import files, pianoroll
+from musegan_jax.config import SPLITS
+from musegan_jax.errors import UserError
+
+FORMAT = 1
+MAX_BYTES = 16 * 2**30  # of unpacked arrays; Lakh's 21,425 songs are about 6 GiB
+SPLIT_ENDS = (0.8, 0.9)  # train below the first, valid below the second, test above
+
+
+class Track(NamedTuple):
+    """One track of a roll: its name, General MIDI program (0..127) and drum flag."""
+
+    name: str
+    program: int
+    is_drum: bool = False
+
+
+class Piece(NamedTuple):
+    """One piece as a reader finds it.
+
+    `roll` is packed uint8 `(T, K, 16)`; `bars` int `(N,)` are the steps at which bars begin, a
+    pick-up bar's excepted.
+    """
+
+    name: str
+    roll: np.ndarray
+    bars: np.ndarray
+
+
+@dataclasses.dataclass(frozen=True)
+class Dataset:
+    """All pieces end to end.
+
+    Attributes:
+        timeline: uint8 `(S, K, 16)`, packed.
+        boundaries: int64 `(N + 1,)`; piece n is steps `boundaries[n]` to `boundaries[n + 1]`.
+        bars: int64 `(M,)`, steps of the timeline at which bars begin, increasing.
+        split: uint8 `(N,)`, index into `SPLITS`.
+        names: of the pieces.
+        tracks: of the rolls.
+        steps_per_beat: time steps in a quarter note.
+        source: where the pieces came from.
+    """
+
+    timeline: np.ndarray
+    boundaries: np.ndarray
+    bars: np.ndarray
+    split: np.ndarray
+    names: tuple[str, ...]
+    tracks: tuple[Track, ...]
+    steps_per_beat: int
+    source: str
+
+    def pieces_of(self, splits: Iterable[str]) -> np.ndarray:
+        """Indices of the pieces in the named splits, int64."""
+        return np.flatnonzero(np.isin(self.split, [SPLITS.index(name) for name in splits]))
+
+    def bars_of(self, piece: int) -> np.ndarray:
+        """Steps of the timeline at which the bars of one piece begin, int64."""
+        first, last = np.searchsorted(self.bars, self.boundaries[piece : piece + 2])
+        return self.bars[first:last]
+
+    def digest(self) -> str:
+        """SHA-256 of the content, `source` excepted: equal music has an equal hash."""
+        sha = hashlib.sha256()
+        for array in (self.timeline, self.boundaries, self.bars, self.split):
+            sha.update(f"{array.dtype.str}{array.shape}".encode())
+            sha.update(np.ascontiguousarray(array).data)
+        rest = [self.names, self.tracks, self.steps_per_beat]
+        sha.update(json.dumps(rest).encode())
+        return sha.hexdigest()
+
+
+def split_of(name: str) -> int:
+    """The split that a piece of this name belongs to, as an index into `SPLITS`."""
+    digest = hashlib.sha256(name.encode()).digest()
+    share = int.from_bytes(digest[:8], "big") / 2**64
+    return sum(share >= end for end in SPLIT_ENDS)
+
+
+def build(
+    pieces: Iterable[Piece], tracks: Iterable[Track], steps_per_beat: int, source: str
+) -> Dataset:
+    """Join pieces, in the order of their names, into a dataset.
+
+    Raises:
+        UserError: if there is no piece.
+    """
+    ordered = sorted(pieces, key=lambda piece: piece.name)
+    if not ordered:
+        raise UserError(f"{source}: no piece could be used")
+    lengths = [len(piece.roll) for piece in ordered]
+    boundaries = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
+    bars = [
+        piece.bars + start for piece, start in zip(ordered, boundaries[:-1], strict=True)
+    ]
+    return Dataset(
+        timeline=np.concatenate([piece.roll for piece in ordered]),
+        boundaries=boundaries,
+        bars=np.concatenate(bars).astype(np.int64),
+        split=np.array([split_of(piece.name) for piece in ordered], np.uint8),
+        names=tuple(piece.name for piece in ordered),
+        tracks=tuple(tracks),
+        steps_per_beat=steps_per_beat,
+        source=source,
+    )
+
+
+def save(dataset: Dataset, path: str | Path) -> None:
+    """Write the dataset file.
+
+    Raises:
+        UserError: if it cannot be written.
+    """
+    about = {
+        "format": FORMAT,
+        "names": dataset.names,
+        "tracks": dataset.tracks,
+        "steps_per_beat": dataset.steps_per_beat,
+        "source": dataset.source,
+        "sha256": dataset.digest(),
+    }
+    with files.replacing(path) as temporary, open(temporary, "wb") as file:
+        np.savez_compressed(
+            file,
+            about=np.frombuffer(json.dumps(about).encode(), np.uint8),
+            timeline=dataset.timeline,
+            boundaries=dataset.boundaries,
+            bars=dataset.bars,
+            split=dataset.split,
+        )
+
+
+def load(path: str | Path) -> Dataset:
+    """Read a dataset file and check its shape and its hash.
+
+    Raises:
+        UserError: if it is missing, damaged, or something else.
+    """
+    try:
+        arrays = _read_arrays(Path(path))
+        about = json.loads(arrays["about"].tobytes())
+        if about["format"] != FORMAT:
+            raise UserError(
+                f"{path}: dataset format {about['format']}, this version reads {FORMAT}; "
+                "build it again with `musegan-jax data build`"
+            )
+        dataset = Dataset(
+            timeline=arrays["timeline"],
+            boundaries=arrays["boundaries"],
+            bars=arrays["bars"],
+            split=arrays["split"],
+            names=tuple(about["names"]),
+            tracks=tuple(Track(*track) for track in about["tracks"]),
+            steps_per_beat=about["steps_per_beat"],
+            source=about["source"],
+        )
+        _check_shape(dataset)
+        damaged = dataset.digest() != about["sha256"]
+    except FileNotFoundError:
+        raise UserError(
+            f"{path}: no such dataset file; make one with `musegan-jax data build`"
+        ) from None
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read ({error.strerror or error})") from error
+    except (ValueError, KeyError, TypeError, zipfile.BadZipFile, EOFError) as error:
+        raise UserError(
+            f"{path}: not a whole dataset file ({error}); build it again with "
+            "`musegan-jax data build`"
+        ) from error
+    if damaged:
+        raise UserError(f"{path}: damaged (its hash differs); build it again")
+    return dataset
+
+
+def _read_arrays(path: Path) -> dict[str, np.ndarray]:
+    """The arrays of an `.npz`, none larger than the bytes that are there for it.
+
+    `np.load` believes the shape in an array's header and allocates it; a file of a hundred bytes
+    could ask for a terabyte. So the header is read and held against the zip's own directory.
+    """
+    arrays = {}
+    with zipfile.ZipFile(path) as archive:
+        members = archive.infolist()
+        if sum(member.file_size for member in members) > MAX_BYTES:
+            raise ValueError(f"it unpacks to more than {MAX_BYTES // 2**30} GiB")
+        for member in members:
+            with archive.open(member) as file:
+                version = np.lib.format.read_magic(file)
+                read = (
+                    np.lib.format.read_array_header_1_0
+                    if version == (1, 0)
+                    else np.lib.format.read_array_header_2_0
+                )
+                shape, _, dtype = read(file)
+                size = int(np.prod(shape, dtype=object)) * dtype.itemsize
+                if dtype.hasobject or size != member.file_size - file.tell():
+                    raise ValueError(f"array {member.filename} is not what its header says")
+            with archive.open(member) as file:
+                name = member.filename.removesuffix(".npy")
+                arrays[name] = np.lib.format.read_array(file, allow_pickle=False)
+    return arrays
+
+
+def _check_shape(dataset: Dataset) -> None:
+    pieces, steps = len(dataset.names), len(dataset.timeline)
+    expected: list[tuple[str, Any, Any]] = [
+        ("tracks and pitches", dataset.timeline.shape[1:], (len(dataset.tracks), 16)),
+        ("bits", dataset.timeline.dtype, np.uint8),
+        ("boundaries", dataset.boundaries.shape, (pieces + 1,)),
+        ("splits", dataset.split.shape, (pieces,)),
+        ("first step", dataset.boundaries[0], 0),
+        ("last step", dataset.boundaries[-1], steps),
+        ("order of pieces", bool(np.all(np.diff(dataset.boundaries) > 0)), True),
+        ("order of bars", bool(np.all(np.diff(dataset.bars) > 0)), True),
+        ("bars", dataset.bars.ndim, 1),
+        ("split numbers", bool(np.all(dataset.split < len(SPLITS))), True),
+    ]
+    for what, found, wanted in expected:
+        if found != wanted:
+            raise ValueError(f"{what}: {found}, not {wanted}")
+
+
+def describe(dataset: Dataset) -> str:
+    """What `musegan-jax data info` prints."""
+    lines = [
+        f"source      {dataset.source}",
+        f"sha256      {dataset.digest()}",
+        f"pieces      {len(dataset.names)}",
+        f"steps       {len(dataset.timeline)} ({dataset.steps_per_beat} per beat, "
+        f"{len(dataset.bars)} bars)",
+    ]
+    for split, name in enumerate(SPLITS):
+        steps = np.diff(dataset.boundaries)[dataset.split == split]
+        lines.append(f"{name:<12}{len(steps)} pieces, {int(steps.sum())} steps")
+    lines.append("tracks      pitches  sounding  program")
+    for k, track in enumerate(dataset.tracks):
+        column = dataset.timeline[:, k : k + 1]
+        bounds = pianoroll.pitch_bounds(column)
+        sounding = np.mean(np.any(column, axis=(1, 2)))
+        pitches = f"{bounds[0]}-{bounds[1]}" if bounds else "silent"
+        program = "drums" if track.is_drum else str(track.program)
+        lines.append(f"  {track.name:<10}{pitches:<9}{sounding:<10.0%}{program}")
+    return "\n".join(lines)

@@ -1,0 +1,35 @@
+"""The critic."""
+
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from musegan_jax.models.layers import DownConv
+
+
+class Critic(nn.Module):
+    """How real a multi-track roll is, given its melody: one number per example.
+
+    Nothing in it is normalised: the gradient penalty constrains the gradient of each example
+    alone, and BatchNorm would tie the examples together (Gulrajani et al. 2017, section 4).
+
+    Attributes:
+        filters: output channels of the convolutions.
+        dtype: of the convolutions; parameters and the score are float32.
+    """
+
+    filters: tuple[int, ...] = (64, 128, 256, 512)
+    dtype: Any = jnp.float32
+
+    @nn.compact
+    def __call__(self, roll: jax.Array, condition: jax.Array) -> jax.Array:
+        """Score signed rolls `(B, T, P, K)` with their conditions `(B, T, P, 1)`: float32 `(B,)`."""
+        x = jnp.concatenate([roll, condition], axis=-1)
+        for features in self.filters:
+            x = DownConv(features, self.dtype)(x)
+        x = x.reshape(x.shape[0], -1)
+        # The last sum runs over thousands of terms: in bf16 it would lose the score's low digits.
+        x = nn.Dense(1, kernel_init=nn.initializers.glorot_uniform())(x.astype(jnp.float32))
+        return x[:, 0]

@@ -1,0 +1,71 @@
+"""The U-Net generator."""
+
+import functools
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from musegan_jax.models.layers import DownConv, UpsampleConv
+
+
+class UNetGenerator(nn.Module):
+    """A melody and a noise map -> a multi-track piano roll (AWS DeepComposer's U-Net GAN).
+
+    Fully convolutional: T and P may be any multiples of `2 ** len(filters)`.
+
+    Attributes:
+        tracks: K, tracks of the answer.
+        filters: output channels of the encoder's blocks, outermost first; their number is the
+            depth of the U. The noise map has `filters[-1]` channels.
+        dtype: of the convolutions; parameters, normalisation and the output are float32.
+    """
+
+    tracks: int = 4
+    filters: tuple[int, ...] = (64, 128, 256, 512)
+    dtype: Any = jnp.float32
+
+    @nn.compact
+    def __call__(self, condition: jax.Array, noise: jax.Array, *, train: bool) -> jax.Array:
+        """Accompany a melody.
+
+        Args:
+            condition: `(B, T, P, 1)` signed roll of the melody.
+            noise: `(B, T / 2**depth, P / 2**depth, filters[-1])`, see `rng` and `draw_noise`.
+            train: normalise by the batch and update `batch_stats`, or by the running statistics.
+
+        Returns:
+            float32 `(B, T, P, K)` in [-1, 1]; a note sounds where it is above 0.
+        """
+        norm = functools.partial(
+            nn.BatchNorm,
+            use_running_average=not train,
+            momentum=0.8,
+            epsilon=1e-3,
+            dtype=jnp.float32,
+        )
+        x = DownConv(self.filters[0], self.dtype)(condition)
+        skips = []
+        for features in self.filters[1:]:
+            skips.append(x)
+            x = norm()(DownConv(features, self.dtype)(x))
+        x = jnp.concatenate([x, noise.astype(x.dtype)], axis=-1)
+        for skip in reversed(skips):
+            x = nn.relu(norm()(UpsampleConv(skip.shape[-1], self.dtype)(x)))
+            x = jnp.concatenate([x, skip.astype(x.dtype)], axis=-1)
+        x = UpsampleConv(self.tracks, self.dtype)(x)
+        return jnp.tanh(x.astype(jnp.float32))
+
+
+def noise_shape(filters: tuple[int, ...], steps: int, pitches: int) -> tuple[int, int, int]:
+    """Shape of one example's noise map for a roll of `steps` x `pitches`."""
+    stride = 2 ** len(filters)
+    if steps % stride or pitches % stride:
+        raise ValueError(f"steps ({steps}) and pitches ({pitches}) must be multiples of {stride}")
+    return steps // stride, pitches // stride, filters[-1]
+
+
+def draw_noise(keys: jax.Array, shape: tuple[int, int, int]) -> jax.Array:
+    """Standard normal truncated at two sigma, one map per key: `(B,)` keys -> `(B, *shape)`."""
+    return jax.vmap(lambda key: jax.random.truncated_normal(key, -2.0, 2.0, shape))(keys)

@@ -1,0 +1,85 @@
+"""The piano roll, the one data type of the project.
+
+Axes: **B** batch, **T** time steps, **P** pitches, **K** tracks. A roll is `(T, P, K)`, time
+first. It has three forms, and these functions are the only way between them:
+
+- *bool*: a note sounds at this step, pitch and track;
+- *packed*: uint8 `(T, K, 16)`, the 128 MIDI pitches as bits (on disk and in device memory);
+- *signed*: float -1/+1 (in the networks).
+
+Every function takes NumPy or JAX arrays and answers in kind.
+"""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+MIDI_PITCHES = 128
+PACKED_BYTES = MIDI_PITCHES // 8
+
+Array = Any  # numpy.ndarray or jax.Array
+
+
+def _module(array: Array) -> Any:
+    return jnp if isinstance(array, jax.Array) else np
+
+
+def pack(roll: Array) -> Array:
+    """Bool `(..., T, 128, K)` -> packed uint8 `(..., T, K, 16)`."""
+    if roll.shape[-2] != MIDI_PITCHES:
+        raise ValueError(f"a packed roll holds {MIDI_PITCHES} pitches, not {roll.shape[-2]}")
+    return _module(roll).packbits(roll.swapaxes(-1, -2), axis=-1)
+
+
+def unpack(packed: Array) -> Array:
+    """Packed uint8 `(..., T, K, 16)` -> bool `(..., T, 128, K)`."""
+    return _module(packed).unpackbits(packed, axis=-1).swapaxes(-1, -2).astype(bool)
+
+
+def to_signed(roll: Array, dtype: Any = np.float32) -> Array:
+    """Bool -> -1/+1 of `dtype`, same shape."""
+    xp = _module(roll)
+    return xp.where(roll, xp.ones((), dtype), -xp.ones((), dtype))
+
+
+def binarise(signed: Array) -> Array:
+    """Signed (or any real network output) -> bool: a note where the value is above 0."""
+    return signed > 0
+
+
+def crop(roll: Array, lowest_pitch: int, pitches: int) -> Array:
+    """The `pitches` rows from `lowest_pitch` up: `(..., T, 128, K)` -> `(..., T, pitches, K)`."""
+    return roll[..., lowest_pitch : lowest_pitch + pitches, :]
+
+
+def transpose(roll: Array, semitones: Array | int) -> Array:
+    """Shift `(..., T, P, K)` up by `semitones` (may be traced). Rows wrap round.
+
+    The caller bounds `semitones` so that only silent rows wrap; checking here would need the
+    values, which a compiled step does not have.
+    """
+    return _module(roll).roll(roll, semitones, axis=-2)
+
+
+def pitch_bounds(packed: np.ndarray) -> tuple[int, int] | None:
+    """Lowest and highest sounding MIDI pitch of a packed `(T, K, 16)` roll; None if silent."""
+    rows = np.unpackbits(np.bitwise_or.reduce(packed, axis=(0, 1)))
+    sounding = np.flatnonzero(rows)
+    return (int(sounding[0]), int(sounding[-1])) if sounding.size else None
+
+
+def runs(column: np.ndarray) -> np.ndarray:
+    """Where notes begin and end in a bool `(T, P)` roll: int `(N, 3)` rows `start, end, pitch`.
+
+    A note is a maximal run of steps at one pitch; `end` is exclusive. Sorted by start, then pitch.
+    """
+    padded = np.zeros((column.shape[0] + 2, column.shape[1]), np.int8)
+    padded[1:-1] = column
+    change = np.diff(padded, axis=0)
+    # Pitch-major order makes the k-th onset and the k-th release belong to the same note.
+    pitch, start = np.nonzero(change.T == 1)
+    _, end = np.nonzero(change.T == -1)
+    notes = np.stack([start, end, pitch], axis=1)
+    return notes[np.lexsort((pitch, start))]

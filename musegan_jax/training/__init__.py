@@ -1,0 +1,1 @@
+"""The WGAN-GP training step and the loop around it."""

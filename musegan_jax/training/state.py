@@ -1,0 +1,81 @@
+"""What training changes: arrays and nothing else."""
+
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from musegan_jax import rng
+from musegan_jax.config import Config, ModelConfig
+from musegan_jax.models.critic import Critic
+from musegan_jax.models.generator import UNetGenerator, noise_shape
+
+
+class TrainState(NamedTuple):
+    """Everything a resumed run needs. No key: seed and `step` rebuild every one.
+
+    `ema_params` is None when the average is off.
+    """
+
+    step: jax.Array  # int32 scalar: finished iterations
+    generator_params: Any
+    batch_stats: Any
+    ema_params: Any
+    critic_params: Any
+    generator_opt: optax.OptState
+    critic_opt: optax.OptState
+
+
+def make_generator(config: ModelConfig) -> UNetGenerator:
+    """The generator that `config` describes."""
+    return UNetGenerator(config.tracks, config.generator_filters, jnp.dtype(config.dtype))
+
+
+def make_critic(config: ModelConfig) -> Critic:
+    """The critic that `config` describes."""
+    return Critic(config.critic_filters, jnp.dtype(config.dtype))
+
+
+def make_optimizers(config: Config) -> tuple[optax.GradientTransformation, ...]:
+    """Adam for the generator and for the critic."""
+    t = config.training
+    return tuple(
+        optax.adam(rate, b1=t.adam_b1, b2=t.adam_b2, eps=t.adam_epsilon)
+        for rate in (t.generator_learning_rate, t.critic_learning_rate)
+    )
+
+
+def create_state(config: Config) -> TrainState:
+    """The state before the first iteration, a pure function of the config and its seed.
+
+    Use it under `jax.jit` (or `jax.eval_shape` for shapes alone).
+    """
+    key = rng.stream(rng.root_key(config.training.seed), "init")
+    steps, pitches = config.data.window_steps, config.model.pitches
+    condition = jnp.zeros((1, steps, pitches, 1))
+    roll = jnp.zeros((1, steps, pitches, config.model.tracks))
+    noise = jnp.zeros((1, *noise_shape(config.model.generator_filters, steps, pitches)))
+    generator = make_generator(config.model).init(
+        jax.random.fold_in(key, 0), condition, noise, train=False
+    )
+    critic = make_critic(config.model).init(jax.random.fold_in(key, 1), roll, condition)
+    generator_optimizer, critic_optimizer = make_optimizers(config)
+    params = generator["params"]
+    return TrainState(
+        step=jnp.zeros((), jnp.int32),
+        generator_params=params,
+        # A one-block generator has no normalisation, hence no statistics.
+        batch_stats=generator.get("batch_stats", {}),
+        # A copy: two donated leaves must not share one buffer.
+        ema_params=jax.tree.map(jnp.copy, params) if config.training.ema_decay else None,
+        critic_params=critic["params"],
+        generator_opt=generator_optimizer.init(params),
+        critic_opt=critic_optimizer.init(critic["params"]),
+    )
+
+
+def inference_variables(state: TrainState) -> dict[str, Any]:
+    """The generator's variables to compose with: the averaged parameters where they exist."""
+    params = state.generator_params if state.ema_params is None else state.ema_params
+    return {"params": params, "batch_stats": state.batch_stats}

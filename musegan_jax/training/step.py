@@ -1,0 +1,182 @@
+"""One training iteration: pure functions of (state, batch, keys).
+
+How they are compiled, and for which devices, is `parallel`'s business.
+Reference: WGAN-GP (Gulrajani et al. 2017, algorithm 1) as the AWS DeepComposer lab trains it.
+"""
+
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from musegan_jax import rng
+from musegan_jax.config import Config
+from musegan_jax.data.batches import Windows, draw_batch
+from musegan_jax.models.generator import draw_noise, noise_shape
+from musegan_jax.training import losses
+from musegan_jax.training.state import TrainState, make_critic, make_generator, make_optimizers
+
+Metrics = dict[str, jax.Array]
+
+
+class UpdateKeys(NamedTuple):
+    """One key per example, `(B,)` each, for one update."""
+
+    data: jax.Array
+    noise: jax.Array
+    penalty: jax.Array
+
+
+def update_keys(
+    root: jax.Array, iteration: jax.Array, update: int, examples: jax.Array
+) -> UpdateKeys:
+    """The keys of update `update` for the global example indices `examples`, `(B,)` int32."""
+    return UpdateKeys(
+        *(
+            rng.example_keys(rng.update_key(root, name, iteration, update), examples)
+            for name in UpdateKeys._fields
+        )
+    )
+
+
+def condition_of(config: Config, roll: jax.Array) -> jax.Array:
+    """The conditioning track of `(B, T, P, K)` rolls: `(B, T, P, 1)`."""
+    track = config.model.condition_track
+    return roll[..., track : track + 1]
+
+
+def _noise(config: Config, keys: jax.Array, roll: jax.Array) -> jax.Array:
+    _, steps, pitches, _ = roll.shape
+    return draw_noise(keys, noise_shape(config.model.generator_filters, steps, pitches))
+
+
+def critic_step(
+    config: Config, state: TrainState, real: jax.Array, keys: UpdateKeys
+) -> tuple[TrainState, Metrics]:
+    """One update of the critic; the generator runs with its running statistics.
+
+    Args:
+        config: static.
+        state: what training changes.
+        real: `(B, T, P, K)` signed rolls.
+        keys: of this update.
+
+    Returns:
+        The new state and float32 scalars `critic_loss` (penalty included), `wasserstein`
+        (`mean D(real) - mean D(fake)`), `penalty` (unweighted) and `critic_gradient_norm`.
+    """
+    critic = make_critic(config.model)
+    _, optimizer = make_optimizers(config)
+    condition = condition_of(config, real)
+    fake = jax.lax.stop_gradient(
+        make_generator(config.model).apply(
+            {"params": state.generator_params, "batch_stats": state.batch_stats},
+            condition,
+            _noise(config, keys.noise, real),
+            train=False,
+        )
+    )
+    mixed = losses.blend(real, fake, jax.vmap(jax.random.uniform)(keys.penalty))
+
+    def score(params: Any, roll: jax.Array) -> jax.Array:
+        return critic.apply({"params": params}, roll, condition)
+
+    penalty, direction = losses.gradient_penalty(
+        lambda roll: score(state.critic_params, roll), mixed
+    )
+    penalty = jnp.mean(penalty)
+    weight = config.training.penalty_weight
+
+    def surrogate(params: Any) -> tuple[jax.Array, jax.Array]:
+        wasserstein = jnp.mean(score(params, real)) - jnp.mean(score(params, fake))
+        slope = losses.penalty_surrogate(lambda roll: score(params, roll), mixed, direction)
+        return -wasserstein + weight * jnp.mean(slope), wasserstein
+
+    gradient, wasserstein = jax.grad(surrogate, has_aux=True)(state.critic_params)
+    updates, opt = optimizer.update(gradient, state.critic_opt, state.critic_params)
+    params = optax.apply_updates(state.critic_params, updates)
+    metrics = {
+        "critic_loss": -wasserstein + weight * penalty,
+        "wasserstein": wasserstein,
+        "penalty": penalty,
+        "critic_gradient_norm": optax.global_norm(gradient),
+    }
+    return state._replace(critic_params=params, critic_opt=opt), metrics
+
+
+def generator_step(
+    config: Config, state: TrainState, real: jax.Array, keys: UpdateKeys
+) -> tuple[TrainState, Metrics]:
+    """One update of the generator, by batch statistics; only here the running ones move.
+
+    Args:
+        config: static.
+        state: what training changes.
+        real: `(B, T, P, K)` signed rolls, of which only the condition is used.
+        keys: of this update.
+
+    Returns:
+        The new state and float32 scalars `generator_loss` (`-mean D(fake)`) and
+        `generator_gradient_norm`.
+    """
+    generator, critic = make_generator(config.model), make_critic(config.model)
+    optimizer, _ = make_optimizers(config)
+    condition = condition_of(config, real)
+    noise = _noise(config, keys.noise, real)
+
+    def loss(params: Any) -> tuple[jax.Array, Any]:
+        fake, moved = generator.apply(
+            {"params": params, "batch_stats": state.batch_stats},
+            condition,
+            noise,
+            train=True,
+            mutable=["batch_stats"],
+        )
+        score = critic.apply({"params": state.critic_params}, fake, condition)
+        return -jnp.mean(score), moved.get("batch_stats", {})
+
+    (value, batch_stats), gradient = jax.value_and_grad(loss, has_aux=True)(state.generator_params)
+    updates, opt = optimizer.update(gradient, state.generator_opt, state.generator_params)
+    params = optax.apply_updates(state.generator_params, updates)
+    ema = state.ema_params
+    if ema is not None:
+        decay = config.training.ema_decay
+        ema = jax.tree.map(lambda old, new: decay * old + (1 - decay) * new, ema, params)
+    metrics = {"generator_loss": value, "generator_gradient_norm": optax.global_norm(gradient)}
+    state = state._replace(
+        generator_params=params, batch_stats=batch_stats, ema_params=ema, generator_opt=opt
+    )
+    return state, metrics
+
+
+def train_step(
+    config: Config, state: TrainState, windows: Windows, root: jax.Array
+) -> tuple[TrainState, Metrics]:
+    """One iteration: `critic_updates` critic updates, then one generator update.
+
+    Every update draws a fresh batch and fresh noise. The updates are unrolled, not scanned: on
+    CPU a convolution inside a compiled loop misses XLA's fast path and is fifty times slower.
+
+    Args:
+        config: static.
+        state: what training changes; donate it.
+        windows: the device-resident training data.
+        root: `rng.root_key` of the run.
+
+    Returns:
+        The new state, `step` one further, and the metrics of both networks, the critic's as the
+        mean over its updates.
+    """
+    examples = jnp.arange(config.training.batch_size, dtype=jnp.int32)
+    critic_metrics = []
+    for update in range(config.training.critic_updates):
+        keys = update_keys(root, state.step, update, examples)
+        real = draw_batch(config, windows, keys.data)
+        state, metrics = critic_step(config, state, real, keys)
+        critic_metrics.append(metrics)
+    keys = update_keys(root, state.step, config.training.critic_updates, examples)
+    real = draw_batch(config, windows, keys.data)
+    state, generator_metrics = generator_step(config, state, real, keys)
+    mean = jax.tree.map(lambda *values: jnp.mean(jnp.stack(values)), *critic_metrics)
+    return state._replace(step=state.step + 1), {**mean, **generator_metrics}
