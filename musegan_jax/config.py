@@ -194,9 +194,7 @@ def from_dict(values: dict[str, Any]) -> Config:
                 raise UserError(
                     f"config: unknown field {name}.{field}; {name} has {', '.join(hints)}"
                 )
-        sections[name] = hint(
-            **{f: _convert(v, hints[f], f"{name}.{f}") for f, v in given.items()}
-        )
+        sections[name] = hint(**{f: _convert(v, hints[f], f"{name}.{f}") for f, v in given.items()})
     for name in values:
         if name not in sections:
             raise UserError(f"config: unknown section {name}; there are {', '.join(sections)}")

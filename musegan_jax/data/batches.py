@@ -4,7 +4,7 @@ The timelines of all pieces lie in device memory as bits; a batch is a gather, a
 unpacking there, a pure function of keys.
 """
 
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -12,8 +12,10 @@ import numpy as np
 
 from musegan_jax import pianoroll
 from musegan_jax.config import Config
-from musegan_jax.data.dataset import Dataset
 from musegan_jax.errors import UserError
+
+if TYPE_CHECKING:  # the compiled step needs this module, and must not need the file formats
+    from musegan_jax.data.dataset import Dataset
 
 
 class Windows(NamedTuple):
@@ -24,7 +26,7 @@ class Windows(NamedTuple):
     shifts: jax.Array | np.ndarray  # int32 (N, 2), lowest and highest shift, semitones
 
 
-def make_windows(dataset: Dataset, config: Config) -> Windows:
+def make_windows(dataset: "Dataset", config: Config) -> Windows:
     """Find the windows of the config's splits, as NumPy arrays (put them on the device once).
 
     Windows start on bar lines and lie within one piece. Silent windows, and windows with a note

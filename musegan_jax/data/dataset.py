@@ -107,9 +107,7 @@ def build(
         raise UserError(f"{source}: no piece could be used")
     lengths = [len(piece.roll) for piece in ordered]
     boundaries = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
-    bars = [
-        piece.bars + start for piece, start in zip(ordered, boundaries[:-1], strict=True)
-    ]
+    bars = [piece.bars + start for piece, start in zip(ordered, boundaries[:-1], strict=True)]
     return Dataset(
         timeline=np.concatenate([piece.roll for piece in ordered]),
         boundaries=boundaries,

@@ -6,6 +6,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from musegan_jax.config import ModelConfig
 from musegan_jax.models.layers import DownConv
 
 
@@ -25,7 +26,7 @@ class Critic(nn.Module):
 
     @nn.compact
     def __call__(self, roll: jax.Array, condition: jax.Array) -> jax.Array:
-        """Score signed rolls `(B, T, P, K)` with their conditions `(B, T, P, 1)`: float32 `(B,)`."""
+        """Score signed rolls `(B, T, P, K)` with conditions `(B, T, P, 1)`: float32 `(B,)`."""
         x = jnp.concatenate([roll, condition], axis=-1)
         for features in self.filters:
             x = DownConv(features, self.dtype)(x)
@@ -33,3 +34,8 @@ class Critic(nn.Module):
         # The last sum runs over thousands of terms: in bf16 it would lose the score's low digits.
         x = nn.Dense(1, kernel_init=nn.initializers.glorot_uniform())(x.astype(jnp.float32))
         return x[:, 0]
+
+
+def make_critic(config: ModelConfig) -> Critic:
+    """The critic that `config` describes."""
+    return Critic(config.critic_filters, jnp.dtype(config.dtype))

@@ -7,6 +7,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from musegan_jax.config import ModelConfig
 from musegan_jax.models.layers import DownConv, UpsampleConv
 
 
@@ -56,6 +57,11 @@ class UNetGenerator(nn.Module):
             x = jnp.concatenate([x, skip.astype(x.dtype)], axis=-1)
         x = UpsampleConv(self.tracks, self.dtype)(x)
         return jnp.tanh(x.astype(jnp.float32))
+
+
+def make_generator(config: ModelConfig) -> UNetGenerator:
+    """The generator that `config` describes."""
+    return UNetGenerator(config.tracks, config.generator_filters, jnp.dtype(config.dtype))
 
 
 def noise_shape(filters: tuple[int, ...], steps: int, pitches: int) -> tuple[int, int, int]:

@@ -7,9 +7,9 @@ import jax.numpy as jnp
 import optax
 
 from musegan_jax import rng
-from musegan_jax.config import Config, ModelConfig
-from musegan_jax.models.critic import Critic
-from musegan_jax.models.generator import UNetGenerator, noise_shape
+from musegan_jax.config import Config
+from musegan_jax.models.critic import make_critic
+from musegan_jax.models.generator import make_generator, noise_shape
 
 
 class TrainState(NamedTuple):
@@ -25,16 +25,6 @@ class TrainState(NamedTuple):
     critic_params: Any
     generator_opt: optax.OptState
     critic_opt: optax.OptState
-
-
-def make_generator(config: ModelConfig) -> UNetGenerator:
-    """The generator that `config` describes."""
-    return UNetGenerator(config.tracks, config.generator_filters, jnp.dtype(config.dtype))
-
-
-def make_critic(config: ModelConfig) -> Critic:
-    """The critic that `config` describes."""
-    return Critic(config.critic_filters, jnp.dtype(config.dtype))
 
 
 def make_optimizers(config: Config) -> tuple[optax.GradientTransformation, ...]:

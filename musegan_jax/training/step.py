@@ -13,9 +13,10 @@ import optax
 from musegan_jax import rng
 from musegan_jax.config import Config
 from musegan_jax.data.batches import Windows, draw_batch
-from musegan_jax.models.generator import draw_noise, noise_shape
+from musegan_jax.models.critic import make_critic
+from musegan_jax.models.generator import draw_noise, make_generator, noise_shape
 from musegan_jax.training import losses
-from musegan_jax.training.state import TrainState, make_critic, make_generator, make_optimizers
+from musegan_jax.training.state import TrainState, make_optimizers
 
 Metrics = dict[str, jax.Array]
 
@@ -100,7 +101,7 @@ def critic_step(
         "critic_loss": -wasserstein + weight * penalty,
         "wasserstein": wasserstein,
         "penalty": penalty,
-        "critic_gradient_norm": optax.global_norm(gradient),
+        "critic_gradient_norm": optax.tree.norm(gradient),
     }
     return state._replace(critic_params=params, critic_opt=opt), metrics
 
@@ -143,7 +144,7 @@ def generator_step(
     if ema is not None:
         decay = config.training.ema_decay
         ema = jax.tree.map(lambda old, new: decay * old + (1 - decay) * new, ema, params)
-    metrics = {"generator_loss": value, "generator_gradient_norm": optax.global_norm(gradient)}
+    metrics = {"generator_loss": value, "generator_gradient_norm": optax.tree.norm(gradient)}
     state = state._replace(
         generator_params=params, batch_stats=batch_stats, ema_params=ema, generator_opt=opt
     )

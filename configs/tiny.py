@@ -1,0 +1,21 @@
+"""The smallest run that goes the whole way; for tests. What it plays is noise.
+
+COMMAND   musegan-jax train --config configs/tiny.py --workdir runs/tiny
+"""
+
+from musegan_jax.config import Config, DataConfig, ModelConfig, OutputConfig, TrainingConfig
+
+
+def get_config() -> Config:
+    """The smallest run."""
+    return Config(
+        data=DataConfig(window_steps=32),
+        model=ModelConfig(
+            lowest_pitch=28,
+            pitches=64,
+            generator_filters=(4, 8),
+            critic_filters=(4, 8),
+        ),
+        training=TrainingConfig(iterations=4, batch_size=4, critic_updates=2, ema_decay=0.9),
+        output=OutputConfig(sample_every=0, save_every=2, melodies=("twinkle",)),
+    )

@@ -1,0 +1,59 @@
+"""The built-in melodies, both in the public domain, written out here."""
+
+import mido
+import numpy as np
+
+from musegan_jax.data import midi
+from musegan_jax.errors import UserError
+
+RESOLUTION = 480  # ticks per beat
+NATURALS = {"C": 0, "D": 2, "E": 4, "F": 5, "G": 7, "A": 9, "B": 11}
+
+# Each word is a note name and its length in beats.
+MELODIES = {
+    # French, "Ah! vous dirai-je, maman", before 1761.
+    "twinkle": """
+        C4:1 C4:1 G4:1 G4:1  A4:1 A4:1 G4:2   F4:1 F4:1 E4:1 E4:1  D4:1 D4:1 C4:2
+        G4:1 G4:1 F4:1 F4:1  E4:1 E4:1 D4:2   G4:1 G4:1 F4:1 F4:1  E4:1 E4:1 D4:2
+        C4:1 C4:1 G4:1 G4:1  A4:1 A4:1 G4:2   F4:1 F4:1 E4:1 E4:1  D4:1 D4:1 C4:2
+    """,
+    # Beethoven, Symphony no. 9, fourth movement, 1824.
+    "ode_to_joy": """
+        E4:1 E4:1 F4:1 G4:1  G4:1 F4:1 E4:1 D4:1  C4:1 C4:1 D4:1 E4:1  E4:1.5 D4:0.5 D4:2
+        E4:1 E4:1 F4:1 G4:1  G4:1 F4:1 E4:1 D4:1  C4:1 C4:1 D4:1 E4:1  D4:1.5 C4:0.5 C4:2
+        D4:1 D4:1 E4:1 C4:1  D4:1 E4:0.5 F4:0.5 E4:1 C4:1
+        D4:1 E4:0.5 F4:0.5 E4:1 D4:1  C4:1 D4:1 G3:2
+        E4:1 E4:1 F4:1 G4:1  G4:1 F4:1 E4:1 D4:1  C4:1 C4:1 D4:1 E4:1  D4:1.5 C4:0.5 C4:2
+    """,
+}
+
+
+def melody(name: str) -> midi.Score:
+    """A built-in melody as a score in C major, 4/4, at 100 bpm.
+
+    Raises:
+        UserError: if there is none of that name.
+    """
+    if name not in MELODIES:
+        raise UserError(f"{name}: no built-in melody; there are {', '.join(MELODIES)}")
+    notes, now = [], 0
+    for word in MELODIES[name].split():
+        pitch, beats = word.split(":")
+        end = now + round(float(beats) * RESOLUTION)
+        # A written repeat is two notes: without the gap they would sound as one.
+        notes.append((now, end - RESOLUTION // 16, _number(pitch), 90))
+        now = end
+    head = mido.MidiTrack(
+        [
+            mido.MetaMessage("set_tempo", tempo=mido.bpm2tempo(100)),
+            mido.MetaMessage("time_signature", numerator=4, denominator=4),
+            mido.MetaMessage("key_signature", key="C"),
+        ]
+    )
+    file = mido.MidiFile(type=1, ticks_per_beat=RESOLUTION)
+    file.tracks = [head, midi.note_track("Melody", 0, 0, np.array(notes, np.int64))]
+    return midi.parse(file, name)
+
+
+def _number(name: str) -> int:
+    return 12 * (int(name[1:]) + 1) + NATURALS[name[0]]

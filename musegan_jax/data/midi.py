@@ -1,0 +1,259 @@
+"""MIDI files, in ticks.
+
+Files are read and written with `mido`, which keeps every message and its tick. `pretty_midi` would
+turn ticks into seconds and back, and could not give a melody's own bytes back unchanged.
+"""
+
+import dataclasses
+from collections.abc import Iterator
+from pathlib import Path
+
+import mido
+import numpy as np
+
+from musegan_jax import files, pianoroll
+from musegan_jax.errors import UserError
+
+DRUM_CHANNEL = 9
+DEFAULT_TEMPO = 500_000  # microseconds per quarter note: 120 bpm
+# What a reader accepts; a file past these is damaged or not a piece of music. Each is checked
+# before anything of the size it speaks of is allocated.
+MAX_BYTES = 4 * 2**20
+MAX_BEATS = 10_000
+MAX_SECONDS = 3600
+
+
+@dataclasses.dataclass(frozen=True)
+class Part:
+    """The notes of one channel of one track.
+
+    Attributes:
+        name: of the track, may be empty.
+        track: index of the track in the file.
+        channel: 0..15.
+        program: General MIDI program 0..127 at the first note.
+        notes: int64 `(N, 4)`, rows `start tick, end tick, pitch, velocity`, by start.
+    """
+
+    name: str
+    track: int
+    channel: int
+    program: int
+    notes: np.ndarray
+
+    @property
+    def is_drum(self) -> bool:
+        """Whether this is the percussion channel."""
+        return self.channel == DRUM_CHANNEL
+
+
+@dataclasses.dataclass(frozen=True)
+class Score:
+    """What a MIDI file says.
+
+    Attributes:
+        midi: the file, every message of it.
+        parts: those with notes, in the file's order.
+        tempos: `(tick, microseconds per quarter note)`, by tick, the first at tick 0.
+        meters: `(tick, beats, beat type)`, by tick, the first at tick 0.
+    """
+
+    midi: mido.MidiFile
+    parts: tuple[Part, ...]
+    tempos: tuple[tuple[int, int], ...]
+    meters: tuple[tuple[int, int, int], ...]
+
+    @property
+    def ticks_per_beat(self) -> int:
+        """Ticks in a quarter note."""
+        return self.midi.ticks_per_beat
+
+    @property
+    def end(self) -> int:
+        """The tick at which the last note ends."""
+        return max((int(part.notes[:, 1].max()) for part in self.parts), default=0)
+
+    def seconds(self, ticks: np.ndarray | int) -> np.ndarray:
+        """When the given ticks sound, honouring every tempo change; float64, same shape."""
+        starts = np.array([tick for tick, _ in self.tempos], np.float64)
+        rate = np.array([tempo for _, tempo in self.tempos]) / 1e6 / self.ticks_per_beat
+        offsets = np.concatenate([[0.0], np.cumsum(np.diff(starts) * rate[:-1])])
+        which = np.searchsorted(starts, ticks, side="right") - 1
+        return offsets[which] + (ticks - starts[which]) * rate[which]
+
+    def bar_ticks(self) -> np.ndarray:
+        """Ticks at which bars begin, from 0 until all notes have ended; float64."""
+        bars: list[np.ndarray] = []
+        edges = [tick for tick, _, _ in self.meters[1:]] + [max(self.end, 1)]
+        for (start, beats, beat_type), stop in zip(self.meters, edges, strict=True):
+            length = self.ticks_per_beat * 4 * beats / beat_type
+            bars.append(np.arange(start, max(stop, start), length))
+        return np.concatenate(bars)
+
+
+def read(path: str | Path) -> Score:
+    """Read a type 0 or type 1 MIDI file.
+
+    Raises:
+        UserError: if it is missing, too large, damaged, or counts time in SMPTE frames.
+    """
+    path = Path(path)
+    try:
+        size = path.stat().st_size
+        if not path.is_file():
+            raise UserError(f"{path}: not a file; give a MIDI file")
+        if size == 0:
+            raise UserError(f"{path}: empty; give a MIDI file")
+        if size > MAX_BYTES:
+            raise UserError(
+                f"{path}: {size / 2**20:.0f} MiB long; up to {MAX_BYTES // 2**20} MiB are read: "
+                "is it one piece of music?"
+            )
+        with open(path, "rb") as file:
+            if file.read(4) != b"MThd":
+                raise UserError(f"{path}: not a MIDI file (it does not begin with MThd)")
+            file.seek(0)
+            midi = mido.MidiFile(file=file)
+    except FileNotFoundError:
+        raise UserError(f"{path}: no such file") from None
+    except PermissionError as error:
+        raise UserError(f"{path}: cannot be read ({error.strerror})") from error
+    except UserError:
+        raise
+    # A damaged file makes the parser fail in whatever way the damage brings about.
+    except Exception as error:
+        why = str(error) or "it ends too early"
+        raise UserError(f"{path}: a damaged MIDI file ({why}); export it again") from error
+    return parse(midi, str(path))
+
+
+def parse(midi: mido.MidiFile, name: str) -> Score:
+    """The notes, tempos and meters of a `mido` file; `name` is for messages.
+
+    Raises:
+        UserError: for a type 2 file, an impossible resolution, or an absurd length.
+    """
+    if midi.type not in (0, 1):
+        raise UserError(f"{name}: a type {midi.type} MIDI file; types 0 and 1 are read")
+    if midi.ticks_per_beat <= 0:
+        kind = "SMPTE frames" if midi.ticks_per_beat < 0 else "a resolution of 0"
+        raise UserError(f"{name}: it counts time in {kind}; export it with ticks per beat")
+    tempos, meters = {0: DEFAULT_TEMPO}, {0: (4, 4)}
+    parts = []
+    for index, track in enumerate(midi.tracks):
+        tick = 0
+        for message in track:
+            tick += message.time
+            if message.type == "set_tempo":
+                tempos[tick] = max(message.tempo, 1)
+            elif message.type == "time_signature" and _is_meter(message):
+                meters[tick] = (message.numerator, message.denominator)
+        parts += _parts_of(index, track)
+    score = Score(
+        midi=midi,
+        parts=tuple(parts),
+        tempos=tuple(sorted(tempos.items())),
+        meters=tuple((tick, *meter) for tick, meter in sorted(meters.items())),
+    )
+    _check_length(score, name)
+    # A meter after the last note has no bars, and may lie absurdly far away.
+    meters_used = tuple(meter for meter in score.meters if meter[0] == 0 or meter[0] < score.end)
+    return dataclasses.replace(score, meters=meters_used)
+
+
+def _is_meter(message: mido.MetaMessage) -> bool:
+    """Whether a bar of this time signature lasts between one and 32 quarter notes."""
+    return 1 <= 4 * message.numerator / message.denominator <= 32
+
+
+def _parts_of(index: int, track: mido.MidiTrack) -> Iterator[Part]:
+    """The parts of one track, in the order of their channels."""
+    tick = 0
+    programs = [0] * 16
+    name = ""
+    first_program: dict[int, int] = {}
+    sounding: dict[tuple[int, int], tuple[int, int]] = {}
+    notes: dict[int, list[tuple[int, int, int, int]]] = {}
+
+    def close(channel: int, pitch: int) -> None:
+        start, velocity = sounding.pop((channel, pitch), (tick, 0))
+        if tick > start:
+            notes.setdefault(channel, []).append((start, tick, pitch, velocity))
+
+    for message in track:
+        tick += message.time
+        if message.type == "track_name":
+            name = name or message.name.strip()
+        elif message.type == "program_change":
+            programs[message.channel] = message.program
+        elif message.type in ("note_on", "note_off"):
+            # A second onset of a sounding pitch ends the first: one key cannot be down twice.
+            close(message.channel, message.note)
+            if message.type == "note_on" and message.velocity > 0:
+                first_program.setdefault(message.channel, programs[message.channel])
+                sounding[message.channel, message.note] = (tick, message.velocity)
+    for channel, pitch in list(sounding):
+        close(channel, pitch)
+    for channel in sorted(notes):
+        array = np.array(sorted(notes[channel]), np.int64)
+        yield Part(name, index, channel, first_program[channel], array)
+
+
+def _check_length(score: Score, name: str) -> None:
+    beats = score.end / score.ticks_per_beat
+    if beats > MAX_BEATS:
+        raise UserError(
+            f"{name}: its last note ends at beat {beats:.0f}; pieces up to {MAX_BEATS} beats are "
+            "read: is the file damaged?"
+        )
+    seconds = float(score.seconds(score.end))
+    if seconds > MAX_SECONDS:
+        raise UserError(
+            f"{name}: it lasts {seconds / 3600:.1f} hours; pieces up to "
+            f"{MAX_SECONDS / 3600:.0f} hour are read"
+        )
+
+
+def quantise(notes: np.ndarray, ticks_per_step: float) -> np.ndarray:
+    """Notes in steps: int64 `(N, 4)`, start and end rounded to the grid, at least one step long."""
+    steps = notes.copy()
+    steps[:, 0] = np.floor(notes[:, 0] / ticks_per_step + 0.5)
+    steps[:, 1] = np.floor(notes[:, 1] / ticks_per_step + 0.5)
+    steps[:, 1] = np.maximum(steps[:, 1], steps[:, 0] + 1)
+    return steps
+
+
+def to_roll(notes: np.ndarray, length: int) -> np.ndarray:
+    """Notes in steps, int `(N, 4)`, -> bool `(length, 128)`; what lies past the end is cut."""
+    roll = np.zeros((length, pianoroll.MIDI_PITCHES), bool)
+    for start, end, pitch, _ in notes:
+        roll[start:end, pitch] = True
+    return roll
+
+
+def note_track(name: str, channel: int, program: int, notes: np.ndarray) -> mido.MidiTrack:
+    """A MIDI track of its own from notes in ticks, int `(N, 4)`."""
+    track = mido.MidiTrack()
+    track.append(mido.MetaMessage("track_name", name=name))
+    track.append(mido.Message("program_change", channel=channel, program=program))
+    # At equal ticks, releases (0) come before onsets (1), or a repeated note would be cut off.
+    events = [(int(start), 1, int(p), int(v)) for start, _, p, v in notes]
+    events += [(int(end), 0, int(p), 0) for _, end, p, _ in notes]
+    now = 0
+    for tick, onset, pitch, velocity in sorted(events):
+        kind = "note_on" if onset else "note_off"
+        track.append(
+            mido.Message(kind, channel=channel, note=pitch, velocity=velocity, time=tick - now)
+        )
+        now = tick
+    return track
+
+
+def write(midi: mido.MidiFile, path: str | Path) -> None:
+    """Write a MIDI file.
+
+    Raises:
+        UserError: if that is impossible.
+    """
+    with files.replacing(path) as temporary:
+        midi.save(temporary)

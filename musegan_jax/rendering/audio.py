@@ -1,0 +1,93 @@
+"""MIDI scores as sound."""
+
+import io
+import wave
+from pathlib import Path
+
+import numpy as np
+
+from musegan_jax import files
+from musegan_jax.data import midi
+
+SAMPLE_RATE = 44100
+PEAK = 0.89  # of full scale: -1 dB, so that no player's resampling clips
+
+
+def write_wav(score: midi.Score, path: str | Path) -> str:
+    """Write a score as a 16-bit stereo WAV file.
+
+    With the extra `audio` a SoundFont plays it, else simple waves do.
+
+    Returns:
+        Which of the two was heard, for a message.
+
+    Raises:
+        UserError: if the file cannot be written.
+    """
+    sound = _soundfont(score)
+    how = "SoundFont TimGM6mb"
+    if sound is None:
+        sound, how = _plain(score), "simple waves (the extra `audio` gives instruments)"
+    loudest = np.abs(sound).max(initial=0.0)
+    samples = np.round(sound * (PEAK * 32767 / max(loudest, 1e-9))).astype("<i2")
+    with files.replacing(path) as temporary, wave.open(str(temporary), "wb") as file:
+        file.setnchannels(2)
+        file.setsampwidth(2)
+        file.setframerate(SAMPLE_RATE)
+        file.writeframes(samples.tobytes())
+    return how
+
+
+def _soundfont(score: midi.Score) -> np.ndarray | None:
+    """Float `(samples, 2)`, played with the SoundFont of pretty_midi's package; None if impossible.
+
+    Impossible is: without symusic, or with 0.6.0, whose `render` raises TypeError.
+    """
+    try:
+        import symusic
+    except ImportError:
+        return None
+    import pretty_midi
+
+    font = Path(pretty_midi.__file__).with_name("TimGM6mb.sf2")
+    song = symusic.Score.from_midi(_as_bytes(score))
+    player = symusic.Synthesizer(sf_path=str(font), sample_rate=SAMPLE_RATE)
+    try:
+        return np.asarray(player.render(song, stereo=True)).T
+    except TypeError:
+        return None
+
+
+def _as_bytes(score: midi.Score) -> bytes:
+    buffer = io.BytesIO()
+    score.midi.save(file=buffer)
+    return buffer.getvalue()
+
+
+def _plain(score: midi.Score) -> np.ndarray:
+    """Float `(samples, 2)` from pretty_midi's synthesiser: soft waves, and noise for drums."""
+    import pretty_midi
+
+    total: np.ndarray = np.zeros(0)
+    for part in score.parts:
+        instrument = pretty_midi.Instrument(part.program)
+        starts = score.seconds(part.notes[:, 0])
+        # A drum's written length means nothing; it rings for a tenth of a second.
+        ends = starts + 0.1 if part.is_drum else score.seconds(part.notes[:, 1])
+        for (_, _, pitch, velocity), start, end in zip(part.notes, starts, ends, strict=True):
+            instrument.notes.append(pretty_midi.Note(int(velocity), int(pitch), start, end))
+        voice = instrument.synthesize(SAMPLE_RATE, _noise if part.is_drum else _organ)
+        if len(voice) > len(total):
+            voice, total = total, voice
+        total[: len(voice)] += voice
+    return np.repeat(total[:, None], 2, axis=1)
+
+
+def _organ(phase: np.ndarray) -> np.ndarray:
+    """A sine and two soft overtones: clearer on small loudspeakers than a sine alone."""
+    return np.sin(phase) + 0.35 * np.sin(2 * phase) + 0.15 * np.sin(3 * phase)
+
+
+def _noise(phase: np.ndarray) -> np.ndarray:
+    """White noise, the same at every call: a song's bytes must not differ from run to run."""
+    return np.random.default_rng(0).uniform(-1, 1, phase.shape)

@@ -1,0 +1,109 @@
+"""Piano rolls and training curves as pictures."""
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from musegan_jax import files
+from musegan_jax.data import midi
+
+# Okabe and Ito's colours, distinct also for colour-blind readers; black is kept for the melody.
+COLOURS = ("#000000", "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#F0E442")
+NOTE_NAMES = ("C", "C#", "D", "D#", "E", "F", "F#", "G", "G#", "A", "A#", "B")
+BARS_PER_ROW = 8
+MAX_ROWS = 16  # beyond, the picture would be taller than viewers open; more bars go in a row
+
+
+def _save(figure: Any, path: str | Path) -> None:
+    with files.replacing(path) as temporary:
+        # Without the metadata the file depends on the picture alone, not on matplotlib's version.
+        figure.savefig(temporary, dpi=110, metadata={"Software": None})
+
+
+def piano_roll(score: midi.Score, title: str, path: str | Path) -> None:
+    """Draw a score as a PNG: one colour a part, the first part black; bars numbered, in rows.
+
+    Raises:
+        UserError: if the file cannot be written.
+    """
+    from matplotlib.collections import PolyCollection
+    from matplotlib.figure import Figure
+
+    bars = score.bar_ticks()
+    last = bars[-1] + (bars[-1] - bars[-2] if len(bars) > 1 else 4 * score.ticks_per_beat)
+    edges = np.append(bars, max(last, score.end))
+    per_row = max(BARS_PER_ROW, -(-len(bars) // MAX_ROWS))
+    rows = -(-len(bars) // per_row)
+    sounding = [part for part in score.parts if not part.is_drum] or list(score.parts)
+    low = min(int(part.notes[:, 2].min()) for part in sounding) - 2
+    high = max(int(part.notes[:, 2].max()) for part in sounding) + 2
+    figure = Figure(figsize=(12, 0.9 + 2.6 * rows), layout="constrained")
+    for row, axes in enumerate(figure.subplots(rows, squeeze=False)[:, 0]):
+        marks = edges[row * per_row : (row + 1) * per_row + 1]
+        for k, part in reversed(list(enumerate(score.parts))):
+            colour = COLOURS[k % len(COLOURS)]
+            boxes = [
+                ((start, p - 0.42), (start, p + 0.42), (end, p + 0.42), (end, p - 0.42))
+                for start, end, p, _ in part.notes
+                if end > marks[0] and start < marks[-1]
+            ]
+            axes.add_collection(
+                PolyCollection(boxes, facecolor=colour, edgecolor="white", linewidth=0.5)
+            )
+        axes.set_xlim(marks[0], marks[-1])
+        axes.set_ylim(low, high)
+        axes.set_xticks(marks[:-1], [str(row * per_row + n + 1) for n in range(len(marks) - 1)])
+        octaves = range(-(-low // 12) * 12, high + 1, 12)
+        axes.set_yticks(list(octaves), [f"C{pitch // 12 - 1}" for pitch in octaves])
+        axes.grid(color="#dddddd", linewidth=0.8)
+        axes.set_axisbelow(True)
+    axes.set_xlabel("bar")
+    handles = [
+        (COLOURS[k % len(COLOURS)], part.name or f"Part {k + 1}")
+        for k, part in enumerate(score.parts)
+    ]
+    _legend(figure, title, handles)
+    _save(figure, path)
+
+
+def _legend(figure: Any, title: str, handles: Sequence[tuple[str, str]]) -> None:
+    from matplotlib.patches import Patch
+
+    figure.suptitle(title, x=0.01, ha="left")
+    figure.legend(
+        handles=[Patch(color=colour, label=label) for colour, label in handles],
+        loc="outside upper right",
+        ncols=min(len(handles), 6),
+        frameon=False,
+    )
+
+
+def curves(metrics_file: str | Path, path: str | Path) -> None:
+    """Draw what a run's `metrics.jsonl` says as a PNG: losses above, measures of music below.
+
+    Raises:
+        UserError: if the file cannot be written.
+    """
+    from matplotlib.figure import Figure
+
+    lines = [json.loads(line) for line in Path(metrics_file).read_text().splitlines()]
+    panels = (
+        ("critic_loss", "generator_loss", "wasserstein"),
+        ("critic_gradient_norm", "generator_gradient_norm"),
+        ("empty_bars", "in_scale", "semitone_clash"),
+    )
+    figure = Figure(figsize=(9, 8), layout="constrained")
+    for axes, names in zip(figure.subplots(len(panels)), panels, strict=True):
+        for name, colour in zip(names, COLOURS[1:], strict=False):
+            points = [(line["iteration"], line[name]) for line in lines if name in line]
+            if points:
+                axes.plot(*zip(*points, strict=True), label=name, color=colour, linewidth=1)
+        axes.grid(color="#dddddd")
+        if axes.get_legend_handles_labels()[0]:
+            axes.legend(frameon=False)
+    figure.axes[1].set_yscale("log")
+    figure.axes[-1].set_xlabel("iteration")
+    _save(figure, path)
