@@ -43,4 +43,6 @@ def replacing(path: str | Path) -> Iterator[Path]:
     except OSError as error:
         raise UserError(f"{path}: cannot be written ({error.strerror or error})") from error
     finally:
-        temporary.unlink(missing_ok=True)
+        # Where nothing could be written there is nothing to remove, for reasons already told.
+        with contextlib.suppress(OSError):
+            temporary.unlink()

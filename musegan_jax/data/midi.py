@@ -5,6 +5,8 @@ turn ticks into seconds and back, and could not give a melody's own bytes back u
 """
 
 import dataclasses
+import io
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -21,6 +23,9 @@ DEFAULT_TEMPO = 500_000  # microseconds per quarter note: 120 bpm
 MAX_BYTES = 4 * 2**20
 MAX_BEATS = 10_000
 MAX_SECONDS = 3600
+MAX_TICKS = 2**48  # of a whole track, far above MAX_BEATS; float64 and int64 hold it exactly
+# mido takes a number of any length, in quadratic time. In text such bytes may stand in a row.
+ENDLESS_NUMBER = re.compile(rb"[\x80-\xff]{4096}")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -109,11 +114,13 @@ def read(path: str | Path) -> Score:
                 f"{path}: {size / 2**20:.0f} MiB long; up to {MAX_BYTES // 2**20} MiB are read: "
                 "is it one piece of music?"
             )
-        with open(path, "rb") as file:
-            if file.read(4) != b"MThd":
-                raise UserError(f"{path}: not a MIDI file (it does not begin with MThd)")
-            file.seek(0)
-            midi = mido.MidiFile(file=file)
+        content = path.read_bytes()
+        if not content.startswith(b"MThd"):
+            raise UserError(f"{path}: not a MIDI file (it does not begin with MThd)")
+        if ENDLESS_NUMBER.search(content):
+            raise UserError(f"{path}: a damaged MIDI file (an endless number); export it again")
+        # Not from the file itself: its `read` makes room for whatever length the header claims.
+        midi = mido.MidiFile(file=io.BytesIO(content))
     except FileNotFoundError:
         raise UserError(f"{path}: no such file") from None
     except PermissionError as error:
@@ -144,6 +151,8 @@ def parse(midi: mido.MidiFile, name: str) -> Score:
         tick = 0
         for message in track:
             tick += message.time
+            if tick > MAX_TICKS:
+                raise UserError(f"{name}: a track lasts absurdly long: is the file damaged?")
             if message.type == "set_tempo":
                 tempos[tick] = max(message.tempo, 1)
             elif message.type == "time_signature" and _is_meter(message):

@@ -1,6 +1,5 @@
 """The U-Net generator."""
 
-import functools
 from typing import Any
 
 import flax.linen as nn
@@ -39,22 +38,22 @@ class UNetGenerator(nn.Module):
         Returns:
             float32 `(B, T, P, K)` in [-1, 1]; a note sounds where it is above 0.
         """
-        norm = functools.partial(
-            nn.BatchNorm,
-            use_running_average=not train,
-            momentum=0.8,
-            epsilon=1e-3,
-            dtype=jnp.float32,
-        )
+
+        def norm(x: jax.Array) -> jax.Array:
+            layer = nn.BatchNorm(
+                use_running_average=not train, momentum=0.8, epsilon=1e-3, dtype=jnp.float32
+            )
+            return layer(x.astype(jnp.float32)).astype(self.dtype)
+
         x = DownConv(self.filters[0], self.dtype)(condition)
         skips = []
         for features in self.filters[1:]:
             skips.append(x)
-            x = norm()(DownConv(features, self.dtype)(x))
+            x = norm(DownConv(features, self.dtype)(x))
         x = jnp.concatenate([x, noise.astype(x.dtype)], axis=-1)
         for skip in reversed(skips):
-            x = nn.relu(norm()(UpsampleConv(skip.shape[-1], self.dtype)(x)))
-            x = jnp.concatenate([x, skip.astype(x.dtype)], axis=-1)
+            x = nn.relu(norm(UpsampleConv(skip.shape[-1], self.dtype)(x)))
+            x = jnp.concatenate([x, skip], axis=-1)
         x = UpsampleConv(self.tracks, self.dtype)(x)
         return jnp.tanh(x.astype(jnp.float32))
 

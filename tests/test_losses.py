@@ -1,0 +1,70 @@
+"""The losses against hand-computed cases and against plain differentiation."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import oracles
+from musegan_jax.config import ModelConfig
+from musegan_jax.models.critic import make_critic
+from musegan_jax.training import losses
+
+pytestmark = pytest.mark.usefixtures("strict_promotion")
+
+
+def test_penalty_of_a_linear_critic_is_known_exactly():
+    """D(x) = w . x has gradient w everywhere: the penalty is (|w| - 1)^2, here (3 - 1)^2."""
+    w = jnp.ones((1, 2, 3, 1)) * 3 / jnp.sqrt(6.0)
+    penalty, direction = losses.gradient_penalty(
+        lambda x: jnp.sum(w * x, axis=(1, 2, 3)), jnp.zeros((2, 2, 3, 1))
+    )
+    np.testing.assert_allclose(penalty, [4.0, 4.0], rtol=1e-6)
+    # v = 2 (|w| - 1) / |w| * w
+    np.testing.assert_allclose(direction[0], (2 * 2 / 3) * w[0], rtol=1e-6)
+
+
+def test_penalty_and_its_gradient_are_finite_where_the_critic_is_flat():
+    penalty, direction = losses.gradient_penalty(
+        lambda x: 0.0 * jnp.sum(x, axis=(1, 2, 3)), jnp.ones((2, 4, 4, 1))
+    )
+    np.testing.assert_allclose(penalty, (1e-4 - 1) ** 2, rtol=1e-5)
+    assert bool(jnp.all(jnp.isfinite(direction)))
+
+
+def test_penalty_gradient_is_that_of_reverse_over_reverse():
+    config = ModelConfig(pitches=32, critic_filters=(8, 16, 16))
+    critic = make_critic(config)
+    key = jax.random.key(0)
+    roll = jax.random.normal(key, (4, 16, 32, 4))
+    condition = jnp.sign(jax.random.normal(jax.random.key(1), (4, 16, 32, 1)))
+    params = jax.jit(critic.init)(key, roll, condition)["params"]
+
+    def score(params, x):
+        return critic.apply({"params": params}, x, condition)
+
+    @jax.jit
+    def ours_of(params):
+        penalty, direction = losses.gradient_penalty(lambda x: score(params, x), roll)
+        return penalty, jax.grad(
+            lambda p: jnp.mean(losses.penalty_surrogate(lambda x: score(p, x), roll, direction))
+        )(params)
+
+    penalty, ours = ours_of(params)
+    plain_of = jax.jit(jax.value_and_grad(lambda p: oracles.gradient_penalty(score, p, roll)))
+    value, plain = plain_of(params)
+    np.testing.assert_allclose(jnp.mean(penalty), value, rtol=1e-5)
+    difference = jnp.sqrt(
+        sum(
+            jnp.sum((a - b) ** 2)
+            for a, b in zip(jax.tree.leaves(ours), jax.tree.leaves(plain), strict=True)
+        )
+    )
+    size = jnp.sqrt(sum(jnp.sum(b**2) for b in jax.tree.leaves(plain)))
+    assert float(difference / size) < 1e-4
+
+
+def test_blend_is_each_examples_own_mixture():
+    real, fake = jnp.ones((2, 1, 1, 1)), -jnp.ones((2, 1, 1, 1))
+    mixed = losses.blend(real, fake, jnp.array([1.0, 0.25]))
+    np.testing.assert_allclose(mixed[:, 0, 0, 0], [1.0, -0.5])

@@ -1,0 +1,213 @@
+"""The networks against `reference_model.md` and against their plain forms."""
+
+import dataclasses
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import oracles
+from musegan_jax.config import Config, ModelConfig
+from musegan_jax.models import layers
+from musegan_jax.models.critic import make_critic
+from musegan_jax.models.generator import draw_noise, make_generator, noise_shape
+from musegan_jax.training.state import create_state
+
+pytestmark = pytest.mark.usefixtures("strict_promotion")
+
+SMALL = ModelConfig(pitches=32, generator_filters=(4, 8, 8), critic_filters=(4, 8, 8))
+
+
+def count(tree) -> int:
+    return sum(leaf.size for leaf in jax.tree.leaves(tree))
+
+
+def small_inputs(batch: int = 3, steps: int = 16):
+    key = jax.random.key(0)
+    condition = jnp.sign(jax.random.normal(key, (batch, steps, 32, 1)))
+    noise = jax.random.normal(key, (batch, *noise_shape(SMALL.generator_filters, steps, 32)))
+    return condition, noise
+
+
+def small_variables():
+    return jax.jit(
+        lambda: make_generator(SMALL).init(jax.random.key(1), *small_inputs(), train=False)
+    )()
+
+
+@jax.jit
+def answer(variables, condition, noise):
+    """The small generator by its running statistics; compiled, which is ten times faster here."""
+    return make_generator(SMALL).apply(variables, condition, noise, train=False)
+
+
+def test_reference_parameter_counts():
+    state = jax.eval_shape(lambda: create_state(Config()))
+    assert count(state.generator_params) == 8_270_852
+    assert count(state.batch_stats) == 2_688
+    assert count(state.critic_params) == 2_766_785
+
+
+def test_reference_shapes():
+    """Every block's output, as the table of the reference model states them."""
+    model = ModelConfig()
+    generator = make_generator(model)
+    state = jax.eval_shape(lambda: create_state(Config()))
+    inputs = jnp.zeros((1, 32, 128, 1)), jnp.zeros((1, 2, 8, 512))
+
+    def run():
+        variables = {
+            "params": zeros(state.generator_params),
+            "batch_stats": zeros(state.batch_stats),
+        }
+        return generator.apply(variables, *inputs, train=False, capture_intermediates=True)
+
+    def zeros(tree):
+        return jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), tree)
+
+    out, captured = jax.eval_shape(run)
+    assert out.shape == (1, 32, 128, 4)
+    found = {
+        name: value["__call__"][0].shape[1:]
+        for name, value in captured["intermediates"].items()
+        if name != "__call__"
+    }
+    assert [found[f"DownConv_{n}"] for n in range(4)] == [
+        (16, 64, 64),
+        (8, 32, 128),
+        (4, 16, 256),
+        (2, 8, 512),
+    ]
+    assert [found[f"UpsampleConv_{n}"] for n in range(4)] == [
+        (4, 16, 256),
+        (8, 32, 128),
+        (16, 64, 64),
+        (32, 128, 4),
+    ]
+
+
+@pytest.mark.parametrize("shape", [(2, 1, 1, 3), (2, 2, 8, 5), (1, 3, 7, 4)])
+def test_upsample_convolve_is_the_plain_form(shape):
+    x = jax.random.normal(jax.random.key(0), shape)
+    kernel = jax.random.normal(jax.random.key(1), (4, 4, shape[-1], 6)) / shape[-1]
+    fast, slow = layers.upsample_convolve(x, kernel), oracles.upsample_convolve(x, kernel)
+    np.testing.assert_allclose(fast, slow, atol=1e-5)
+
+    def loss(function):
+        total = lambda x, k: jnp.sum(jnp.sin(function(x, k)))  # noqa: E731
+        return jax.jit(jax.grad(total, argnums=(0, 1)))(x, kernel)
+
+    for ours, plain in zip(
+        loss(layers.upsample_convolve), loss(oracles.upsample_convolve), strict=True
+    ):
+        np.testing.assert_allclose(ours, plain, atol=1e-5 * float(jnp.abs(plain).max()) + 1e-5)
+
+
+def test_down_convolution_pads_by_one_on_each_side():
+    """SAME of a 4x4 kernel at stride 2: a framework that pads (0, 2) shifts every note."""
+    x = jax.random.normal(jax.random.key(0), (2, 8, 8, 3))
+    layer = layers.DownConv(5)
+    params = layer.init(jax.random.key(1), x)
+    kernel = params["params"]["Conv_0"]["kernel"]
+    plain = jax.lax.conv_general_dilated(
+        x, kernel, (2, 2), "SAME", dimension_numbers=("NHWC", "HWIO", "NHWC")
+    )
+    np.testing.assert_allclose(layer.apply(params, x), nn.leaky_relu(plain, 0.2), atol=1e-5)
+
+
+def test_generator_takes_any_multiple_of_its_stride():
+    variables = small_variables()
+    for steps in (8, 24, 40):
+        out = answer(variables, *small_inputs(2, steps))
+        assert out.shape == (2, steps, 32, 4)
+        assert out.dtype == jnp.float32 and bool(jnp.all(jnp.abs(out) <= 1))
+    with pytest.raises(ValueError, match="multiples of 8"):
+        noise_shape(SMALL.generator_filters, 12, 32)
+
+
+def test_a_long_piece_is_what_its_parts_are_away_from_the_ends():
+    """Convolution: far from the seam, a piece sounds the same in whatever it is embedded."""
+    variables = small_variables()
+    condition, noise = small_inputs(1, 128)
+    whole = answer(variables, condition, noise)
+    part = answer(variables, condition[:, :96], noise[:, :12])
+    np.testing.assert_allclose(whole[:, :48], part[:, :48], atol=1e-5)
+
+
+def test_the_noise_and_the_condition_reach_every_track():
+    variables = small_variables()
+    condition, noise = small_inputs()
+    base = answer(variables, condition, noise)
+    for other in (answer(variables, -condition, noise), answer(variables, condition, -noise)):
+        assert bool(jnp.all(jnp.abs(other - base).max(axis=(0, 1, 2)) > 1e-4))
+
+
+def test_running_statistics_move_by_one_fifth_and_only_in_training():
+    variables = small_variables()
+    condition, noise = small_inputs()
+    _, same = make_generator(SMALL).apply(
+        variables, condition, noise, train=False, mutable=["batch_stats"]
+    )
+    assert all(
+        bool(jnp.all(a == b))
+        for a, b in zip(
+            jax.tree.leaves(same["batch_stats"]),
+            jax.tree.leaves(variables["batch_stats"]),
+            strict=True,
+        )
+    )
+    _, moved = make_generator(SMALL).apply(
+        variables,
+        condition,
+        noise,
+        train=True,
+        mutable=["batch_stats", "intermediates"],
+        capture_intermediates=True,
+    )
+    activation = moved["intermediates"]["DownConv_1"]["__call__"][0]
+    mean = moved["batch_stats"]["BatchNorm_0"]["mean"]
+    np.testing.assert_allclose(mean, 0.2 * activation.mean(axis=(0, 1, 2)), atol=1e-5)
+
+
+def test_bf16_computes_in_bf16_and_keeps_float32_parameters_and_norms():
+    model = dataclasses.replace(SMALL, dtype="bfloat16")
+    condition, noise = small_inputs()
+    generator, critic = make_generator(model), make_critic(model)
+    variables = generator.init(jax.random.key(1), condition, noise, train=True)
+    assert {leaf.dtype for leaf in jax.tree.leaves(variables)} == {jnp.dtype("float32")}
+    out, captured = generator.apply(
+        variables, condition, noise, train=False, capture_intermediates=True
+    )
+    inside = captured["intermediates"]
+    assert inside["DownConv_1"]["__call__"][0].dtype == jnp.bfloat16
+    assert inside["BatchNorm_0"]["__call__"][0].dtype == jnp.float32
+    assert out.dtype == jnp.float32
+    exact = answer(variables, condition, noise)
+    assert 0 < float(jnp.abs(out - exact).max()) < 0.05
+    roll = jnp.tile(condition, (1, 1, 1, 4))
+    params = critic.init(jax.random.key(2), roll, condition)
+    score = critic.apply(params, roll, condition)
+    assert score.dtype == jnp.float32 and score.shape == (3,)
+
+
+def test_critic_scores_each_example_by_itself():
+    condition, _ = small_inputs()
+    critic = make_critic(SMALL)
+    roll = jax.random.normal(jax.random.key(3), (3, 16, 32, 4))
+    params = critic.init(jax.random.key(2), roll, condition)
+    together = critic.apply(params, roll, condition)
+    alone = jnp.concatenate(
+        [critic.apply(params, roll[n : n + 1], condition[n : n + 1]) for n in range(3)]
+    )
+    np.testing.assert_allclose(together, alone, atol=1e-5)
+
+
+def test_noise_is_standard_normal_cut_at_two_sigma():
+    keys = jax.random.split(jax.random.key(0), 64)
+    noise = draw_noise(keys, (2, 8, 64))
+    assert noise.shape == (64, 2, 8, 64)
+    assert float(jnp.abs(noise).max()) <= 2.0
+    # The variance of a normal cut at two sigma is 0.7737.
+    np.testing.assert_allclose(float(noise.var()), 0.7737, atol=0.01)

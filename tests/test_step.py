@@ -1,0 +1,227 @@
+"""One iteration: what moves, what stays, and against a plain re-statement of the rule."""
+
+import dataclasses
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+import oracles
+from musegan_jax import config as configs
+from musegan_jax import rng
+from musegan_jax.data import batches
+from musegan_jax.models.critic import make_critic
+from musegan_jax.models.generator import make_generator
+from musegan_jax.training import step as steps
+from musegan_jax.training.parallel import compile_step, initial_state
+from musegan_jax.training.state import create_state, inference_variables
+
+
+def setup(config, data):
+    windows, root = jax.device_put(
+        (batches.make_windows(data, config), rng.root_key(config.training.seed))
+    )
+    state = initial_state(config)
+    examples = jnp.arange(config.training.batch_size, dtype=jnp.int32)
+    keys = steps.update_keys(root, state.step, 0, examples)
+    return state, windows, root, keys, batches.draw_batch(config, windows, keys.data)
+
+
+def equal(a, b) -> bool:
+    return all(
+        bool(jnp.array_equal(x, y))
+        for x, y in zip(jax.tree.leaves(a), jax.tree.leaves(b), strict=True)
+    )
+
+
+def test_each_step_moves_its_own_network_only(tiny, data):
+    state, _, _, keys, real = setup(tiny, data)
+    after, _ = jax.jit(functools.partial(steps.critic_step, tiny))(state, real, keys)
+    assert not equal(after.critic_params, state.critic_params)
+    assert equal(
+        after._replace(critic_params=0, critic_opt=0), state._replace(critic_params=0, critic_opt=0)
+    )
+    after, _ = jax.jit(functools.partial(steps.generator_step, tiny))(state, real, keys)
+    assert equal(after.critic_params, state.critic_params)
+    assert equal(after.critic_opt, state.critic_opt)
+    for field in ("generator_params", "batch_stats", "ema_params", "generator_opt"):
+        assert not equal(getattr(after, field), getattr(state, field)), field
+
+
+def test_critic_step_is_the_rule_as_written(tiny, data):
+    """The reported loss and the applied update, from the formula of the reference model."""
+    state, _, _, keys, real = setup(tiny, data)
+    condition = real[..., :1]
+    critic, generator = make_critic(tiny.model), make_generator(tiny.model)
+    noise = steps._noise(tiny, keys.noise, real)
+    fake = generator.apply(
+        {"params": state.generator_params, "batch_stats": state.batch_stats},
+        condition,
+        noise,
+        train=False,
+    )
+    weight = jax.vmap(jax.random.uniform)(keys.penalty)[:, None, None, None]
+    mixed = weight * real + (1 - weight) * fake
+
+    def score(params, roll):
+        return critic.apply({"params": params}, roll, condition)
+
+    def loss(params):
+        penalty = oracles.gradient_penalty(score, params, mixed)
+        return jnp.mean(score(params, fake)) - jnp.mean(score(params, real)) + 10 * penalty
+
+    value, gradient = jax.jit(jax.value_and_grad(loss))(state.critic_params)
+    adam = optax.adam(1e-3, b1=0.5, b2=0.9, eps=1e-7)
+    updates, _ = adam.update(gradient, adam.init(state.critic_params))
+    expected = optax.apply_updates(state.critic_params, updates)
+    after, metrics = jax.jit(functools.partial(steps.critic_step, tiny))(state, real, keys)
+    np.testing.assert_allclose(metrics["critic_loss"], value, rtol=1e-4)
+    np.testing.assert_allclose(
+        metrics["critic_gradient_norm"], optax.tree.norm(gradient), rtol=1e-4
+    )
+    # Adam's first step is the gradient's sign: where that is near zero, order of addition shows.
+    off = [
+        jnp.abs(a - b) > 1e-4
+        for a, b in zip(
+            jax.tree.leaves(after.critic_params), jax.tree.leaves(expected), strict=True
+        )
+    ]
+    assert sum(int(o.sum()) for o in off) <= 3
+
+
+def test_generator_loss_uses_batch_statistics_and_ema_follows(tiny, data):
+    state, _, _, keys, real = setup(tiny, data)
+    condition = real[..., :1]
+    fake, _ = make_generator(tiny.model).apply(
+        {"params": state.generator_params, "batch_stats": state.batch_stats},
+        condition,
+        steps._noise(tiny, keys.noise, real),
+        train=True,
+        mutable=["batch_stats"],
+    )
+    score = make_critic(tiny.model).apply({"params": state.critic_params}, fake, condition)
+    after, metrics = jax.jit(functools.partial(steps.generator_step, tiny))(state, real, keys)
+    np.testing.assert_allclose(metrics["generator_loss"], -score.mean(), rtol=1e-5)
+    decay = tiny.training.ema_decay
+    expected = jax.tree.map(
+        lambda old, new: decay * old + (1 - decay) * new,
+        state.generator_params,
+        after.generator_params,
+    )
+    for a, b in zip(jax.tree.leaves(after.ema_params), jax.tree.leaves(expected), strict=True):
+        np.testing.assert_allclose(a, b, atol=1e-6)
+    assert equal(inference_variables(after)["params"], after.ema_params)
+
+
+def test_every_update_draws_fresh_data_and_noise(tiny, data):
+    _, _, root, _, _ = setup(tiny, data)
+    examples = jnp.arange(3, dtype=jnp.int32)
+    seen = [
+        jax.random.key_data(key).tobytes()
+        for iteration in range(2)
+        for update in range(3)
+        for stream in steps.update_keys(root, jnp.int32(iteration), update, examples)
+        for key in stream
+    ]
+    assert len(set(seen)) == len(seen) == 2 * 3 * 3 * 3
+
+
+def test_an_examples_noise_does_not_depend_on_the_batch_it_is_drawn_in(tiny, data):
+    """Per-example keys are what makes one device and eight draw the same numbers."""
+    _, _, root, _, _ = setup(tiny, data)
+
+    def draw(examples):
+        return steps.update_keys(root, jnp.int32(5), 1, jnp.array(examples, jnp.int32)).noise
+
+    whole, half = draw([0, 1, 2, 3]), draw([2, 3])
+    assert (jax.random.key_data(whole[2:]) == jax.random.key_data(half)).all()
+
+
+def test_two_runs_of_one_seed_are_equal_bit_for_bit(tiny, data):
+    """Contract test 1."""
+    results = []
+    for _ in range(2):
+        state, windows, root, _, _ = setup(tiny, data)
+        step = compile_step(tiny, state, windows, root)
+        for _ in range(3):
+            state, metrics = step(state, windows, root)
+        results.append((state, metrics))
+    assert equal(*results)
+    other = dataclasses.replace(tiny, training=dataclasses.replace(tiny.training, seed=1))
+    state, windows, root, _, _ = setup(other, data)
+    assert not equal(state.generator_params, results[0][0].generator_params)
+
+
+def test_one_trace_serves_every_iteration(tiny, data, monkeypatch):
+    """Contract test 4."""
+    traces = []
+    original = steps.critic_step
+
+    def counted(*args):
+        traces.append(1)
+        return original(*args)
+
+    monkeypatch.setattr(steps, "critic_step", counted)
+    jax.clear_caches()
+    state, windows, root, _, _ = setup(tiny, data)
+    step = jax.jit(steps.train_step, static_argnums=0, donate_argnums=1)
+    for _ in range(4):
+        state, _ = step(tiny, state, windows, root)
+    assert len(traces) == tiny.training.critic_updates
+    assert int(state.step) == 4
+
+
+def test_the_state_is_donated(tiny, data):
+    state, windows, root, _, _ = setup(tiny, data)
+    step = compile_step(tiny, state, windows, root)
+    after, _ = step(state, windows, root)
+    assert all(leaf.is_deleted() for leaf in jax.tree.leaves(state))
+    assert not any(leaf.is_deleted() for leaf in jax.tree.leaves(after))
+
+
+@pytest.mark.parametrize("name", ["reference", "chorales", "quickstart", "tiny"])
+def test_shipped_configs_train_when_shrunk(name, data, data_file):
+    """Two iterations of each shipped file, with its own rule and narrow networks."""
+    config = configs.load(f"configs/{name}.py")
+    depth = len(config.model.generator_filters)
+    narrow = ",".join(["4"] * depth)
+    config = configs.override(
+        config,
+        [
+            f"--model.generator_filters={narrow}",
+            f"--model.critic_filters={narrow}",
+            "--training.batch_size=2",
+            "--data.dataset",
+            data_file,
+            "--data.window_steps=32",
+        ],
+    )
+    state, windows, root, _, _ = setup(config, data)
+    step = compile_step(config, state, windows, root)
+    for _ in range(2):
+        state, metrics = step(state, windows, root)
+    assert all(np.isfinite(float(value)) for value in metrics.values())
+
+
+def test_bf16_trains_with_float32_state(tiny, data):
+    config = configs.override(tiny, ["--model.dtype=bfloat16"])
+    state, windows, root, _, _ = setup(config, data)
+    after, metrics = compile_step(config, state, windows, root)(state, windows, root)
+    floats = [x for x in jax.tree.leaves(after) if jnp.issubdtype(x.dtype, jnp.floating)]
+    assert {x.dtype for x in floats} == {jnp.dtype("float32")}
+    assert {value.dtype for value in metrics.values()} == {jnp.dtype("float32")}
+    assert all(np.isfinite(float(value)) for value in metrics.values())
+
+
+def test_reference_config_is_the_reference():
+    config = configs.load("configs/reference.py")
+    assert dataclasses.replace(config, output=configs.OutputConfig()) == dataclasses.replace(
+        configs.Config(), data=config.data
+    )
+    assert config.data.transpose == (0, 0) and config.data.hop_bars == 0
+    assert config.training.ema_decay == 0 and config.training.iterations == 1000
+    state = jax.eval_shape(lambda: create_state(config))
+    assert state.ema_params is None
