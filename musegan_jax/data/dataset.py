@@ -177,7 +177,10 @@ def load(path: str | Path) -> Dataset:
         ) from None
     except OSError as error:
         raise UserError(f"{path}: cannot be read ({error.strerror or error})") from error
-    except (ValueError, KeyError, TypeError, zipfile.BadZipFile, EOFError) as error:
+    except UserError:
+        raise
+    # A damaged file makes the parsers fail in whatever way the damage brings about.
+    except Exception as error:
         raise UserError(
             f"{path}: not a whole dataset file ({error}); build it again with "
             "`musegan-jax data build`"
@@ -247,12 +250,13 @@ def describe(dataset: Dataset) -> str:
     for split, name in enumerate(SPLITS):
         steps = np.diff(dataset.boundaries)[dataset.split == split]
         lines.append(f"{name:<12}{len(steps)} pieces, {int(steps.sum())} steps")
-    lines.append("tracks      pitches  sounding  program")
+    width = max([8, *(len(track.name) for track in dataset.tracks)]) + 2
+    lines.append(f"{'tracks':<{width}}  pitches  sounding  program")
     for k, track in enumerate(dataset.tracks):
         column = dataset.timeline[:, k : k + 1]
         bounds = pianoroll.pitch_bounds(column)
         sounding = np.mean(np.any(column, axis=(1, 2)))
         pitches = f"{bounds[0]}-{bounds[1]}" if bounds else "silent"
         program = "drums" if track.is_drum else str(track.program)
-        lines.append(f"  {track.name:<10}{pitches:<9}{sounding:<10.0%}{program}")
+        lines.append(f"  {track.name:<{width}}{pitches:<9}{sounding:<10.0%}{program}")
     return "\n".join(lines)

@@ -114,7 +114,8 @@ def read_midi_folder(
         collections.Counter() for _ in range(parts or 0)
     ]
     for path in midi_files(folder):
-        name = path.relative_to(folder).as_posix()
+        # A name in an old encoding reads as surrogates, which can be neither hashed nor printed.
+        name = path.relative_to(folder).as_posix().encode(errors="backslashreplace").decode()
         try:
             score = midi.read(path)
         except UserError as error:
@@ -147,7 +148,8 @@ def read_midi_folder(
             f"the first, {first.name}: {first.reason}"
         )
     tracks = FAMILIES if parts is None else _name_tracks(labels)
-    return build(pieces, tracks, steps_per_beat, f"MIDI folder {Path(folder).name}"), skipped
+    source = f"MIDI folder {Path(folder).resolve().name}"
+    return build(pieces, tracks, steps_per_beat, source), skipped
 
 
 def _name_tracks(labels: list[collections.Counter[tuple[str, int]]]) -> list[Track]:
@@ -168,6 +170,7 @@ CHORALE_TRACKS = (  # heard as a string quartet
     Track("Bass", 42),
 )
 MAX_XML_BYTES = 64 * 2**20
+MAX_STEPS = midi.MAX_BEATS * STEPS_PER_BEAT
 BAR_STEPS = 16  # of a 4/4 bar; only such chorales are used
 
 
@@ -203,6 +206,10 @@ def read_chorales(folder: Path | None = None) -> tuple[Dataset, list[Skipped]]:
             pieces.append(_chorale(path.stem, _musicxml(path)))
         except _NotUsable as error:
             skipped.append(Skipped(path.name, str(error)))
+        # A damaged file makes the parsers fail in whatever way the damage brings about.
+        except Exception as error:
+            why = f"not readable as MusicXML ({type(error).__name__}: {error})"
+            skipped.append(Skipped(path.name, why))
     return build(pieces, CHORALE_TRACKS, STEPS_PER_BEAT, "Bach chorales of music21"), skipped
 
 
@@ -212,26 +219,30 @@ class _NotUsable(Exception):
 
 def _musicxml(path: Path) -> ElementTree.Element:
     """The score inside a compressed MusicXML file, as its container names it."""
-    try:
-        with zipfile.ZipFile(path) as archive:
-            container = ElementTree.fromstring(archive.read("META-INF/container.xml"))
-            rootfile = next(e for e in container.iter() if e.tag.endswith("rootfile"))
-            member = archive.getinfo(rootfile.attrib["full-path"])
-            if member.file_size > MAX_XML_BYTES:
-                raise _NotUsable("unreasonably large")
-            return ElementTree.fromstring(archive.read(member))
-    except (OSError, zipfile.BadZipFile, ElementTree.ParseError, KeyError, StopIteration) as error:
-        raise _NotUsable(f"not readable as MusicXML ({error})") from error
+    with zipfile.ZipFile(path) as archive:
+        container = ElementTree.fromstring(archive.read("META-INF/container.xml"))
+        rootfile = next(e for e in container.iter() if e.tag.endswith("rootfile"))
+        member = archive.getinfo(rootfile.attrib["full-path"])
+        if member.file_size > MAX_XML_BYTES:
+            raise _NotUsable("unreasonably large")
+        return ElementTree.fromstring(archive.read(member))
 
 
 def _chorale(name: str, score: ElementTree.Element) -> Piece:
     names = [part.findtext("part-name") for part in score.findall("part-list/score-part")]
-    if names != [track.name for track in CHORALE_TRACKS]:
+    parts = score.findall("part")
+    if names != [track.name for track in CHORALE_TRACKS] or len(parts) != len(names):
         raise _NotUsable("not the four voices Soprano, Alto, Tenor, Bass")
-    voices = [_voice(part) for part in score.findall("part")]
+    voices = [_voice(part) for part in parts]
     measures = voices[0][1]
     if any(lengths != measures for _, lengths in voices):
         raise _NotUsable("the voices' bars differ in length")
+    every = np.concatenate([notes for notes, _ in voices])
+    if not every.size:
+        raise _NotUsable("no notes")
+    # Checked before the roll: NumPy would take a negative index for one from the end.
+    if every.min() < 0 or every[:, 2].max() >= pianoroll.MIDI_PITCHES or sum(measures) > MAX_STEPS:
+        raise _NotUsable("notes outside MIDI's pitches or any sensible time")
     roll = np.zeros((sum(measures), pianoroll.MIDI_PITCHES, len(voices)), bool)
     for k, (notes, _) in enumerate(voices):
         roll[:, :, k] = midi.to_roll(notes, len(roll))
@@ -323,4 +334,5 @@ def write_report(skipped: list[Skipped], path: Path) -> None:
         UserError: if the file cannot be written.
     """
     with files.replacing(path) as temporary:
-        temporary.write_text("".join(f"{name}: {reason}\n" for name, reason in skipped))
+        lines = "".join(f"{name}: {reason}\n" for name, reason in skipped)
+        temporary.write_text(lines, encoding="utf-8")

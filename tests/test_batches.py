@@ -1,0 +1,108 @@
+"""Windows and batches: what is offered, and that drawing is a pure function of keys."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from conftest import make_dataset
+from musegan_jax import config as configs
+from musegan_jax import pianoroll, rng
+from musegan_jax.data import batches, dataset
+from musegan_jax.errors import UserError
+
+
+def config(*words):
+    base = [
+        "--data.splits=train,valid,test",
+        "--model.generator_filters=4",
+        "--model.critic_filters=4",
+    ]
+    return configs.override(configs.Config(), [*base, *words])
+
+
+def draw(settings, windows, seed=0, n=16):
+    keys = rng.example_keys(rng.root_key(seed), jnp.arange(n, dtype=jnp.int32))
+    return jax.jit(batches.draw_batch, static_argnums=0)(settings, jax.device_put(windows), keys)
+
+
+def test_windows_start_on_bars_and_stay_within_pieces():
+    data = make_dataset(pieces=3, bars=4)
+    starts = batches.make_windows(data, config()).starts
+    # Pieces of four bars, windows of two: three starts in each.
+    np.testing.assert_array_equal(starts, [0, 16, 32, 64, 80, 96, 128, 144, 160])
+    np.testing.assert_array_equal(
+        batches.make_windows(data, config("--data.hop_bars=2")).starts, [0, 32, 64, 96, 128, 160]
+    )
+    np.testing.assert_array_equal(
+        batches.make_windows(data, config("--data.hop_bars=0")).starts, [0, 64, 128]
+    )
+
+
+def test_a_pick_up_bar_begins_no_window():
+    roll = np.zeros((36, 128, 1), bool)
+    roll[:, 60] = True
+    piece = dataset.Piece("one", pianoroll.pack(roll), np.array([4, 20]))
+    data = dataset.build([piece], [dataset.Track("Melody", 0)], 4, "test")
+    windows = batches.make_windows(data, config("--model.tracks=1"))
+    np.testing.assert_array_equal(windows.starts, [4])
+
+
+def test_only_the_chosen_splits_are_offered(data):
+    of_train = batches.make_windows(data, config("--data.splits=train")).starts
+    pieces = set(np.searchsorted(data.boundaries, of_train, side="right") - 1)
+    assert pieces == set(np.flatnonzero(data.split == 0))
+
+
+def test_draws_are_windows_of_the_data(data):
+    settings = config()
+    windows = batches.make_windows(data, settings)
+    full = pianoroll.unpack(data.timeline)
+    wanted = {full[start : start + 32].tobytes() for start in windows.starts}
+    batch = draw(settings, windows)
+    assert batch.shape == (16, 32, 128, 4) and batch.dtype == jnp.float32
+    assert set(np.unique(batch)) == {-1.0, 1.0}
+    assert {np.asarray(roll > 0).tobytes() for roll in batch} <= wanted
+    assert len({roll.tobytes() for roll in np.asarray(batch)}) > 4
+    np.testing.assert_array_equal(batch, draw(settings, windows))
+    assert not np.array_equal(batch, draw(settings, windows, seed=1))
+
+
+def test_transposition_keeps_every_note_and_the_range(data):
+    """The whole roll moves, by each allowed shift, never out of the model's pitches."""
+    settings = config("--data.transpose=-24,24", "--model.lowest_pitch=44", "--model.pitches=48")
+    windows = batches.make_windows(data, settings)
+    low, high = windows.shifts[:, 0], windows.shifts[:, 1]
+    assert (low <= 0).all() and (high >= 0).all() and (high > low).any()
+    batch = draw(settings, windows, n=128)
+    assert batch.shape == (128, 32, 48, 4)
+    # Four voices of one held note: a note lost at an edge would leave fewer cells.
+    np.testing.assert_array_equal((batch > 0).sum(axis=(1, 2, 3)), 4 * 32)
+    full = pianoroll.unpack(data.timeline)
+    wanted = set()
+    for start, (lowest, highest) in zip(windows.starts, windows.shifts, strict=True):
+        for shift in range(lowest, highest + 1):
+            moved = pianoroll.transpose(full[start : start + 32], shift)
+            wanted.add(pianoroll.crop(moved, 44, 48).tobytes())
+    assert {np.asarray(roll > 0).tobytes() for roll in batch} <= wanted
+
+
+def test_silent_and_unplayable_windows_are_left_out():
+    roll = np.zeros((96, 128, 1), bool)
+    roll[32:64, 60] = True
+    roll[64:96, 20] = True
+    piece = dataset.Piece("one", pianoroll.pack(roll), np.arange(0, 96, 16))
+    data = dataset.build([piece], [dataset.Track("Melody", 0)], 4, "test")
+    settings = config(
+        "--model.tracks=1", "--data.hop_bars=2", "--model.lowest_pitch=32", "--model.pitches=64"
+    )
+    np.testing.assert_array_equal(batches.make_windows(data, settings).starts, [32])
+    with pytest.raises(UserError, match="no window to train on: of 3 windows"):
+        batches.make_windows(
+            data, configs.override(settings, ["--model.pitches=16", "--model.lowest_pitch=100"])
+        )
+
+
+def test_other_tracks_than_the_models_are_refused(data):
+    with pytest.raises(UserError, match="set --model.tracks=4"):
+        batches.make_windows(data, config("--model.tracks=5"))

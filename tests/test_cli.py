@@ -1,0 +1,148 @@
+"""The command as a person types it: exit status, one line of error, no traceback."""
+
+import os
+import subprocess
+import sys
+
+import mido
+import pytest
+
+from musegan_jax import cli
+from musegan_jax import config as configs
+from musegan_jax.training import loop
+
+
+@pytest.fixture(scope="module")
+def workdir(tiny, tmp_path_factory):
+    """A finished run."""
+    path = tmp_path_factory.mktemp("run")
+    loop.train(tiny, path)
+    return path
+
+
+def run(capsys, *argv):
+    try:
+        status = cli.main([str(word) for word in argv])
+    except SystemExit as stop:  # argparse's own way out
+        status = stop.code
+    out, err = capsys.readouterr()
+    return status, out, err
+
+
+def test_help_and_imports_are_light():
+    """`--help` in half a second: nothing heavy is imported for it, nor by the package itself."""
+    code = (
+        "import sys, musegan_jax.cli\n"
+        "try: musegan_jax.cli.main(['train', '--help'])\n"
+        "except SystemExit: pass\n"
+        "heavy = {'jax', 'numpy', 'mido', 'matplotlib', 'orbax'} & set(sys.modules)\n"
+        "assert not heavy, heavy"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert all(len(line) <= 80 for line in done.stdout.splitlines())
+
+
+def test_compose_writes_a_song(workdir, tmp_path, capsys):
+    status, out, err = run(
+        capsys, "compose", "twinkle", "--workdir", workdir, "--out", tmp_path / "song"
+    )
+    assert status == 0, err
+    assert out.splitlines() == [
+        str(tmp_path / "song" / f"twinkle.{kind}") for kind in ("mid", "wav", "png")
+    ]
+    names = [track.name for track in mido.MidiFile(tmp_path / "song" / "twinkle.mid").tracks[1:]]
+    assert names == ["Melody", "A", "T", "B"]
+
+
+def test_the_same_seed_gives_the_same_bytes(workdir, tmp_path, capsys):
+    for folder, seed in (("a", 7), ("b", 7), ("c", 8)):
+        status, _, err = run(
+            capsys, "compose", "ode_to_joy", "--workdir", workdir, "--out", tmp_path / folder,
+            "--seed", seed, "--samples", 2,
+        )  # fmt: skip
+        assert status == 0, err
+    names = sorted(os.listdir(tmp_path / "a"))
+    assert names == sorted(
+        f"ode_to_joy-{n}.{kind}" for n in (1, 2) for kind in ("mid", "png", "wav")
+    )
+    for name in names:
+        a, b, c = ((tmp_path / folder / name).read_bytes() for folder in "abc")
+        assert a == b, name
+        assert a != c, name
+    flavours = [(tmp_path / "a" / f"ode_to_joy-{n}.mid").read_bytes() for n in (1, 2)]
+    assert flavours[0] != flavours[1]
+
+
+def test_data_build_and_info(tmp_path, capsys):
+    folder = tmp_path / "music"
+    folder.mkdir()
+    for n in range(3):
+        file = mido.MidiFile(ticks_per_beat=96)
+        for channel in (0, 1):
+            track = mido.MidiTrack()
+            for pitch in (60, 62, 64, 65):
+                track.append(mido.Message("note_on", note=pitch, channel=channel, time=0))
+                track.append(mido.Message("note_off", note=pitch, channel=channel, time=96))
+            file.tracks.append(track)
+        file.save(folder / f"{n}.mid")
+    (folder / "bad.MID").write_bytes(b"MThd")
+    out = tmp_path / "mine.npz"
+    status, _, err = run(capsys, "data", "build", "midi", folder, "--parts", 2, "--out", out)
+    assert status == 0
+    assert "skipped 1: " in err and "bad.MID" in (tmp_path / "mine.skipped.txt").read_text()
+    status, text, _ = run(capsys, "data", "info", out)
+    assert status == 0 and "pieces      3" in text
+    assert all(len(line) <= 80 for line in text.splitlines())
+
+
+BAD = {
+    "no command": [],
+    "unknown command": ["sing"],
+    "unknown option": ["compose", "twinkle", "--workdir", "RUN", "--out", "OUT", "--loud"],
+    "no such melody": ["compose", "twinkel", "--workdir", "RUN", "--out", "OUT"],
+    "no such track": ["compose", "twinkle", "--workdir", "RUN", "--out", "OUT", "--track", "9"],
+    "no such run": ["compose", "twinkle", "--workdir", "none", "--out", "OUT"],
+    "out is a file": ["compose", "twinkle", "--workdir", "RUN", "--out", "pyproject.toml"],
+    "samples": ["compose", "twinkle", "--workdir", "RUN", "--out", "OUT", "--samples", "0"],
+    "seed": ["compose", "twinkle", "--workdir", "RUN", "--out", "OUT", "--seed", "-1"],
+    "text for a number": ["compose", "twinkle", "--workdir", "R", "--out", "O", "--seed", "x"],
+    "not music": ["compose", "README.md", "--workdir", "RUN", "--out", "OUT"],
+    "no config": ["train", "--config", "none.py", "--workdir", "OUT"],
+    "unknown field": ["train", "--config", "configs/tiny.py", "--workdir", "OUT", "--data.x=1"],
+    "no dataset": [
+        "train", "--config", "configs/tiny.py", "--workdir", "OUT", "--data.dataset=none.npz",
+    ],
+    "not a dataset": [
+        "train", "--config", "configs/tiny.py", "--workdir", "OUT", "--data.dataset=README.md",
+    ],
+    "other config": ["train", "--config", "configs/quickstart.py", "--workdir", "RUN"],
+    "no folder": ["data", "build", "midi", "none", "--out", "OUT.npz"],
+    "no music in it": ["data", "build", "midi", "configs", "--out", "OUT.npz"],
+    "suffix": ["data", "build", "midi", "tests", "--out", "OUT.zip"],
+    "parts": ["data", "build", "midi", "tests", "--parts", "0", "--out", "OUT.npz"],
+    "no such file": ["data", "info", "none.npz"],
+    "a folder": ["data", "info", "tests"],
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", BAD)
+def test_bad_input_is_one_line_and_status_2(case, workdir, tmp_path, capsys, data_file):
+    places = {"RUN": str(workdir), "OUT": str(tmp_path / "out"), "OUT.npz": str(tmp_path / "o.npz"),
+              "OUT.zip": str(tmp_path / "o.zip")}  # fmt: skip
+    argv = [places.get(word, word) for word in BAD[case]]
+    if case == "other config":
+        argv.append(f"--data.dataset={data_file}")
+    before = sorted(workdir.rglob("*"))
+    status, out, err = run(capsys, *argv)
+    assert status == 2, err
+    assert out == "" and err.count("\n") == 1 and err.startswith("musegan-jax")
+    assert "Traceback" not in err
+    files = [path for path in tmp_path.rglob("*") if path.is_file()]
+    assert not files and sorted(workdir.rglob("*")) == before
+
+
+def test_the_configs_command_lines_parse(capsys):
+    assert configs.load("configs/tiny.py")
+    status, out, _ = run(capsys, "train", "--help")
+    assert status == 0 and "--training.batch_size=32" in out

@@ -1,0 +1,278 @@
+"""The dataset file: what is saved is loaded, and nothing else is."""
+
+import dataclasses
+import io
+import json
+import pickle
+import struct
+import tracemalloc
+import zipfile
+
+import numpy as np
+import pytest
+
+from musegan_jax import pianoroll
+from musegan_jax.config import SPLITS
+from musegan_jax.data import dataset
+from musegan_jax.errors import UserError
+
+
+def piece(name: str, pitch: int = 60, bars: int = 1) -> dataset.Piece:
+    """Two tracks: one note to the end, and silence."""
+    roll = np.zeros((16 * bars, 128, 2), bool)
+    roll[:, pitch, 0] = True
+    return dataset.Piece(name, pianoroll.pack(roll), np.arange(0, 16 * bars, 16))
+
+
+def build(*pieces: dataset.Piece) -> dataset.Dataset:
+    tracks = [dataset.Track("Lead", 40), dataset.Track("Kit", 0, True)]
+    return dataset.build(pieces, tracks, 4, "by hand")
+
+
+def parts_of(path) -> dict[str, bytes]:
+    with zipfile.ZipFile(path) as archive:
+        return {member: archive.read(member) for member in archive.namelist()}
+
+
+def zip_of(parts: dict[str, bytes], path):
+    with zipfile.ZipFile(path, "w") as archive:
+        for member, content in parts.items():
+            archive.writestr(member, content)
+    return path
+
+
+def npy(array: np.ndarray, **kwargs) -> bytes:
+    buffer = io.BytesIO()
+    np.lib.format.write_array(buffer, array, **kwargs)
+    return buffer.getvalue()
+
+
+def about(parts: dict[str, bytes], **changes) -> dict[str, bytes]:
+    """The parts of a file with some facts of its description changed."""
+    facts = json.loads(np.load(io.BytesIO(parts["about.npy"])).tobytes())
+    content = json.dumps({**facts, **changes}).encode()
+    return {**parts, "about.npy": npy(np.frombuffer(content, np.uint8))}
+
+
+@pytest.fixture
+def parts(tmp_path) -> dict[str, bytes]:
+    """The members of a good file."""
+    dataset.save(build(piece("a"), piece("b", 72, bars=2)), tmp_path / "good.npz")
+    return parts_of(tmp_path / "good.npz")
+
+
+def test_what_is_saved_is_loaded(data, tmp_path):
+    path = tmp_path / "data.npz"
+    dataset.save(data, path)
+    assert [file.name for file in tmp_path.iterdir()] == ["data.npz"]
+    loaded = dataset.load(path)
+    assert loaded.digest() == data.digest()
+    for field in dataclasses.fields(data):
+        before, after = getattr(data, field.name), getattr(loaded, field.name)
+        np.testing.assert_array_equal(before, after)
+        assert getattr(before, "dtype", None) == getattr(after, "dtype", None)
+    assert all(isinstance(track, dataset.Track) for track in loaded.tracks)
+    # Saving again replaces the file as a whole.
+    dataset.save(build(piece("x")), path)
+    assert dataset.load(path).names == ("x",)
+
+
+def test_the_hash_is_of_the_music_not_of_where_it_came_from():
+    one, other = build(piece("a"), piece("b")), build(piece("b"), piece("a"))
+    assert one.digest() == other.digest(), "pieces lie in the order of their names"
+    assert dataclasses.replace(one, source="elsewhere").digest() == one.digest()
+    assert build(piece("a", 61), piece("b")).digest() != one.digest()
+    assert build(piece("a"), piece("c")).digest() != one.digest()
+    assert dataclasses.replace(one, steps_per_beat=8).digest() != one.digest()
+    # Pinned: the hash is recorded with every run, so it must not change with NumPy or the code.
+    assert one.digest()[:16] == "ca3d4523d0fb1850"
+
+
+def test_pieces_lie_end_to_end():
+    built = build(piece("b", 72, bars=2), piece("a"))
+    assert built.names == ("a", "b")
+    assert built.boundaries.tolist() == [0, 16, 48] and built.bars.tolist() == [0, 16, 32]
+    assert built.bars_of(0).tolist() == [0] and built.bars_of(1).tolist() == [16, 32]
+    assert pianoroll.pitch_bounds(built.timeline[16:]) == (72, 72)
+    with pytest.raises(UserError, match="by hand: no piece"):
+        build()
+
+
+def test_a_split_hangs_on_the_name_alone():
+    # Pinned: a version that moved pieces between splits would test on what was trained on.
+    pinned = {"bwv1.6": 0, "bwv10.7": 0, "bwv101.7": 0}
+    assert {name: dataset.split_of(name) for name in pinned} == pinned
+    many = [piece(f"piece {n}") for n in range(1000)]
+    built = build(*many)
+    for n, name in enumerate(built.names):
+        assert built.split[n] == dataset.split_of(name)
+    assert build(many[7]).split == built.split[built.names.index("piece 7")]
+    # 80, 10 and 10 per cent: three standard deviations of 1000 draws are .038 and .028.
+    shares = [len(built.pieces_of([split])) / 1000 for split in SPLITS]
+    np.testing.assert_allclose(shares, [0.8, 0.1, 0.1], atol=0.03)
+    both = built.pieces_of(["valid", "test"])
+    assert len(both) == 1000 - len(built.pieces_of(["train"])) and np.all(built.split[both] > 0)
+
+
+def refuse(path, why: str) -> None:
+    with pytest.raises(UserError, match=why) as caught:
+        dataset.load(path)
+    assert str(caught.value).startswith(f"{path}: ")
+
+
+def test_what_is_no_dataset_is_refused(tmp_path, parts):
+    path = tmp_path / "bad.npz"
+    refuse(tmp_path / "missing.npz", "no such dataset file; make one with `musegan-jax data build`")
+    refuse(tmp_path, "cannot be read")
+    for content in (b"", b"just text\n"):
+        path.write_bytes(content)
+        refuse(path, "not a whole dataset file")
+    facts = {
+        "format 2": (about(parts, format=2), "dataset format 2, this version reads 1"),
+        "no format": (about(parts, format=None), "format None"),
+        "another hash": (about(parts, sha256="0" * 64), "its hash differs"),
+        "other names": (about(parts, names=["a", "c"]), "its hash differs"),
+        "three names": (about(parts, names=["a", "b", "c"]), "boundaries"),
+        "three tracks": (about(parts, tracks=[["x", 0, False]] * 3), "tracks and pitches"),
+        "odd tracks": (about(parts, tracks=[1, 2]), "not a whole"),
+        "not JSON": ({**parts, "about.npy": npy(np.zeros(9, np.uint8))}, "not a whole"),
+        "JSON, no facts": ({**parts, "about.npy": npy(np.frombuffer(b"[]", np.uint8))}, "not a"),
+        "deep JSON": ({**parts, "about.npy": npy(np.full(10**5, ord("["), np.uint8))}, "not a"),
+        "no bars": ({k: v for k, v in parts.items() if k != "bars.npy"}, "bars"),
+        "no boundaries": ({**parts, "boundaries.npy": npy(np.zeros(0, np.int64))}, "not a whole"),
+        "scalar": ({**parts, "timeline.npy": npy(np.uint8(0))}, "not a whole"),
+        "no zip of arrays": ({"readme.txt": b"hello"}, "not a whole"),
+    }
+    for name, (content, why) in facts.items():
+        zip_of(content, path)
+        with pytest.raises(UserError, match=why):
+            pytest.fail(f"{name}: read as {dataset.load(path)}")
+
+
+class Trap:
+    """Unpickling this sets a flag."""
+
+    sprung = False
+
+    def __reduce__(self):
+        return (setattr, (Trap, "sprung", True))
+
+
+def test_nothing_is_ever_unpickled(tmp_path, parts):
+    payload = np.array([Trap()], dtype=object)
+    assert not pickle.loads(pickle.dumps(payload))[0] and Trap.sprung, "the trap works"
+    Trap.sprung = False
+    for member in ("timeline.npy", "more.npy"):
+        path = zip_of({**parts, member: npy(payload, allow_pickle=True)}, tmp_path / "bad.npz")
+        refuse(path, "not what its header says")
+    # A bare pickle, which np.load would also open.
+    (tmp_path / "bad.npz").write_bytes(pickle.dumps(Trap()))
+    refuse(tmp_path / "bad.npz", "not a whole dataset file")
+    assert not Trap.sprung
+
+
+def header(shape: str, dtype: str = "|u1") -> bytes:
+    text = f"{{'descr': '{dtype}', 'fortran_order': False, 'shape': {shape}, }}\n"
+    return b"\x93NUMPY\x01\x00" + struct.pack("<H", len(text)) + text.encode()
+
+
+def test_a_header_cannot_claim_more_than_the_file_holds(tmp_path, parts):
+    path = tmp_path / "bad.npz"
+    claims = [
+        header(f"({2**50},)") + b"little",
+        header(f"({2**62}, {2**62})") + b"little",  # wraps round to 0 in 64 bits
+        header("(-1,)") + b"little",
+        header("(6,)", "<u8") + b"little",
+        header("(1,", "|u1") + b"little",
+        header("(6,)", "|O") + b"little",
+        header("()", f"|V{2**31 - 1}") + b"little",
+    ]
+    tracemalloc.start()
+    try:
+        for claim in claims:
+            refuse(zip_of({**parts, "timeline.npy": claim}, path), "not a whole dataset file")
+        # The directory of the zip lies in step with the header: too large, before any room is made.
+        zip_of({**parts, "timeline.npy": claims[0]}, path)
+        content = bytearray(path.read_bytes())
+        entry = content.rindex(b"timeline.npy")  # of the directory, which lies at the end
+        content[entry - 46 + 24 : entry - 46 + 28] = struct.pack("<L", 2**32 - 2)
+        path.write_bytes(content)
+        refuse(path, "not a whole dataset file")
+        assert tracemalloc.get_traced_memory()[1] < 20 * 2**20
+    finally:
+        tracemalloc.stop()
+
+
+def test_a_bomb_is_not_unpacked(tmp_path, parts, monkeypatch):
+    monkeypatch.setattr(dataset, "MAX_BYTES", 10_000)
+    path = zip_of({**parts, "timeline.npy": header("(20000,)") + bytes(20000)}, tmp_path / "x.npz")
+    refuse(path, "unpacks to more than")
+
+
+def test_a_file_cut_off_anywhere(tmp_path, parts):
+    whole = (tmp_path / "good.npz").read_bytes()
+    path = tmp_path / "cut.npz"
+    for length in range(0, len(whole), 7):
+        path.write_bytes(whole[:length])
+        refuse(path, "not a whole dataset file")
+
+
+def test_a_wrong_byte_anywhere(tmp_path, parts):
+    """The file is refused, or the byte meant nothing (a date in the zip) and the music is whole."""
+    whole = (tmp_path / "good.npz").read_bytes()
+    wanted = dataset.load(tmp_path / "good.npz").digest()
+    path = tmp_path / "wrong.npz"
+    refused = 0
+    for position in range(len(whole)):
+        wrong = bytearray(whole)
+        wrong[position] ^= (1, 0x80, 0x55, 0xFF)[position % 4]
+        path.write_bytes(wrong)
+        try:
+            assert dataset.load(path).digest() == wanted
+        except UserError as error:
+            assert str(error).startswith(f"{path}: ")
+            refused += 1
+    assert refused > len(whole) / 2
+
+
+def test_a_failed_save_leaves_nothing_behind(tmp_path, monkeypatch):
+    file = tmp_path / "file"
+    file.write_text("mine")
+    # Below a regular file not even root can write.
+    for path in (file / "data.npz", tmp_path / "missing" / "data.npz"):
+        with pytest.raises(UserError, match="cannot be written") as caught:
+            dataset.save(build(piece("a")), path)
+        assert str(caught.value).startswith(f"{path}: ")
+    # Nor does a disk that fills up half-way, and the file from before stays.
+    good = tmp_path / "good.npz"
+    dataset.save(build(piece("a")), good)
+
+    def full(file, **arrays):
+        file.write(b"half")
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(np, "savez_compressed", full)
+    with pytest.raises(UserError, match="No space left"):
+        dataset.save(build(piece("b")), good)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["file", "good.npz"]
+    assert file.read_text() == "mine" and dataset.load(good).names == ("a",)
+
+
+def test_the_description_fits_the_screen(data):
+    tracks = ("Soprano", "Electric Bass", "Kit", "Pad")
+    named = dataclasses.replace(
+        data,
+        tracks=tuple(dataset.Track(name, 40 + k, name == "Kit") for k, name in enumerate(tracks)),
+        source="Bach chorales of music21",
+    )
+    lines = dataset.describe(named).splitlines()
+    assert all(len(line) <= 80 and line == line.rstrip() for line in lines)
+    assert f"sha256      {named.digest()}" in lines and "pieces      12" in lines
+    table = lines[-4:]
+    # Every note lasts a beat and there are no rests: C major from each root within an octave.
+    assert table[0].split() == ["Soprano", "72-83", "100%", "40"]
+    assert table[1].split() == ["Electric", "Bass", "60-71", "100%", "41"]
+    assert table[2].split() == ["Kit", "55-66", "100%", "drums"]
+    assert len({line.index("100%") for line in table}) == 1, "columns are straight"
+    silent = dataset.describe(build(piece("a"))).splitlines()[-1]
+    assert silent.split() == ["Kit", "silent", "0%", "drums"]
