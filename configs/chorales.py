@@ -1,4 +1,4 @@
-"""Recommended."""
+"""PLACEHOLDER"""
 
 from musegan_jax.config import Config, DataConfig, ModelConfig, OutputConfig, TrainingConfig
 
