@@ -4,6 +4,7 @@ import argparse
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import musegan_jax
 from musegan_jax.errors import UserError
@@ -54,7 +55,7 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _add_train(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+def _add_train(commands: Any) -> None:
     train = commands.add_parser(
         "train",
         help="train a model, or go on training it",
@@ -69,7 +70,7 @@ def _add_train(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") 
     train.set_defaults(run=_train, overrides=[])
 
 
-def _add_compose(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+def _add_compose(commands: Any) -> None:
     compose = commands.add_parser(
         "compose",
         help="accompany a melody",
@@ -87,7 +88,7 @@ def _add_compose(commands: "argparse._SubParsersAction[argparse.ArgumentParser]"
     compose.set_defaults(run=_compose)
 
 
-def _add_data(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+def _add_data(commands: Any) -> None:
     data = commands.add_parser("data", help="build and inspect datasets", allow_abbrev=False)
     actions = data.add_subparsers(required=True, metavar="ACTION", dest="action")
     build = actions.add_parser("build", help="make a dataset file", allow_abbrev=False)
@@ -140,6 +141,10 @@ def _compose(arguments: Arguments) -> None:
     melody = compose.prepare(score, part, model)
     for line in compose.remarks(model, melody):
         print(line, file=sys.stderr)
+    from musegan_jax.rendering import audio
+
+    if audio.soundfont_player() is None:
+        print("sound: simple waves; the extra `audio` gives instruments", file=sys.stderr)
     stem = Path(arguments.melody).stem
     for sample in range(arguments.samples):
         roll = compose.generate(model, melody, arguments.seed, sample)

@@ -155,8 +155,10 @@ def parse(midi: mido.MidiFile, name: str) -> Score:
                 raise UserError(f"{name}: a track lasts absurdly long: is the file damaged?")
             if message.type == "set_tempo":
                 tempos[tick] = max(message.tempo, 1)
-            elif message.type == "time_signature" and _is_meter(message):
-                meters[tick] = (message.numerator, message.denominator)
+            elif message.type == "time_signature":
+                # A bar of a quarter note to 32 is a meter; the rest is damage, or an endless loop.
+                if 1 <= 4 * message.numerator / message.denominator <= 32:
+                    meters[tick] = (message.numerator, message.denominator)
         parts += _parts_of(index, track)
     score = Score(
         midi=midi,
@@ -168,11 +170,6 @@ def parse(midi: mido.MidiFile, name: str) -> Score:
     # A meter after the last note has no bars, and may lie absurdly far away.
     meters_used = tuple(meter for meter in score.meters if meter[0] == 0 or meter[0] < score.end)
     return dataclasses.replace(score, meters=meters_used)
-
-
-def _is_meter(message: mido.MetaMessage) -> bool:
-    """Whether a bar of this time signature lasts between one and 32 quarter notes."""
-    return 1 <= 4 * message.numerator / message.denominator <= 32
 
 
 def _parts_of(index: int, track: mido.MidiTrack) -> Iterator[Part]:

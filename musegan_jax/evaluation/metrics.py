@@ -19,9 +19,9 @@ def bars_of(roll: np.ndarray, steps_per_bar: int) -> np.ndarray:
 def score(values: np.ndarray) -> np.ndarray:
     """Mean over bars (axis 0) of the values that are not NaN; NaN where there is none."""
     known = ~np.isnan(values)
-    count = known.sum(axis=0)
-    total = np.where(known, values, 0).sum(axis=0)
-    return np.where(count > 0, total / np.maximum(count, 1), np.nan)
+    count = np.sum(known, axis=0)
+    total = np.sum(np.where(known, values, 0), axis=0)
+    return np.array(np.where(count > 0, total / np.maximum(count, 1), np.nan))
 
 
 def chroma(bars: np.ndarray) -> np.ndarray:
@@ -54,9 +54,9 @@ def semitone_clash(bars: np.ndarray) -> np.ndarray:
     All tracks are merged, and pitch classes lie on a circle (B and C are neighbours). NaN where
     no step sounds.
     """
-    classes = chroma(bars).any(axis=3)
-    clashes = (classes & np.roll(classes, 1, axis=2)).any(axis=2).sum(axis=1)
-    sounding = classes.any(axis=2).sum(axis=1)
+    classes = np.any(chroma(bars), axis=3)
+    clashes = np.any(classes & np.roll(classes, 1, axis=2), axis=2).sum(axis=1)
+    sounding = np.any(classes, axis=2).sum(axis=1)
     return np.where(sounding > 0, clashes / np.maximum(sounding, 1), np.nan)
 
 

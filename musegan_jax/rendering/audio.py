@@ -3,6 +3,7 @@
 import io
 import wave
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -13,21 +14,28 @@ SAMPLE_RATE = 44100
 PEAK = 0.89  # of full scale: -1 dB, so that no player's resampling clips
 
 
-def write_wav(score: midi.Score, path: str | Path) -> str:
+def soundfont_player() -> Any:
+    """The module `symusic` of the extra `audio`; None where it is missing or cannot play.
+
+    Version 0.6.0 cannot: its `render` raises TypeError.
+    """
+    try:
+        import symusic
+    except ImportError:
+        return None
+    return None if symusic.__version__ == "0.6.0" else symusic
+
+
+def write_wav(score: midi.Score, path: str | Path) -> None:
     """Write a score as a 16-bit stereo WAV file.
 
     With the extra `audio` a SoundFont plays it, else simple waves do.
 
-    Returns:
-        Which of the two was heard, for a message.
-
     Raises:
         UserError: if the file cannot be written.
     """
-    sound = _soundfont(score)
-    how = "SoundFont TimGM6mb"
-    if sound is None:
-        sound, how = _plain(score), "simple waves (the extra `audio` gives instruments)"
+    player = soundfont_player()
+    sound = _plain(score) if player is None else _soundfont(score, player)
     loudest = np.abs(sound).max(initial=0.0)
     samples = np.round(sound * (PEAK * 32767 / max(loudest, 1e-9))).astype("<i2")
     with files.replacing(path) as temporary, wave.open(str(temporary), "wb") as file:
@@ -35,27 +43,16 @@ def write_wav(score: midi.Score, path: str | Path) -> str:
         file.setsampwidth(2)
         file.setframerate(SAMPLE_RATE)
         file.writeframes(samples.tobytes())
-    return how
 
 
-def _soundfont(score: midi.Score) -> np.ndarray | None:
-    """Float `(samples, 2)`, played with the SoundFont of pretty_midi's package; None if impossible.
-
-    Impossible is: without symusic, or with 0.6.0, whose `render` raises TypeError.
-    """
-    try:
-        import symusic
-    except ImportError:
-        return None
+def _soundfont(score: midi.Score, symusic: Any) -> np.ndarray:
+    """Float `(samples, 2)`, played with the SoundFont that pretty_midi's package brings."""
     import pretty_midi
 
     font = Path(pretty_midi.__file__).with_name("TimGM6mb.sf2")
     song = symusic.Score.from_midi(_as_bytes(score))
     player = symusic.Synthesizer(sf_path=str(font), sample_rate=SAMPLE_RATE)
-    try:
-        return np.asarray(player.render(song, stereo=True)).T
-    except TypeError:
-        return None
+    return np.asarray(player.render(song, stereo=True)).T
 
 
 def _as_bytes(score: midi.Score) -> bytes:

@@ -41,7 +41,8 @@ def piano_roll(score: midi.Score, title: str, path: str | Path) -> None:
     low = min(int(part.notes[:, 2].min()) for part in sounding) - 2
     high = max(int(part.notes[:, 2].max()) for part in sounding) + 2
     figure = Figure(figsize=(12, 0.9 + 2.6 * rows), layout="constrained")
-    for row, axes in enumerate(figure.subplots(rows, squeeze=False)[:, 0]):
+    panels = figure.subplots(rows, squeeze=False)[:, 0]
+    for row, axes in enumerate(panels):
         marks = edges[row * per_row : (row + 1) * per_row + 1]
         for k, part in reversed(list(enumerate(score.parts))):
             colour = COLOURS[k % len(COLOURS)]
@@ -60,7 +61,7 @@ def piano_roll(score: midi.Score, title: str, path: str | Path) -> None:
         axes.set_yticks(list(octaves), [f"C{pitch // 12 - 1}" for pitch in octaves])
         axes.grid(color="#dddddd", linewidth=0.8)
         axes.set_axisbelow(True)
-    axes.set_xlabel("bar")
+    panels[-1].set_xlabel("bar")
     handles = [
         (COLOURS[k % len(COLOURS)], part.name or f"Part {k + 1}")
         for k, part in enumerate(score.parts)

@@ -94,7 +94,7 @@ def read(workdir: Path) -> dict[str, Any] | None:
     try:
         record = json.loads(path.read_text())
         model(record, None)  # what `compose` reads later must be there and of the right form
-        record["dataset"]["sha256"], record["started"]
+        _ = record["dataset"]["sha256"], record["dataset"]["source"], record["started"]
     except (FileNotFoundError, NotADirectoryError):
         return None
     except OSError as error:

@@ -70,7 +70,7 @@ def critic_step(
     critic = make_critic(config.model)
     _, optimizer = make_optimizers(config)
     condition = condition_of(config, real)
-    fake = jax.lax.stop_gradient(
+    fake: Any = jax.lax.stop_gradient(
         make_generator(config.model).apply(
             {"params": state.generator_params, "batch_stats": state.batch_stats},
             condition,
@@ -80,7 +80,7 @@ def critic_step(
     )
     mixed = losses.blend(real, fake, jax.vmap(jax.random.uniform)(keys.penalty))
 
-    def score(params: Any, roll: jax.Array) -> jax.Array:
+    def score(params: Any, roll: jax.Array) -> Any:
         return critic.apply({"params": params}, roll, condition)
 
     penalty, direction = losses.gradient_penalty(
@@ -134,7 +134,7 @@ def generator_step(
             train=True,
             mutable=["batch_stats"],
         )
-        score = critic.apply({"params": state.critic_params}, fake, condition)
+        score: Any = critic.apply({"params": state.critic_params}, fake, condition)
         return -jnp.mean(score), moved.get("batch_stats", {})
 
     (value, batch_stats), gradient = jax.value_and_grad(loss, has_aux=True)(state.generator_params)
