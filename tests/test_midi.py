@@ -237,8 +237,9 @@ BAD = {
     "a track of 4 GiB": (VALID[:18] + b"\xff\xff\xff\xff" + VALID[22:], "damaged"),
     "32,767 tracks": (VALID[:10] + b"\x7f\xff" + VALID[12:], "damaged"),
     "an event of 256 MiB": (smf(b"\x00\xf0" + delta(FAR)), "damaged"),
-    # 2**31 ticks at 480 a beat are four million beats.
-    "a note at tick 2**31": (smf(8 * (delta(FAR) + b"\xb0\x07\x40") + NOTE + END), "10000 beats"),
+    # 2**28 ticks at 480 a beat are half a million beats.
+    "a note at tick 2**28": (smf(delta(FAR) + b"\xb0\x07\x40" + NOTE[:4] + END), "absurdly long"),
+    "a note at tick 2**31": (smf(8 * (delta(FAR) + b"\xb0\x07\x40") + NOTE + END), "absurdly long"),
     "a note that long": (smf(on(0, 60) + 8 * (delta(FAR) + b"\xb0\x07\x40") + END), "10000 beats"),
     "more beats than are read": (smf(on(10_000, 60) + off(1, 60) + END, resolution=1), "10000"),
     # 16.7 seconds a beat: 2,160 beats are ten hours.

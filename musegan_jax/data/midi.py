@@ -23,7 +23,9 @@ DEFAULT_TEMPO = 500_000  # microseconds per quarter note: 120 bpm
 MAX_BYTES = 4 * 2**20
 MAX_BEATS = 10_000
 MAX_SECONDS = 3600
-MAX_TICKS = 2**48  # of a whole track, far above MAX_BEATS; float64 and int64 hold it exactly
+# Of a whole track: the longest wait that MIDI can write, so that of any track a part can be written.
+# (A tempo at tick 2**31 makes symusic ask for gigabytes.)
+MAX_TICKS = 2**28 - 1
 # mido takes a number of any length, in quadratic time. In text such bytes may stand in a row.
 ENDLESS_NUMBER = re.compile(rb"[\x80-\xff]{4096}")
 

@@ -21,7 +21,9 @@ def score(values: np.ndarray) -> np.ndarray:
     known = ~np.isnan(values)
     count = np.sum(known, axis=0)
     total = np.sum(np.where(known, values, 0), axis=0)
-    return np.array(np.where(count > 0, total / np.maximum(count, 1), np.nan))
+    mean = np.full(np.shape(count), np.nan)
+    np.divide(total, count, out=mean, where=count > 0)
+    return mean
 
 
 def chroma(bars: np.ndarray) -> np.ndarray:
@@ -34,7 +36,7 @@ def empty_bars(bars: np.ndarray) -> np.ndarray:
 
     Reference: Dong et al. 2018, "MuseGAN", section 5.2.
     """
-    return 1.0 - bars.any(axis=(1, 2))
+    return np.all(~bars, axis=(1, 2)).astype(np.float64)
 
 
 def in_scale(bars: np.ndarray) -> np.ndarray:
