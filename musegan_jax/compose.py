@@ -23,8 +23,8 @@ VELOCITY = 70  # of the accompaniment; a typical melody has 90 to 100
 class Model(NamedTuple):
     """A trained generator and what must be known to use it.
 
-    `melody_range` is the lowest and highest MIDI pitch of the conditioning track in the training
-    data; `window_steps` is the length that it was trained on.
+    `melody_range` is the lowest and highest MIDI pitch of the conditioning track in training,
+    random transposition included; `window_steps` is the length that it was trained on.
     """
 
     config: ModelConfig
@@ -243,7 +243,9 @@ def to_midi(model: Model, melody: Melody, roll: np.ndarray) -> mido.MidiFile:
         ticks = np.floor((notes[:, :2] + melody.offset) * per_step + 0.5)
         velocities = np.full(len(notes), VELOCITY)
         rows = np.column_stack([ticks, pitches, velocities]).astype(np.int64)
-        rows = rows[(pitches >= 0) & (pitches < pianoroll.MIDI_PITCHES)]
+        # A step finer than the file's ticks may have no length; its release would come first.
+        lasting = rows[:, 0] < rows[:, 1]
+        rows = rows[lasting & (pitches >= 0) & (pitches < pianoroll.MIDI_PITCHES)]
         # More tracks than channels share them in turn: MIDI has no seventeenth.
         channel = midi.DRUM_CHANNEL if track.is_drum else channels[used % len(channels)]
         used += not track.is_drum
@@ -274,6 +276,8 @@ def _own_track(score: midi.Score, part: midi.Part) -> mido.MidiTrack:
         own = message.type in kinds if message.is_meta else _channel(message) == part.channel
         if own:
             timed.append((now, message))
+    # A note that nothing ends lasts until its track does.
+    timed.append((now, mido.MetaMessage("end_of_track")))
     return _relative(timed)
 
 

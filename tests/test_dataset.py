@@ -123,7 +123,7 @@ def refuse(path, why: str) -> None:
 def test_what_is_no_dataset_is_refused(tmp_path, parts):
     path = tmp_path / "bad.npz"
     refuse(tmp_path / "missing.npz", "no such dataset file; make one with `musegan-jax data build`")
-    refuse(tmp_path, "cannot be read")
+    refuse(tmp_path, "a folder")
     for content in (b"", b"just text\n"):
         path.write_bytes(content)
         refuse(path, "not a whole dataset file")

@@ -161,7 +161,7 @@ def test_bars_follow_the_time_signatures(path):
     # Bars of no length, of a 32nd, and of 64 beats are damage: the 4/4 before them goes on.
     odd = meter(0, 0, 4) + meter(0, 1, 32) + meter(0, 64, 4)
     # A meter after the last note has no bars, though it may lie anywhere.
-    odd += meter(FAR, 3, 4) + meter(FAR, 2, 4)
+    odd += meter(FAR // 2, 3, 4) + meter(FAR // 2, 2, 4)
     score = read(path, smf(odd + END, on(0, 60) + off(1921, 60) + END))
     np.testing.assert_array_equal(score.bar_ticks(), [0, 1920])
     # 3/8 at 7 ticks a beat: bars of 10.5 ticks.
@@ -237,14 +237,15 @@ BAD = {
     "a track of 4 GiB": (VALID[:18] + b"\xff\xff\xff\xff" + VALID[22:], "damaged"),
     "32,767 tracks": (VALID[:10] + b"\x7f\xff" + VALID[12:], "damaged"),
     "an event of 256 MiB": (smf(b"\x00\xf0" + delta(FAR)), "damaged"),
-    # 2**28 ticks at 480 a beat are half a million beats.
-    "a note at tick 2**28": (smf(delta(FAR) + b"\xb0\x07\x40" + NOTE[:4] + END), "absurdly long"),
-    "a note at tick 2**31": (smf(8 * (delta(FAR) + b"\xb0\x07\x40") + NOTE + END), "absurdly long"),
-    "a note that long": (smf(on(0, 60) + 8 * (delta(FAR) + b"\xb0\x07\x40") + END), "10000 beats"),
+    # The largest delta time is 2**28 - 1 ticks: at 480 a beat, half a million beats.
+    "a note that far": (smf(on(FAR - 480, 60) + off(480, 60) + END), "10000 beats"),
+    "a note that long": (smf(on(0, 60) + off(FAR, 60) + END), "10000 beats"),
+    "a note at tick 2**31": (smf(8 * (delta(FAR) + b"\xb0\x07\x40") + NOTE + END), "absurdly"),
+    "meters at tick 2**31": (smf(NOTE + 8 * meter(FAR, 3, 4) + END), "absurdly"),
     "more beats than are read": (smf(on(10_000, 60) + off(1, 60) + END, resolution=1), "10000"),
     # 16.7 seconds a beat: 2,160 beats are ten hours.
     "ten slow hours": (smf(tempo(0, 0xFFFFFF) + on(2160, 60) + off(1, 60), resolution=1), "10.* h"),
-    # Numbers that int64 and float64 cannot hold: only a damaged file has such.
+    # Numbers that int64 and float64 cannot hold.
     "a note past int64": (smf(on(0, 60) + b"\xff" * 30 + off(0, 60)), "absurdly long"),
     "a tempo past float64": (smf(NOTE + b"\xff" * 300 + tempo(0, 9)), "absurdly long"),
     # Read as one delta time this would take hours.
@@ -284,7 +285,8 @@ def test_a_file_that_is_too_large_is_refused_unread(tmp_path):
 
 def test_a_piece_of_the_longest_length_is_read(path):
     """The limits are not one off: 10,000 beats of .36 s, and marks far behind the last note."""
-    content = tempo(0, 360_000) + on(9_999, 60) + off(1, 60) + tempo(FAR, 1) + meter(FAR, 3, 4)
+    content = tempo(0, 360_000) + on(9_999, 60) + off(1, 60)
+    content += tempo(FAR // 2, 1) + meter(FAR // 4, 3, 4)
     score = read(path, smf(content, resolution=1))
     np.testing.assert_allclose(score.seconds(score.end), 3600)
     assert score.end == 10_000 and len(score.bar_ticks()) == 2_500

@@ -103,6 +103,7 @@ def test_resuming_changes_nothing(straight, tmp_path, data_file):
     assert state_of(tmp_path, config)[1] > 0  # training seconds go on over the restart
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_signal_saves_and_the_run_goes_on(tmp_path, data_file, number):
     many = 100_000
@@ -122,6 +123,7 @@ def test_a_signal_saves_and_the_run_goes_on(tmp_path, data_file, number):
     assert lines_of(tmp_path)[-1]["iteration"] == stopped + 1
 
 
+@pytest.mark.slow
 def test_sigkill_at_a_random_moment_changes_nothing(straight, tmp_path, data_file):
     """Contract test 2, the hard half: whatever was being written, the run ends the same."""
     config, workdir, _ = straight
@@ -164,9 +166,9 @@ def test_nothing_is_compiled_twice_not_even_after_a_restore(tiny, tmp_path, monk
 
 def test_a_finished_run_is_left_as_it_is(straight, capsys):
     config, workdir, written = straight
-    before = (workdir / "metrics.jsonl").read_text().count("critic_loss")
+    before = (workdir / "metrics.jsonl").read_text()
     assert loop.train(config, workdir) == written
-    assert (workdir / "metrics.jsonl").read_text().count("critic_loss") == before
+    assert (workdir / "metrics.jsonl").read_text() == before
     assert "are done already" in capsys.readouterr().err
 
 

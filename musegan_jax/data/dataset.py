@@ -151,6 +151,10 @@ def load(path: str | Path) -> Dataset:
     Raises:
         UserError: if it is missing, damaged, or something else.
     """
+    if Path(path).is_dir():
+        raise UserError(
+            f"{path}: a folder; make a dataset file of it with `musegan-jax data build midi`"
+        )
     try:
         arrays = _read_arrays(Path(path))
         about = json.loads(arrays["about"].tobytes())

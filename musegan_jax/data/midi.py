@@ -23,8 +23,8 @@ DEFAULT_TEMPO = 500_000  # microseconds per quarter note: 120 bpm
 MAX_BYTES = 4 * 2**20
 MAX_BEATS = 10_000
 MAX_SECONDS = 3600
-# Of a whole track: the longest wait that MIDI can write, so that of any track a part can be written.
-# (A tempo at tick 2**31 makes symusic ask for gigabytes.)
+# Of a whole track. It is the longest wait that MIDI can write, so some messages of any track can be
+# written without the rest; and a tempo at tick 2**31 makes symusic ask for gigabytes.
 MAX_TICKS = 2**28 - 1
 # mido takes a number of any length, in quadratic time. In text such bytes may stand in a row.
 ENDLESS_NUMBER = re.compile(rb"[\x80-\xff]{4096}")
@@ -102,7 +102,7 @@ def read(path: str | Path) -> Score:
     """Read a type 0 or type 1 MIDI file.
 
     Raises:
-        UserError: if it is missing, too large, damaged, or counts time in SMPTE frames.
+        UserError: if it is missing, too large, too long, damaged, or counts time in SMPTE frames.
     """
     path = Path(path)
     try:
@@ -133,14 +133,16 @@ def read(path: str | Path) -> Score:
     except Exception as error:
         why = str(error) or "it ends too early"
         raise UserError(f"{path}: a damaged MIDI file ({why}); export it again") from error
-    return parse(midi, str(path))
+    score = parse(midi, str(path))
+    _check_length(score, str(path))
+    return score
 
 
 def parse(midi: mido.MidiFile, name: str) -> Score:
     """The notes, tempos and meters of a `mido` file; `name` is for messages.
 
     Raises:
-        UserError: for a type 2 file, an impossible resolution, or an absurd length.
+        UserError: for a type 2 file, an impossible resolution, or an absurd time.
     """
     if midi.type not in (0, 1):
         raise UserError(f"{name}: a type {midi.type} MIDI file; types 0 and 1 are read")
@@ -168,7 +170,6 @@ def parse(midi: mido.MidiFile, name: str) -> Score:
         tempos=tuple(sorted(tempos.items())),
         meters=tuple((tick, *meter) for tick, meter in sorted(meters.items())),
     )
-    _check_length(score, name)
     # A meter after the last note has no bars, and may lie absurdly far away.
     meters_used = tuple(meter for meter in score.meters if meter[0] == 0 or meter[0] < score.end)
     return dataclasses.replace(score, meters=meters_used)

@@ -27,12 +27,17 @@ class Scalars:
             kept = [line for line in lines if _is_until(line, iteration)]
         with files.replacing(self.path) as temporary:
             temporary.write_text("".join(line + "\n" for line in kept))
+        # A resumed run samples again the state that it resumes from: the same line a second time.
+        self._known = set(kept)
         self._file = open(self.path, "a", encoding="utf-8", buffering=1)
         self._board = _tensorboard(workdir / "tensorboard", iteration)
 
     def write(self, iteration: int, values: Mapping[str, float]) -> None:
         """Write the scalars that belong to `iteration` finished iterations."""
-        self._file.write(json.dumps({"iteration": iteration, **values}) + "\n")
+        line = json.dumps({"iteration": iteration, **values})
+        if line in self._known:
+            return
+        self._file.write(line + "\n")
         if self._board is not None:
             for name, value in values.items():
                 self._board.add_scalar(name, value, iteration)

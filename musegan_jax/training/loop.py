@@ -110,8 +110,7 @@ def _loop(
         step = parallel.compile_step(config, state, windows, root) if first < last else None
         while True:
             ends = iteration >= last or bool(stopped)
-            # Nothing is sampled again at the very state that a stopped run resumes from: the
-            # scalars of that iteration are in the log already.
+            # Who stops a run waits for it: saving comes at once, the samples when it goes on.
             if not stopped and (ends or _due(iteration, every.sample_every)):
                 settle()
                 written = _sample(listeners, state, iteration, workdir, scalars)

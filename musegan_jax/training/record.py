@@ -33,6 +33,7 @@ def make(config: Config, dataset: Dataset) -> dict[str, Any]:
             f"config: model.condition_track = {k}: the dataset's track {dataset.tracks[k].name} is "
             "silent throughout; condition on another"
         )
+    down, up = config.data.transpose
     return {
         "config": config.to_dict(),
         "config_sha256": config.digest(),
@@ -41,7 +42,7 @@ def make(config: Config, dataset: Dataset) -> dict[str, Any]:
             "source": dataset.source,
             "tracks": [list(track) for track in dataset.tracks],
             "steps_per_beat": dataset.steps_per_beat,
-            "melody_range": melody_range,
+            "melody_range": [melody_range[0] + down, melody_range[1] + up],
         },
         "packages": {name: _version(name) for name in PACKAGES},
         "python": platform.python_version(),

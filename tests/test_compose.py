@@ -1,0 +1,423 @@
+"""From a melody to an accompanied piece, with an untrained generator."""
+
+import io
+import sys
+import wave
+
+import jax
+import jax.numpy as jnp
+import mido
+import numpy as np
+import pytest
+
+from musegan_jax import compose, pianoroll
+from musegan_jax.config import ModelConfig
+from musegan_jax.data import melodies, midi
+from musegan_jax.data.dataset import Track
+from musegan_jax.errors import UserError
+from musegan_jax.models.generator import make_generator, noise_shape
+
+MELODY_CHANNEL = 2
+LOW, PITCHES = 28, 64  # MIDI 28 to 91
+
+
+@pytest.fixture(scope="module")
+def model() -> compose.Model:
+    """Untrained: it plays noise, in every voice; the third voice is drums."""
+    config = ModelConfig(tracks=4, generator_filters=(4, 8), pitches=PITCHES, lowest_pitch=LOW)
+    condition = jnp.zeros((1, 8, PITCHES, 1))
+    noise = jnp.zeros((1, *noise_shape(config.generator_filters, 8, PITCHES)))
+    variables = make_generator(config).init(jax.random.key(0), condition, noise, train=False)
+    tracks = (Track("Tune", 40), Track("Alto", 41), Track("Kit", 0, True), Track("Bass", 43))
+    return compose.Model(config, variables, tracks, 4, 32, (60, 81))
+
+
+def make_song(lines=None, meter=(4, 4), resolution=480, tempo=500_000) -> midi.Score:
+    """A file of named lines, `{(name, channel): [(start, end, pitch), ...]}` in beats."""
+    lines = {("Tune", 0): [(0, 1, 60)]} if lines is None else lines
+    head = [
+        mido.MetaMessage("set_tempo", tempo=tempo),
+        mido.MetaMessage("time_signature", numerator=meter[0], denominator=meter[1]),
+    ]
+    file = mido.MidiFile(type=1, ticks_per_beat=resolution)
+    file.tracks = [mido.MidiTrack(head)]
+    for (name, channel), notes in lines.items():
+        rows = [(round(s * resolution), round(e * resolution), p, 90) for s, e, p in notes]
+        file.tracks.append(midi.note_track(name, channel, 0, np.array(rows).reshape(-1, 4)))
+    return midi.parse(file, "song")
+
+
+def prepare(model, score, track=None) -> compose.Melody:
+    return compose.prepare(score, compose.pick_part(score, track, "song"), model)
+
+
+def sparse_roll(melody: compose.Melody, seed: int = 0) -> np.ndarray:
+    """An answer that is quick to write: few notes, but one on the first step and the last."""
+    roll = np.random.default_rng(seed).random((melody.steps, PITCHES, 4)) < 0.01
+    roll[[0, -1], 30, :] = True
+    return roll
+
+
+def content_of(song: mido.MidiFile) -> bytes:
+    buffer = io.BytesIO()
+    song.save(file=buffer)
+    return buffer.getvalue()
+
+
+def absolute(track: mido.MidiTrack, keep) -> list[tuple[int, mido.Message]]:
+    """The kept messages with their ticks from the beginning."""
+    ticks = np.cumsum([message.time for message in track]).tolist()
+    return [(t, m.copy(time=0)) for t, m in zip(ticks, track, strict=True) if keep(m)]
+
+
+# --- The piece that is written ------------------------------------------------------------------
+
+
+def busy_file(kind: int, resolution: int) -> mido.MidiFile:
+    """A melody with all that belongs to one, beside a piano and drums; the ticks are odd."""
+    meta, message = mido.MetaMessage, mido.Message
+    own = {"channel": MELODY_CHANNEL}
+    tick = 0.37 * resolution
+    head = [
+        (0, meta("track_name", name="A song")),
+        (0, meta("copyright", text="1824")),
+        (0, meta("set_tempo", tempo=480_000)),
+        (0, meta("time_signature", numerator=3, denominator=4)),
+        (0, meta("key_signature", key="Ebm")),
+        (9 * tick, meta("set_tempo", tempo=731_113)),
+        (20 * tick, meta("marker", text="here")),
+        (33 * tick, meta("time_signature", numerator=4, denominator=4)),
+    ]
+    tune = [
+        (0, meta("track_name", name="Tune")),
+        (0, message("program_change", program=68, **own)),
+        (0, message("control_change", control=7, value=99, **own)),
+        (tick, message("note_on", note=64, velocity=77, **own)),
+        (2 * tick, message("pitchwheel", pitch=-300, **own)),
+        (2 * tick, meta("lyrics", text="Freu")),
+        (3 * tick, message("note_on", note=67, velocity=1, **own)),
+        (4 * tick, message("note_off", note=64, velocity=33, **own)),
+        (5 * tick, message("aftertouch", value=3, **own)),
+        (6 * tick, message("note_on", note=67, velocity=0, **own)),
+        (10 * tick, message("note_on", note=76, **own)),  # nothing ends it but the end
+        (40 * tick, message("note_on", note=71, velocity=127, **own)),
+        (40 * tick + 1, message("note_off", note=71, **own)),
+    ]
+    rest = [
+        (t * tick, message(name, channel=channel, note=note, velocity=60))
+        for t, name in ((0, "note_on"), (30, "note_off"))
+        for channel, note in ((0, 48), (0, 52), (9, 36))
+    ]
+    tracks = [head, tune, rest] if kind == 1 else [sorted(head + tune + rest, key=lambda e: e[0])]
+    file = mido.MidiFile(type=kind, ticks_per_beat=resolution)
+    for track in tracks:
+        timed = [(round(when), what) for when, what in track]
+        timed.append((round(50 * tick), meta("end_of_track")))
+        file.tracks.append(compose._relative(timed))
+    return file
+
+
+@pytest.mark.parametrize("kind", [0, 1])
+@pytest.mark.parametrize("resolution", [1, 7, 96, 220, 480, 32767])
+def test_the_melody_is_kept_and_the_rest_lies_on_the_grid(model, tmp_path, kind, resolution):
+    busy_file(kind, resolution).save(tmp_path / "in.mid")
+    score = midi.read(tmp_path / "in.mid")
+    before = score.midi.tracks
+    number = [p.channel for p in score.parts if not p.is_drum].index(MELODY_CHANNEL) + 1
+    melody = prepare(model, score, str(number))
+    roll = sparse_roll(melody)
+    compose.to_midi(model, melody, roll).save(tmp_path / "out.mid")
+    song = midi.read(tmp_path / "out.mid")
+    assert song.midi.type == 1 and song.ticks_per_beat == resolution
+
+    # Every message of the melody, at its tick, and nothing of the piano and the drums.
+    def own(message):
+        channel = getattr(message, "channel", None)
+        return channel == MELODY_CHANNEL or message.type in ("track_name", "lyrics")
+
+    wanted = absolute(before[kind], own)
+    assert len(wanted) >= 12
+    assert absolute(song.midi.tracks[1], lambda m: m.type != "end_of_track") == wanted
+    np.testing.assert_array_equal(song.parts[0].notes, melody.part.notes)
+
+    # Tempo, meter and key.
+    marks = ("copyright", "set_tempo", "time_signature", "key_signature", "marker")
+    wanted = absolute(before[0], lambda m: m.type in marks)
+    assert len(wanted) == 7
+    assert absolute(song.midi.tracks[0], lambda m: m.type != "end_of_track") == wanted
+    assert song.tempos == score.tempos
+
+    # The accompaniment.
+    names = [track.name for track in song.midi.tracks[2:]]
+    assert names == ["Alto", "Kit", "Bass"]
+    channels = [
+        {m.channel for m in track if not m.is_meta and m.type != "program_change"}
+        for track in song.midi.tracks[2:]
+    ]
+    assert channels[1] == {midi.DRUM_CHANNEL}
+    assert channels[0] != channels[2] and all(len(channel) == 1 for channel in channels)
+    assert not (channels[0] | channels[2]) & {MELODY_CHANNEL, midi.DRUM_CHANNEL}
+    step = resolution / 4
+    grid = np.floor((melody.offset + np.arange(melody.steps + 1)) * step + 0.5)
+    for k, part in zip((1, 2, 3), song.parts[1:], strict=True):
+        assert np.isin(part.notes[:, :2], grid).all()
+        assert set(part.notes[:, 3]) == {compose.VELOCITY}
+        # Where a step is less than a tick, some notes have no length and fall out. Else all are
+        # there to be read back.
+        if resolution >= 4:
+            steps = midi.quantise(part.notes, step) - np.array([melody.offset] * 2 + [0, 0])
+            again = midi.to_roll(steps, melody.steps)[:, LOW : LOW + PITCHES]
+            np.testing.assert_array_equal(again, roll[:, :, k])
+            assert (part.notes[:, 0].min(), part.notes[:, 1].max()) == (grid[0], grid[-1])
+
+
+def test_a_note_shorter_than_a_tick_does_not_sound_for_ever(model):
+    melody = prepare(model, make_song({("Tune", 0): [(0, 8, 60)]}, resolution=1))
+    roll = np.zeros((32, PITCHES, 4), bool)
+    roll[0, 10, 1] = True  # from tick 0 to tick 1/4, both written as 0
+    roll[8:16, 20, 1] = True  # beats 2 and 3
+    _, alto = midi.parse(compose.to_midi(model, melody, roll), "song").parts
+    assert alto.notes[:, :3].tolist() == [[2, 4, LOW + 20]]
+
+
+def test_more_tracks_than_channels_share_them(model):
+    tracks = tuple(Track(f"T{k}", k) for k in range(20))
+    many = model._replace(tracks=tracks, config=ModelConfig(tracks=20, pitches=PITCHES))
+    song = make_song({("Tune", 5): [(0, 1, 60)]})
+    melody = prepare(model, song)
+    answer = compose.to_midi(many, melody, np.ones((melody.steps, PITCHES, 20), bool))
+    channels = [m.channel for track in answer.tracks[2:] for m in track if m.type == "note_on"]
+    assert len(answer.tracks) == 21 and set(channels) == set(range(16)) - {5, midi.DRUM_CHANNEL}
+
+
+def test_equal_seeds_give_equal_bytes(model):
+    melody = prepare(model, melodies.melody("twinkle"))
+
+    def answer(seed, sample):
+        return compose.generate(model, melody, seed, sample)
+
+    first = answer(0, 0)
+    assert first.shape == (melody.steps, PITCHES, 4) and first.dtype == bool
+    song, again = (compose.to_midi(model, melody, roll) for roll in (first, answer(0, 0)))
+    assert content_of(song) == content_of(again)
+    for other in (answer(1, 0), answer(0, 1), answer(2**32 - 1, 0)):
+        # Independent noise, not a few cells.
+        assert np.mean(other != first) > 0.01
+
+
+@pytest.mark.parametrize("beats, bars", [(0.25, 1), (1, 1), (4, 1), (5, 2), (400, 100)])
+def test_a_melody_may_have_any_length(model, beats, bars):
+    notes = [(n, n + min(1, beats - n), 60 + n % 12) for n in range(int(np.ceil(beats)))]
+    melody = prepare(model, make_song({("Tune", 0): notes}))
+    # To the end of the bar, so that the accompaniment does not break off.
+    assert (melody.offset, melody.steps, melody.shift) == (0, 16 * bars, 0)
+    assert len(melody.condition) % 4 == 0  # the network's stride
+    assert melody.condition.sum() == 4 * beats
+    assert compose.generate(model, melody, 0, 0).shape == (16 * bars, PITCHES, 4)
+
+
+@pytest.mark.parametrize("meter, bar", [((4, 4), 16), ((3, 4), 12), ((7, 8), 14), ((5, 16), 5)])
+def test_a_late_melody_keeps_its_place(model, meter, bar):
+    # The first note sounds on beat 9, of 4 steps; the bar in which that is begins no earlier note.
+    melody = prepare(model, make_song({("Tune", 0): [(9, 10, 60), (11, 12, 62)]}, meter=meter))
+    assert melody.offset == 36 // bar * bar
+    # All bars up to the one in which the last note ends, on step 48.
+    assert melody.offset + melody.steps == -(-48 // bar) * bar
+    assert np.flatnonzero(melody.condition[:, 60])[0] == 36 - melody.offset
+    assert len(melody.condition) % 4 == 0 and not melody.condition[melody.steps :].any()
+    song = midi.parse(compose.to_midi(model, melody, sparse_roll(melody)), "song")
+    assert song.parts[0].notes.tolist() == melody.part.notes.tolist()
+    starts = [int(part.notes[:, 0].min()) for part in song.parts[1:]]
+    assert starts == [melody.offset * 120] * 3
+
+
+def test_a_piece_at_the_longest_length_can_still_be_finished(model):
+    """The accompaniment's last bar may end after what a reader accepts."""
+    notes = {("Tune", 0): [(0, 9_999, 60), (9_999, 10_000, 62)]}
+    score = make_song(notes, meter=(7, 4), resolution=1, tempo=360_000)
+    melody = prepare(model, score)
+    assert melody.steps == 4 * 10_003  # 1,429 bars of seven
+    song = compose.to_midi(model, melody, sparse_roll(melody))
+    assert midi.parse(song, "song").end == 10_003
+
+
+# --- What the network sees ----------------------------------------------------------------------
+
+
+def test_of_notes_together_the_highest_is_the_melody(model):
+    chords = [(0, 2, 60), (0, 1, 64), (0.5, 1, 67), (3, 4, 72), (3, 4, 71)]
+    melody = prepare(model, make_song({("Tune", 0): chords}))
+    top = [64] * 2 + [67] * 2 + [60] * 4 + [None] * 4 + [72] * 4
+    assert [np.flatnonzero(row).tolist() for row in melody.condition[:16]] == [
+        [] if pitch is None else [pitch] for pitch in top
+    ]
+
+
+@pytest.mark.parametrize(
+    "pitches, shift",
+    [
+        ((60, 81), 0),  # as trained
+        ((58, 72, 74), 0),  # one note too low, but an octave up would not have fewer outside
+        ((108, 110), -36),  # 84 and 86 have rows, but lie above what was trained
+        ((0, 2), 60),  # the smallest of the shifts that fit
+        ((28, 91), 0),  # as wide as the model: it fits nowhere else
+    ],
+)
+def test_a_melody_is_moved_by_octaves_and_back(model, pitches, shift):
+    notes = [(n, n + 1, pitch) for n, pitch in enumerate(pitches)]
+    melody = prepare(model, make_song({("Tune", 0): notes}))
+    assert melody.shift == shift
+    for n, pitch in enumerate(pitches):
+        assert np.flatnonzero(melody.condition[4 * n]).tolist() == [pitch + shift]
+    roll = np.zeros((melody.steps, PITCHES, 4), bool)
+    roll[:4, [0, 63], :] = True
+    song = midi.parse(compose.to_midi(model, melody, roll), "song")
+    alto, kit, _ = song.parts[1:]
+    # What MIDI has no number for falls out; a drum's number is an instrument, and stays.
+    wanted = [pitch - shift for pitch in (28, 91) if 0 <= pitch - shift < 128]
+    assert alto.notes[:, 2].tolist() == wanted and kit.notes[:, 2].tolist() == [28, 91]
+    said = [line for line in compose.remarks(model, melody) if "octave" in line]
+    assert bool(said) == bool(shift)
+    if shift:
+        assert f"{abs(shift) // 12} octave(s) {'higher' if shift > 0 else 'lower'}" in said[0]
+
+
+def test_a_melody_wider_than_the_model_is_refused(model):
+    wide = make_song({("Tune", 0): [(0, 1, 20), (1, 2, 84)]})
+    with pytest.raises(UserError, match=r"pitches 20 to 84.* 28 to 91; .*--track"):
+        prepare(model, wide)
+
+
+def test_voices_are_the_melody_and_the_rest_on_all_pitches(model):
+    melody = prepare(model, make_song({("Tune", 0): [(0, 5, 100)]}, meter=(3, 4)))
+    roll = sparse_roll(melody)
+    tune, rest, bar = compose.voices(model, melody, roll)
+    assert tune.shape == (24, 128, 1) and rest.shape == (24, 128, 3) and bar == 12
+    assert tune[:20, 100 + melody.shift].all() and tune.sum() == 20
+    np.testing.assert_array_equal(pianoroll.crop(rest, LOW, PITCHES), roll[:, :, 1:])
+    assert rest.sum() == roll[:, :, 1:].sum()
+
+
+def test_remarks_say_how_melody_and_model_meet(model):
+    score = make_song({("Tune", 0): [(0, 9, 72)], ("Bass", 1): [(0, 9, 40)]})
+    assert list(compose.remarks(model, prepare(model, score))) == [
+        "melody: the track Tune, of 2 tracks (another: --track)",
+        "12 beats in one pass; the model was trained on windows of 8 beats",
+    ]
+    assert not list(compose.remarks(model, prepare(model, make_song())))
+
+
+# --- Which part ---------------------------------------------------------------------------------
+
+CHORDS = [(n, n + 1, pitch) for n in range(8) for pitch in (48, 52, 55)]
+TUNE = [(n, n + 1, 70 + n % 3) for n in range(8)]
+DRUMS = [(n, n + 0.25, 36) for n in range(8)]
+
+
+def test_the_part_is_chosen_by_number_name_or_looks():
+    score = make_song({("Piano", 0): CHORDS, ("Kit", 9): DRUMS, ("Flute", 1): TUNE})
+    piano, _, flute = score.parts
+
+    def pick(track):
+        return compose.pick_part(score, track, "song.mid")
+
+    assert pick("1") is piano and pick("2") is flute  # drums have no number
+    assert pick("flute") is flute and pick("PIANO") is piano
+    assert pick(None) is flute
+    for track in ("0", "3", "-1", "Kit", "flut", "", "\N{SUPERSCRIPT TWO}"):
+        with pytest.raises(UserError) as caught:
+            pick(track)
+        assert str(caught.value) == f"song.mid: no track {track!r}; it has 1 Piano; 2 Flute"
+
+
+def test_a_name_tells_more_than_the_notes():
+    # A descant above the tune; the file says which is which.
+    above = [(s, e, p + 12) for s, e, p in TUNE]
+    for name in ("Melody", "Lead vocals", "Soprano"):
+        score = make_song({("Strings", 0): above, (name, 1): TUNE, ("", 2): CHORDS})
+        assert compose.pick_part(score, None, "").name == name
+    with pytest.raises(UserError, match="3 unnamed"):
+        compose.pick_part(score, "x", "")
+    # A high pad of chords is no tune.
+    score = make_song({("", 0): [(s, e, p + 24) for s, e, p in CHORDS], ("", 1): TUNE})
+    assert compose.pick_part(score, None, "") is score.parts[1]
+
+
+def test_a_file_without_a_melody_is_refused():
+    with pytest.raises(UserError, match=r"beat\.mid: it has drums only"):
+        compose.pick_part(make_song({("Kit", 9): DRUMS}), None, "beat.mid")
+    with pytest.raises(UserError, match=r"rest\.mid: it has no notes"):
+        compose.pick_part(make_song({}), "1", "rest.mid")
+
+
+def test_melodies_come_by_name_or_from_a_file(tmp_path):
+    assert compose.load_melody("twinkle").parts[0].notes[0, 2] == 60
+    make_song().midi.save(tmp_path / "mine.mid")
+    assert compose.load_melody(str(tmp_path / "mine.mid")).parts[0].name == "Tune"
+    with pytest.raises(UserError, match=r"tinkle: no such file, .*\(twinkle, ode_to_joy\)"):
+        compose.load_melody("tinkle")
+    with pytest.raises(UserError, match="there are twinkle, ode_to_joy"):
+        melodies.melody("tinkle")
+
+
+@pytest.mark.parametrize("name, bars", [("twinkle", 12), ("ode_to_joy", 16)])
+def test_built_in_melodies_have_whole_bars(model, name, bars):
+    lengths = [float(word.split(":")[1]) for word in melodies.MELODIES[name].split()]
+    ends = np.cumsum(lengths)
+    assert np.isin(np.arange(4, 4 * bars + 1, 4), ends).all(), "no note crosses a bar line"
+    assert ends[-1] == 4 * bars
+    score = melodies.melody(name)
+    (part,) = score.parts
+    assert len(part.notes) == len(lengths) and score.meters == ((0, 4, 4),)
+    np.testing.assert_allclose(score.seconds(480), 0.6)  # 100 bpm
+    assert np.isin(part.notes[:, 2] % 12, [0, 2, 4, 5, 7, 9, 11]).all()
+    assert (part.notes[1:, 0] > part.notes[:-1, 1]).all(), "repeats are heard as two notes"
+    melody = prepare(model, score)
+    assert melody.steps == 16 * bars and melody.condition.any(axis=1).all(), "no gap on the grid"
+
+
+# --- Files --------------------------------------------------------------------------------------
+
+
+def heard(path) -> np.ndarray:
+    """Samples as shares of full scale, after a check that the file is a CD-quality WAV."""
+    with wave.open(str(path)) as file:
+        assert file.getparams()[:3] == (2, 2, 44100)
+        content = file.readframes(file.getnframes())
+    return np.frombuffer(content, "<i2") / 32768
+
+
+@pytest.mark.parametrize("player", ["SoundFont", "plain"])
+def test_a_song_is_three_files(model, tmp_path, monkeypatch, player):
+    if player == "plain":
+        monkeypatch.setitem(sys.modules, "symusic", None)
+    melody = prepare(model, make_song({("Tune", 0): [(0, 4, 72)]}))
+    song = compose.to_midi(model, melody, sparse_roll(melody))
+    paths = list(compose.write_song(song, tmp_path, "my song", "My song, seed 0"))
+    assert [path.name for path in paths] == ["my song.mid", "my song.wav", "my song.png"]
+    assert sorted(tmp_path.iterdir()) == sorted(paths), "nothing else is left"
+    assert paths[0].read_bytes() == content_of(song)
+    sound = heard(paths[1])
+    assert 0.5 < np.abs(sound).max() < 0.95
+    assert len(sound) / 2 / 44100 > 1.9  # four beats at 120 bpm
+    assert paths[2].read_bytes().startswith(b"\x89PNG\r\n\x1a\n")
+
+
+@pytest.mark.parametrize("player", ["SoundFont", "plain"])
+def test_drums_sound(tmp_path, monkeypatch, player):
+    if player == "plain":
+        monkeypatch.setitem(sys.modules, "symusic", None)
+    song = make_song({("Kit", 9): DRUMS}).midi
+    paths = list(compose.write_song(song, tmp_path, "beat", "Beat"))
+    sound = heard(paths[1]).reshape(-1, 2)[:, 0]
+    # Between the drums of 1/4 beat there is less than on them.
+    on, off = sound[: 44100 // 16], sound[44100 // 4 - 44100 // 16 : 44100 // 4]
+    assert np.std(on) > 2 * np.std(off)
+
+
+def test_a_song_that_cannot_be_written_leaves_nothing(tmp_path):
+    (tmp_path / "file").touch()
+    for folder in (tmp_path / "missing", tmp_path / "file"):
+        with pytest.raises(UserError, match="cannot be written"):
+            list(compose.write_song(make_song().midi, folder, "song", "Song"))
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]
