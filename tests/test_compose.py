@@ -1,5 +1,6 @@
 """From a melody to an accompanied piece, with an untrained generator."""
 
+import dataclasses
 import io
 import sys
 import wave
@@ -421,3 +422,17 @@ def test_a_song_that_cannot_be_written_leaves_nothing(tmp_path):
         with pytest.raises(UserError, match="cannot be written"):
             list(compose.write_song(make_song().midi, folder, "song", "Song"))
     assert [path.name for path in tmp_path.iterdir()] == ["file"]
+
+
+@pytest.mark.parametrize(
+    "name", ["x_{$ $^", "_hidden", "\u65cb\u5f8b \x01", "\u0441\u043e\u043b\u043e"]
+)
+def test_any_track_name_can_be_drawn(tmp_path, name):
+    """A name is a stranger's text: no formula, no missing entry, no warning about glyphs."""
+    from musegan_jax.rendering import plots
+
+    notes = np.array([[0, 480, 60, 90]])
+    part = midi.Part(name, 0, 0, 0, notes)
+    score = dataclasses.replace(melodies.melody("twinkle"), parts=(part,))
+    plots.piano_roll(score, name, tmp_path / "roll.png")
+    assert (tmp_path / "roll.png").stat().st_size > 1000

@@ -2,6 +2,7 @@
 
 import io
 import os
+import sys
 import zipfile
 
 import mido
@@ -139,6 +140,7 @@ def test_bars_and_length_follow_the_meter(tmp_path):
     assert rolls(built, "x.mid")[:, 60, 0].sum() == 32
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="other systems' names are always text")
 def test_a_name_that_is_no_text_is_a_name(tmp_path):
     """Old archives hold names in old encodings; they are read, reported and hashed all the same."""
     for name, content in ((b"caf\xe9.mid", None), (b"bl\xf6d.mid", b"MThd")):

@@ -38,7 +38,12 @@ def write_wav(score: midi.Score, path: str | Path) -> None:
     sound = _plain(score) if player is None else _soundfont(score, player)
     loudest = np.abs(sound).max(initial=0.0)
     samples = np.round(sound * (PEAK * 32767 / max(loudest, 1e-9))).astype("<i2")
-    with files.replacing(path) as temporary, wave.open(str(temporary), "wb") as file:
+    # A file object, not a name: where it cannot be opened, `wave` would complain a second time.
+    with (
+        files.replacing(path) as temporary,
+        open(temporary, "wb") as raw,
+        wave.open(raw, "wb") as file,
+    ):
         file.setnchannels(2)
         file.setsampwidth(2)
         file.setframerate(SAMPLE_RATE)

@@ -63,11 +63,21 @@ def piano_roll(score: midi.Score, title: str, path: str | Path) -> None:
         axes.set_axisbelow(True)
     panels[-1].set_xlabel("bar")
     handles = [
-        (COLOURS[k % len(COLOURS)], part.name or f"Part {k + 1}")
+        (COLOURS[k % len(COLOURS)], _readable(part.name) or f"Part {k + 1}")
         for k, part in enumerate(score.parts)
     ]
-    _legend(figure, title, handles)
+    _legend(figure, _readable(title), handles)
     _save(figure, path)
+
+
+def _readable(text: str) -> str:
+    """Text of a file as the picture can show it.
+
+    A `$` would begin a formula, `_` in front would hide a legend entry, and characters that the
+    built-in font lacks (its range ends with Cyrillic, to be safe) would be boxes and warnings.
+    """
+    shown = "".join(c if c.isprintable() and ord(c) < 0x530 else "?" for c in text)
+    return shown.lstrip("_").replace("$", r"\$")
 
 
 def _legend(figure: Any, title: str, handles: Sequence[tuple[str, str]]) -> None:
