@@ -1,11 +1,20 @@
 """The reference to the letter: the U-Net GAN of the AWS DeepComposer lab, 1000 iterations.
 
 COMMAND   musegan-jax train --config configs/reference.py --workdir runs/reference
+TIME      8.3 s an iteration on two CPU cores (measured over five), 2.3 hours in all
+RESULT    networks of 8,270,852 and 2,766,785 parameters; not yet run to its end by us
+
+The data here are the first two bars of each of music21's 4/4 chorales, 323 windows. With the lab's
+own 229 files (the folder `gan/original_midi` of its repository) it is
+
+    musegan-jax data build midi original_midi --parts 4 --out lab.npz
+
+and `--data.dataset=lab.npz`.
 """
 
 from musegan_jax.config import Config, DataConfig
 
 
 def get_config() -> Config:
-    """The reference; every default of `Config` is the reference's value."""
+    """Every default of `Config` is the reference's value; the lab trained on all of its data."""
     return Config(data=DataConfig(splits=("train", "valid", "test"), hop_bars=0))

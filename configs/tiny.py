@@ -1,13 +1,15 @@
-"""The smallest run that goes the whole way; for tests. What it plays is noise.
+"""The smallest run that goes the whole way; for tests.
 
 COMMAND   musegan-jax train --config configs/tiny.py --workdir runs/tiny
+TIME      15 seconds on two CPU cores, nearly all of it starting and compiling
+RESULT    four iterations; the accompaniment is noise in every step (semitone_clash 1.0)
 """
 
 from musegan_jax.config import Config, DataConfig, ModelConfig, OutputConfig, TrainingConfig
 
 
 def get_config() -> Config:
-    """The smallest run."""
+    """Narrow networks of depth two, four iterations of two critic updates."""
     return Config(
         data=DataConfig(window_steps=32),
         model=ModelConfig(

@@ -115,6 +115,8 @@ def curves(metrics_file: str | Path, path: str | Path) -> None:
         axes.grid(color="#dddddd")
         if axes.get_legend_handles_labels()[0]:
             axes.legend(frameon=False)
+    # The first iterations are a hundred times larger than the rest: on a line nothing would show.
+    figure.axes[0].set_yscale("symlog", linthresh=20)
     figure.axes[1].set_yscale("log")
     figure.axes[-1].set_xlabel("iteration")
     _save(figure, path)
