@@ -19,6 +19,8 @@ from musegan_jax.errors import UserError
 
 SPLITS = ("train", "valid", "test")
 
+Rules = dict[str, tuple[bool, str]]  # field -> whether its value is fine, and what it must be
+
 
 @dataclasses.dataclass(frozen=True)
 class DataConfig:
@@ -29,6 +31,20 @@ class DataConfig:
     window_steps: int = 32  # steps per example (two 4/4 bars of 16ths)
     hop_bars: int = 1  # bars between window starts; 0: only the first window of each piece
     transpose: tuple[int, int] = (0, 0)  # lowest and highest random shift, semitones
+
+    def rules(self) -> Rules:
+        """What each field must be."""
+        known = bool(self.splits) and set(self.splits) <= set(SPLITS)
+        low, high = self.transpose
+        return {
+            "splits": (known, f"one or more of {', '.join(SPLITS)}"),
+            "window_steps": (self.window_steps > 0, "above 0"),
+            "hop_bars": (self.hop_bars >= 0, "at least 0"),
+            "transpose": (
+                -24 <= low <= 0 <= high <= 24,
+                "a lowest shift from -24 to 0 and a highest from 0 to 24",
+            ),
+        }
 
 
 @dataclasses.dataclass(frozen=True)
@@ -42,6 +58,37 @@ class ModelConfig:
     generator_filters: tuple[int, ...] = (64, 128, 256, 512)  # outermost first; also the depth
     critic_filters: tuple[int, ...] = (64, 128, 256, 512)
     dtype: str = "float32"  # of the convolutions: float32 or bfloat16
+
+    @property
+    def stride(self) -> int:
+        """Steps and pitches must be multiples of this: each block of the deeper network halves."""
+        return 2 ** max(len(self.generator_filters), len(self.critic_filters))
+
+    def rules(self) -> Rules:
+        """What each field must be."""
+
+        def are_filters(filters: tuple[int, ...]) -> tuple[bool, str]:
+            return 1 <= len(filters) <= 6 and min(filters) >= 1, "1 to 6 positive numbers"
+
+        room = 128 - self.pitches
+        return {
+            "generator_filters": are_filters(self.generator_filters),
+            "critic_filters": are_filters(self.critic_filters),
+            "tracks": (1 <= self.tracks <= 128, "from 1 to 128"),
+            "condition_track": (
+                0 <= self.condition_track < self.tracks,
+                f"a track number from 0 to {self.tracks - 1}",
+            ),
+            "pitches": (
+                0 < self.pitches <= 128 and self.pitches % self.stride == 0,
+                f"a multiple of {self.stride} (2 to the number of filters), at most 128",
+            ),
+            "lowest_pitch": (
+                0 <= self.lowest_pitch <= room,
+                f"from 0 to {room} (128 less model.pitches)",
+            ),
+            "dtype": (self.dtype in ("float32", "bfloat16"), "float32 or bfloat16"),
+        }
 
 
 @dataclasses.dataclass(frozen=True)
@@ -60,6 +107,32 @@ class TrainingConfig:
     penalty_weight: float = 10.0  # lambda of Gulrajani et al. 2017
     ema_decay: float = 0.0  # per iteration, of the generator kept for composing; 0: none
 
+    def rules(self) -> Rules:
+        """What each field must be."""
+
+        def positive(value: float) -> tuple[bool, str]:
+            return 0 < value < float("inf"), "above 0 and finite"
+
+        def share(value: float) -> tuple[bool, str]:
+            return 0 <= value < 1, "at least 0 and below 1"
+
+        return {
+            "seed": (0 <= self.seed < 2**32, "from 0 to 2**32 - 1"),
+            "iterations": (self.iterations >= 1, "at least 1"),
+            "batch_size": (self.batch_size >= 1, "at least 1"),
+            "critic_updates": (self.critic_updates >= 1, "at least 1"),
+            "generator_learning_rate": positive(self.generator_learning_rate),
+            "critic_learning_rate": positive(self.critic_learning_rate),
+            "adam_b1": share(self.adam_b1),
+            "adam_b2": share(self.adam_b2),
+            "adam_epsilon": positive(self.adam_epsilon),
+            "penalty_weight": (
+                0 <= self.penalty_weight < float("inf"),
+                "at least 0 and finite",
+            ),
+            "ema_decay": share(self.ema_decay),
+        }
+
 
 @dataclasses.dataclass(frozen=True)
 class OutputConfig:
@@ -70,6 +143,15 @@ class OutputConfig:
     save_every: int = 100  # 0: only at the end
     keep_checkpoints: int = 3  # how many of the newest stay
     melodies: tuple[str, ...] = ("twinkle", "ode_to_joy")  # built-in names or MIDI files
+
+    def rules(self) -> Rules:
+        """What each field must be."""
+        return {
+            "log_every": (self.log_every >= 1, "at least 1"),
+            "sample_every": (self.sample_every >= 0, "at least 0"),
+            "save_every": (self.save_every >= 0, "at least 0"),
+            "keep_checkpoints": (self.keep_checkpoints >= 1, "at least 1"),
+        }
 
 
 @dataclasses.dataclass(frozen=True)
@@ -87,11 +169,22 @@ class Config:
         Raises:
             UserError: naming the first field that cannot be.
         """
-        for name, fine, rule in _rules(self):
-            if not fine:
-                section, field = name.split(".")
-                value = getattr(getattr(self, section), field)
-                raise UserError(f"config: {name} = {_show(value)}: it must be {rule}")
+        # The model first: what else must be a multiple of depends on its depth.
+        for section in ("model", "data", "training", "output"):
+            for field, (fine, rule) in getattr(self, section).rules().items():
+                self._require(f"{section}.{field}", fine, rule)
+        stride = self.model.stride
+        self._require(
+            "data.window_steps",
+            self.data.window_steps % stride == 0,
+            f"a multiple of {stride} (2 to the number of filters)",
+        )
+
+    def _require(self, name: str, fine: bool, rule: str) -> None:
+        if not fine:
+            section, field = name.split(".")
+            value = getattr(getattr(self, section), field)
+            raise UserError(f"config: {name} = {_show(value)}: it must be {rule}")
 
     def to_dict(self) -> dict[str, Any]:
         """Nested plain values, ready for JSON."""
@@ -100,81 +193,6 @@ class Config:
     def digest(self) -> str:
         """SHA-256 of the values: equal for equal configs, on every machine and version."""
         return hashlib.sha256(json.dumps(self.to_dict(), sort_keys=True).encode()).hexdigest()
-
-
-def _rules(config: Config) -> list[tuple[str, bool, str]]:
-    d, m, t, o = config.data, config.model, config.training, config.output
-    depths = [len(m.generator_filters), len(m.critic_filters)]
-    stride = 2 ** max(depths)
-    at_least_one = [
-        (f"training.{n}", getattr(t, n) >= 1, "at least 1")
-        for n in ("iterations", "batch_size", "critic_updates")
-    ]
-    positive = [
-        (f"training.{n}", 0 < getattr(t, n) < float("inf"), "above 0 and finite")
-        for n in ("generator_learning_rate", "critic_learning_rate", "adam_epsilon")
-    ]
-    share = [
-        (f"training.{n}", 0 <= getattr(t, n) < 1, "at least 0 and below 1")
-        for n in ("adam_b1", "adam_b2", "ema_decay")
-    ]
-    filters = [
-        (f"model.{n}", 1 <= len(f) <= 6 and min(f) >= 1, "1 to 6 positive numbers")
-        for n, f in (
-            ("generator_filters", m.generator_filters),
-            ("critic_filters", m.critic_filters),
-        )
-    ]
-    # The counts of filters come first: the stride of the rules after them depends on it.
-    return [
-        *filters,
-        (
-            "data.splits",
-            bool(d.splits) and set(d.splits) <= set(SPLITS),
-            f"one or more of {', '.join(SPLITS)}",
-        ),
-        (
-            "data.window_steps",
-            d.window_steps > 0 and d.window_steps % stride == 0,
-            f"a positive multiple of {stride} (2 to the number of filters)",
-        ),
-        ("data.hop_bars", d.hop_bars >= 0, "at least 0"),
-        (
-            "data.transpose",
-            -24 <= d.transpose[0] <= 0 <= d.transpose[1] <= 24,
-            "a lowest shift from -24 to 0 and a highest from 0 to 24",
-        ),
-        ("model.tracks", 1 <= m.tracks <= 128, "from 1 to 128"),
-        (
-            "model.condition_track",
-            0 <= m.condition_track < m.tracks,
-            f"a track number from 0 to {m.tracks - 1}",
-        ),
-        (
-            "model.pitches",
-            0 < m.pitches <= 128 and m.pitches % stride == 0,
-            f"a multiple of {stride} (2 to the number of filters), at most 128",
-        ),
-        (
-            "model.lowest_pitch",
-            0 <= m.lowest_pitch <= 128 - m.pitches,
-            f"from 0 to {128 - m.pitches} (128 less model.pitches)",
-        ),
-        ("model.dtype", m.dtype in ("float32", "bfloat16"), "float32 or bfloat16"),
-        ("training.seed", 0 <= t.seed < 2**32, "from 0 to 2**32 - 1"),
-        *at_least_one,
-        *positive,
-        *share,
-        (
-            "training.penalty_weight",
-            0 <= t.penalty_weight < float("inf"),
-            "at least 0 and finite",
-        ),
-        ("output.log_every", o.log_every >= 1, "at least 1"),
-        ("output.sample_every", o.sample_every >= 0, "at least 0"),
-        ("output.save_every", o.save_every >= 0, "at least 0"),
-        ("output.keep_checkpoints", o.keep_checkpoints >= 1, "at least 1"),
-    ]
 
 
 def from_dict(values: dict[str, Any]) -> Config:
@@ -229,25 +247,19 @@ def load(path: str | Path) -> Config:
     Raises:
         UserError: if the file is not there, fails, or returns something else.
     """
+    if not Path(path).is_file():
+        raise UserError(f"{path}: no such config file; the shipped ones are in configs/")
     try:
         namespace = runpy.run_path(str(path))
-    except FileNotFoundError:
-        raise UserError(f"{path}: no such config file; the shipped ones are in configs/") from None
-    except UserError as error:
-        raise UserError(f"{path}: {error}") from None
-    except Exception as error:
-        raise UserError(
-            f"{path}: this config file cannot be run: {type(error).__name__}: {error}"
-        ) from error
-    if "get_config" not in namespace:
-        raise UserError(f"{path}: a config file defines get_config(), and this one does not")
-    try:
+        if "get_config" not in namespace:
+            raise UserError("a config file defines get_config(), and this one does not")
         config = namespace["get_config"]()
     except UserError as error:
         raise UserError(f"{path}: {error}") from None
+    # The file is a program of the user's: it may fail in any way.
     except Exception as error:
         raise UserError(
-            f"{path}: its get_config() fails: {type(error).__name__}: {error}"
+            f"{path}: this config file fails: {type(error).__name__}: {error}"
         ) from error
     if not isinstance(config, Config):
         raise UserError(

@@ -66,7 +66,7 @@ def test_overrides(words, field, value):
         (["--data.transpose=2,3"], "a lowest shift from -24 to 0"),
         (["--data.splits=train,dev"], "one or more of train, valid, test"),
         (["--data.splits="], "one or more of train, valid, test"),
-        (["--data.window_steps=40"], "a positive multiple of 16"),
+        (["--data.window_steps=40"], "a multiple of 16"),
         (["--model.pitches=100"], "a multiple of 16"),
         (["--model.pitches=64", "--model.lowest_pitch=65"], "from 0 to 64"),
         (["--model.generator_filters="], "1 to 6 positive numbers"),
