@@ -155,9 +155,9 @@ def _compose(arguments: Arguments) -> None:
 
 
 def _build_chorales(arguments: Arguments) -> None:
-    from musegan_jax.data import sources
+    from musegan_jax.data.chorales import read_chorales
 
-    _save(*sources.read_chorales(), arguments.out)
+    _save(*read_chorales(), arguments.out)
 
 
 def _build_midi(arguments: Arguments) -> None:

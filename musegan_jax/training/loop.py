@@ -12,7 +12,7 @@ import numpy as np
 
 from musegan_jax import compose, files, rng
 from musegan_jax.config import Config
-from musegan_jax.data import batches, dataset, sources
+from musegan_jax.data import batches, chorales, dataset
 from musegan_jax.errors import UserError
 from musegan_jax.evaluation import metrics as music
 from musegan_jax.training import parallel, record
@@ -28,8 +28,8 @@ def load_dataset(name_or_path: str) -> dataset.Dataset:
     Raises:
         UserError: if it cannot be had.
     """
-    if name_or_path in sources.NAMED:
-        return sources.NAMED[name_or_path]()[0]
+    if name_or_path == "chorales":
+        return chorales.read_chorales()[0]
     return dataset.load(name_or_path)
 
 

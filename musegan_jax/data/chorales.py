@@ -1,0 +1,168 @@
+"""The reader of Bach's chorales in the installed package music21, without importing it.
+
+Its corpus may not be redistributed: it is read from the user's own installation, never copied.
+"""
+
+import importlib.util
+import zipfile
+from fractions import Fraction
+from pathlib import Path
+from xml.etree import ElementTree
+
+import numpy as np
+
+from musegan_jax import pianoroll
+from musegan_jax.data import midi
+from musegan_jax.data.dataset import Dataset, Piece, Track, build
+from musegan_jax.data.sources import STEPS_PER_BEAT, Skipped
+from musegan_jax.errors import UserError
+
+TRACKS = (  # heard as a string quartet
+    Track("Soprano", 40),
+    Track("Alto", 40),
+    Track("Tenor", 41),
+    Track("Bass", 42),
+)
+MAX_XML_BYTES = 64 * 2**20
+MAX_STEPS = midi.MAX_BEATS * STEPS_PER_BEAT
+BAR_STEPS = 16  # of a 4/4 bar; only such chorales are used
+
+
+def installed_folder() -> Path:
+    """Where the installed music21 keeps Bach's chorales; found without importing it.
+
+    Raises:
+        UserError: if music21 is not installed.
+    """
+    spec = importlib.util.find_spec("music21")
+    if spec is None or not spec.submodule_search_locations:
+        raise UserError(
+            "the chorales come with the package music21, which is not installed: "
+            "pip install music21, or uv run --extra chorales"
+        )
+    return Path(spec.submodule_search_locations[0]) / "corpus" / "bach"
+
+
+def read_chorales(folder: Path | None = None) -> tuple[Dataset, list[Skipped]]:
+    """Read the four-part 4/4 chorales on the 16th grid from a folder of `.mxl` files.
+
+    Args:
+        folder: default: that of the installed music21.
+
+    Raises:
+        UserError: if music21 is not installed, or the folder has no usable chorale.
+    """
+    folder = folder or installed_folder()
+    pieces: list[Piece] = []
+    skipped: list[Skipped] = []
+    for path in sorted(folder.glob("*.mxl")):
+        try:
+            pieces.append(_chorale(path.stem, _musicxml(path)))
+        except _NotUsable as error:
+            skipped.append(Skipped(path.name, str(error)))
+        # A damaged file makes the parsers fail in whatever way the damage brings about.
+        except Exception as error:
+            why = f"not readable as MusicXML ({type(error).__name__}: {error})"
+            skipped.append(Skipped(path.name, why))
+    return build(pieces, TRACKS, STEPS_PER_BEAT, "Bach chorales of music21"), skipped
+
+
+class _NotUsable(Exception):
+    pass
+
+
+def _musicxml(path: Path) -> ElementTree.Element:
+    """The score inside a compressed MusicXML file, as its container names it."""
+    with zipfile.ZipFile(path) as archive:
+        container = ElementTree.fromstring(archive.read("META-INF/container.xml"))
+        rootfile = next(e for e in container.iter() if e.tag.endswith("rootfile"))
+        member = archive.getinfo(rootfile.attrib["full-path"])
+        if member.file_size > MAX_XML_BYTES:
+            raise _NotUsable("unreasonably large")
+        return ElementTree.fromstring(archive.read(member))
+
+
+def _chorale(name: str, score: ElementTree.Element) -> Piece:
+    names = [part.findtext("part-name") for part in score.findall("part-list/score-part")]
+    parts = score.findall("part")
+    if names != [track.name for track in TRACKS] or len(parts) != len(names):
+        raise _NotUsable("not the four voices Soprano, Alto, Tenor, Bass")
+    voices = [_voice(part) for part in parts]
+    measures = voices[0][1]
+    if any(lengths != measures for _, lengths in voices):
+        raise _NotUsable("the voices' bars differ in length")
+    every = np.concatenate([notes for notes, _ in voices])
+    if not every.size:
+        raise _NotUsable("no notes")
+    # Checked before the roll: NumPy would take a negative index for one from the end.
+    if every.min() < 0 or every[:, 2].max() >= pianoroll.MIDI_PITCHES or sum(measures) > MAX_STEPS:
+        raise _NotUsable("notes outside MIDI's pitches or any sensible time")
+    roll = np.zeros((sum(measures), pianoroll.MIDI_PITCHES, len(voices)), bool)
+    for k, (notes, _) in enumerate(voices):
+        roll[:, :, k] = midi.to_roll(notes, len(roll))
+    return Piece(name, pianoroll.pack(roll), _bar_starts(measures))
+
+
+def _bar_starts(measures: list[int]) -> np.ndarray:
+    """Steps at which bars begin, from the written measures' lengths.
+
+    A repeat sign may cut a bar in two measures; the second, which completes the first, begins no
+    bar. Nor does a short measure at the beginning: it is a pick-up.
+    """
+    starts, now, open_length = [], 0, 0
+    for index, length in enumerate(measures):
+        pick_up = index == 0 and length < BAR_STEPS
+        completes = open_length and open_length + length == BAR_STEPS
+        if not pick_up and not completes:
+            starts.append(now)
+            open_length = length if length < BAR_STEPS else 0
+        else:
+            open_length = 0
+        now += length
+    return np.array(starts, np.int64)
+
+
+SEMITONES = {"C": 0, "D": 2, "E": 4, "F": 5, "G": 7, "A": 9, "B": 11}
+
+
+def _voice(part: ElementTree.Element) -> tuple[np.ndarray, list[int]]:
+    """Notes in steps, int64 `(N, 4)`, and the length of each measure in steps."""
+    notes: list[tuple[int, int, int, int]] = []
+    lengths: list[int] = []
+    start_of_measure, divisions = 0, 1
+    for measure in part.findall("measure"):
+        now = furthest = Fraction(start_of_measure)
+        for element in measure:
+            if element.tag == "attributes":
+                divisions = int(element.findtext("divisions", str(divisions)))
+                time = element.find("time")
+                if time is not None and (
+                    (time.findtext("beats"), time.findtext("beat-type")) != ("4", "4")
+                ):
+                    raise _NotUsable("not in 4/4 throughout")
+            if element.tag not in ("note", "backup", "forward"):
+                continue
+            if element.find("grace") is not None:
+                continue
+            duration = Fraction(int(element.findtext("duration", "0")), divisions) * STEPS_PER_BEAT
+            if element.tag == "backup":
+                now -= duration
+                continue
+            # A chord's further notes share the onset of the note before them.
+            start = now - duration if element.find("chord") is not None else now
+            end = start + duration
+            if start.denominator != 1 or end.denominator != 1:
+                raise _NotUsable("not on the grid of sixteenths")
+            if element.find("pitch") is not None:
+                notes.append((int(start), int(end), _pitch(element), 0))
+            now = end
+            furthest = max(furthest, now)
+        lengths.append(int(furthest) - start_of_measure)
+        start_of_measure = int(furthest)
+    return np.array(notes, np.int64).reshape(-1, 4), lengths
+
+
+def _pitch(note: ElementTree.Element) -> int:
+    step = note.findtext("pitch/step", "C")
+    alter = int(float(note.findtext("pitch/alter", "0")))
+    return 12 * (int(note.findtext("pitch/octave", "4")) + 1) + SEMITONES[step] + alter
