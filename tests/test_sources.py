@@ -13,8 +13,6 @@ from musegan_jax.errors import UserError
 
 RESOLUTION = 480
 
-# --- A folder of MIDI files ---------------------------------------------------------------------
-
 
 def write_song(path, *parts, head=()) -> None:
     """A type 1 file; a part is `(name, channel, program, notes)`, notes `(start, end, pitch)`."""
