@@ -115,16 +115,11 @@ def prepare(score: midi.Score, part: midi.Part, model: Model) -> Melody:
     """
     per_step = score.ticks_per_beat / model.steps_per_beat
     notes = midi.quantise(part.notes, per_step)
-    bars = np.floor(score.bar_ticks() / per_step + 0.5).astype(int)
-    offset = int(bars[bars <= notes[0, 0]].max())
-    steps = int(notes[:, 1].max()) - offset
-    later = bars[bars >= offset + steps]
-    if later.size:  # to the end of the last bar, so that the accompaniment does not break off
-        steps = int(later.min()) - offset
-    else:
-        _, beats, beat_type = score.meters[-1]
-        bar = max(round(4 * beats / beat_type * model.steps_per_beat), 1)
-        steps = -(-(steps - int(bars[-1]) + offset) // bar) * bar + int(bars[-1]) - offset
+    lines = midi.quantise_ticks(score.bar_lines(), per_step)
+    offset = int(lines[lines <= notes[0, 0]].max())
+    end = int(notes[:, 1].max())
+    # To the end of the last bar, so that the accompaniment does not break off before it.
+    steps = min((int(line) for line in lines if line >= end), default=end) - offset
     roll = midi.to_roll(notes - np.array([offset, offset, 0, 0]), steps)
     top = pianoroll.MIDI_PITCHES - 1 - roll[:, ::-1].argmax(axis=1)
     line = np.zeros_like(roll)

@@ -88,14 +88,19 @@ class Score:
         which = np.searchsorted(starts, ticks, side="right") - 1
         return offsets[which] + (ticks - starts[which]) * rate[which]
 
-    def bar_ticks(self) -> np.ndarray:
-        """Ticks at which bars begin, from 0 until all notes have ended; float64."""
+    def bar_lines(self) -> np.ndarray:
+        """Ticks at which bars begin, from 0 until all notes have ended, and the last one's end.
+
+        float64, increasing; one more than there are bars, and there is always one bar.
+        """
         bars: list[np.ndarray] = []
-        edges = [tick for tick, _, _ in self.meters[1:]] + [max(self.end, 1)]
-        for (start, beats, beat_type), stop in zip(self.meters, edges, strict=True):
+        stops = [tick for tick, _, _ in self.meters[1:]] + [max(self.end, 1)]
+        length = 0.0
+        for (start, beats, beat_type), stop in zip(self.meters, stops, strict=True):
             length = self.ticks_per_beat * 4 * beats / beat_type
             bars.append(np.arange(start, max(stop, start), length))
-        return np.concatenate(bars)
+        starts = np.concatenate(bars)
+        return np.append(starts, starts[-1] + length)
 
 
 def read(path: str | Path) -> Score:
@@ -223,11 +228,15 @@ def _check_length(score: Score, name: str) -> None:
         )
 
 
+def quantise_ticks(ticks: np.ndarray, ticks_per_step: float) -> np.ndarray:
+    """The steps nearest to the given ticks, int64; halves go up, so that bars stay equally long."""
+    return np.floor(ticks / ticks_per_step + 0.5).astype(np.int64)
+
+
 def quantise(notes: np.ndarray, ticks_per_step: float) -> np.ndarray:
     """Notes in steps: int64 `(N, 4)`, start and end rounded to the grid, at least one step long."""
     steps = notes.copy()
-    steps[:, 0] = np.floor(notes[:, 0] / ticks_per_step + 0.5)
-    steps[:, 1] = np.floor(notes[:, 1] / ticks_per_step + 0.5)
+    steps[:, :2] = quantise_ticks(notes[:, :2], ticks_per_step)
     steps[:, 1] = np.maximum(steps[:, 1], steps[:, 0] + 1)
     return steps
 

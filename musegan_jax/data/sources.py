@@ -76,11 +76,9 @@ def _to_piece(name: str, score: midi.Score, voices: list[list[midi.Part]], per_b
     per_step = score.ticks_per_beat / per_beat
     quantised = [[midi.quantise(part.notes, per_step) for part in parts] for parts in voices]
     end = max(int(notes[:, 1].max()) for track in quantised for notes in track)
-    bars = np.floor(score.bar_ticks() / per_step + 0.5).astype(np.int64)
-    bars = np.unique(bars[bars < end])
-    # The last bar is as long as the one before it would be by the meter in force.
-    _, beats, beat_type = score.meters[-1]
-    length = max(end, int(bars[-1] + round(4 * beats / beat_type * per_beat)))
+    lines = midi.quantise_ticks(score.bar_lines(), per_step)
+    bars = np.unique(lines[lines < end])
+    length = min((int(line) for line in lines if line >= end), default=end)
     rolls = np.zeros((length, pianoroll.MIDI_PITCHES, len(voices)), bool)
     for k, track in enumerate(quantised):
         for notes in track:

@@ -5,8 +5,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from musegan_jax import files
 from musegan_jax.data import midi
 
@@ -32,18 +30,17 @@ def piano_roll(score: midi.Score, title: str, path: str | Path) -> None:
     from matplotlib.collections import PolyCollection
     from matplotlib.figure import Figure
 
-    bars = score.bar_ticks()
-    last = bars[-1] + (bars[-1] - bars[-2] if len(bars) > 1 else 4 * score.ticks_per_beat)
-    edges = np.append(bars, max(last, score.end))
-    per_row = max(BARS_PER_ROW, -(-len(bars) // MAX_ROWS))
-    rows = -(-len(bars) // per_row)
+    lines = score.bar_lines()
+    bars = len(lines) - 1
+    per_row = max(BARS_PER_ROW, -(-bars // MAX_ROWS))
+    rows = -(-bars // per_row)
     sounding = [part for part in score.parts if not part.is_drum] or list(score.parts)
     low = min(int(part.notes[:, 2].min()) for part in sounding) - 2
     high = max(int(part.notes[:, 2].max()) for part in sounding) + 2
     figure = Figure(figsize=(12, 0.9 + 2.6 * rows), layout="constrained")
     panels = figure.subplots(rows, squeeze=False)[:, 0]
     for row, axes in enumerate(panels):
-        marks = edges[row * per_row : (row + 1) * per_row + 1]
+        marks = lines[row * per_row : (row + 1) * per_row + 1]
         for k, part in reversed(list(enumerate(score.parts))):
             colour = COLOURS[k % len(COLOURS)]
             boxes = [
