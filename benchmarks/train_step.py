@@ -30,7 +30,12 @@ def synthetic_windows(config: configs.Config) -> Windows:
     pitches = low + random.integers(0, config.model.pitches, (steps // 4, tracks)).repeat(4, axis=0)
     np.put_along_axis(roll, pitches[:, :, None], True, axis=2)
     starts = np.arange(0, steps - config.data.window_steps, 16, dtype=np.int32)
-    return Windows(np.packbits(roll, axis=-1), starts, np.zeros((len(starts), 2), np.int32))
+    return Windows(
+        np.packbits(roll, axis=-1),
+        starts,
+        np.zeros((len(starts), 2), np.int32),
+        np.zeros(tracks, bool),
+    )
 
 
 def measure(config: configs.Config, iterations: int) -> dict:

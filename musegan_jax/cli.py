@@ -1,6 +1,8 @@
 """The command `musegan-jax`: parses, calls, prints. Heavy imports wait until they are needed."""
 
 import argparse
+import logging
+import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -21,15 +23,19 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments.overrides = rest
     try:
         arguments.run(arguments)
+        sys.stdout.flush()
     except UserError as error:
-        print(f"musegan-jax: {error}", file=sys.stderr)
+        print(f"musegan-jax: {' '.join(str(error).split())}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         print("musegan-jax: interrupted", file=sys.stderr)
         return 130
     except BrokenPipeError:  # the reader of our output, `head` say, has seen enough
-        sys.stderr.close()
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # or the interpreter would flush and complain
         return 0
+    except OSError as error:  # a full disk, say: nobody nearer knew more
+        print(f"musegan-jax: {error.filename or 'writing'}: {error.strerror}", file=sys.stderr)
+        return 2
     return 0
 
 
@@ -80,7 +86,10 @@ def _add_compose(commands: Any) -> None:
     compose.add_argument("melody", help="a MIDI file, or twinkle or ode_to_joy")
     compose.add_argument("--workdir", required=True, type=Path, help="folder of a training run")
     compose.add_argument("--out", required=True, type=Path, help="folder to write into")
-    compose.add_argument("--track", help="the melody's track, by name or by number from 1")
+    compose.add_argument(
+        "--track",
+        help="the melody's track: its name, or its number among those with pitched notes, from 1",
+    )
     compose.add_argument(
         "--samples", type=int, default=1, metavar="N", help="flavours to write (default 1)"
     )
@@ -123,6 +132,8 @@ def _train(arguments: Arguments) -> None:
     settings = config.override(config.load(arguments.config), arguments.overrides)
     from musegan_jax.training.loop import train
 
+    # Orbax logs the traceback of an error that it also raises, and we say in one line.
+    logging.getLogger("absl").setLevel(logging.CRITICAL)
     for path in train(settings, arguments.workdir):
         print(path)
 
@@ -136,9 +147,10 @@ def _compose(arguments: Arguments) -> None:
 
     score = compose.load_melody(arguments.melody)
     part = compose.pick_part(score, arguments.track, arguments.melody)
-    files.make_folder(arguments.out)
+    logging.getLogger("absl").setLevel(logging.CRITICAL)
     model = load_model(arguments.workdir)
     melody = compose.prepare(score, part, model)
+    files.make_folder(arguments.out)
     for line in compose.remarks(model, melody):
         print(line, file=sys.stderr)
     from musegan_jax.rendering import audio
@@ -154,13 +166,23 @@ def _compose(arguments: Arguments) -> None:
             print(path)
 
 
+def _check_out(out: Path) -> None:
+    """Refuse before the work, not after it."""
+    if out.suffix != ".npz":
+        raise UserError(f"{out}: a dataset file is called something.npz")
+    if not out.parent.is_dir():
+        raise UserError(f"{out.parent}: no such folder to write into; make it, or name another")
+
+
 def _build_chorales(arguments: Arguments) -> None:
+    _check_out(arguments.out)
     from musegan_jax.data.chorales import read_chorales
 
     _save(*read_chorales(), arguments.out)
 
 
 def _build_midi(arguments: Arguments) -> None:
+    _check_out(arguments.out)
     for name, low, high in (("parts", 1, 16), ("steps_per_beat", 1, 96)):
         value = getattr(arguments, name)
         if value is not None and not low <= value <= high:
@@ -175,8 +197,6 @@ def _save(dataset, skipped, out: Path) -> None:  # noqa: ANN001 - their modules 
     from musegan_jax.data import sources
     from musegan_jax.data.dataset import describe, save
 
-    if out.suffix != ".npz":
-        raise UserError(f"{out}: a dataset file is called something.npz")
     save(dataset, out)
     report = out.with_suffix(".skipped.txt")
     if skipped:

@@ -1,6 +1,7 @@
 """A melody and a trained generator become an accompanied piece of any length."""
 
 import functools
+import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -63,7 +64,7 @@ def load_melody(name_or_path: str) -> midi.Score:
     """
     if name_or_path in melodies.MELODIES:
         return melodies.melody(name_or_path)
-    if not Path(name_or_path).exists():
+    if not os.path.exists(name_or_path):
         raise UserError(
             f"{name_or_path}: no such file, and no built-in melody ({', '.join(melodies.MELODIES)})"
         )
@@ -206,10 +207,12 @@ def voices(model: Model, melody: Melody, roll: np.ndarray) -> tuple[np.ndarray, 
         roll: bool `(steps, P, K)`, the answer of `generate`.
 
     Returns:
-        The melody, bool `(steps, 128, 1)`; the generated tracks, bool `(steps, 128, K - 1)`; and
-        the steps in the first bar.
+        The melody, bool `(steps, 128, 1)`; the generated pitched tracks, bool
+        `(steps, 128, tracks)`; and the steps in the first bar.
     """
-    generated = np.delete(roll, model.config.condition_track, axis=2)
+    condition = model.config.condition_track
+    pitched = [k for k, t in enumerate(model.tracks) if k != condition and not t.is_drum]
+    generated = roll[:, :, pitched]
     low = model.config.lowest_pitch
     full = np.zeros((len(roll), pianoroll.MIDI_PITCHES, generated.shape[2]), bool)
     full[:, low : low + model.config.pitches] = generated

@@ -191,7 +191,7 @@ class Config:
         return json.loads(json.dumps(dataclasses.asdict(self)))
 
     def digest(self) -> str:
-        """SHA-256 of the values: equal for equal configs, on every machine and version."""
+        """SHA-256 of the values, the same on every machine; a new field changes it."""
         return hashlib.sha256(json.dumps(self.to_dict(), sort_keys=True).encode()).hexdigest()
 
 
@@ -256,8 +256,8 @@ def load(path: str | Path) -> Config:
         config = namespace["get_config"]()
     except UserError as error:
         raise UserError(f"{path}: {error}") from None
-    # The file is a program of the user's: it may fail in any way.
-    except Exception as error:
+    # The file is a program of the user's: it may fail in any way, or leave.
+    except (Exception, SystemExit) as error:
         raise UserError(
             f"{path}: this config file fails: {type(error).__name__}: {error}"
         ) from error

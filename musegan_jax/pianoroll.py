@@ -17,7 +17,6 @@ import jax.numpy as jnp
 import numpy as np
 
 MIDI_PITCHES = 128
-PACKED_BYTES = MIDI_PITCHES // 8
 
 Array = Any  # numpy.ndarray or jax.Array
 

@@ -106,3 +106,18 @@ def test_silent_and_unplayable_windows_are_left_out():
 def test_other_tracks_than_the_models_are_refused(data):
     with pytest.raises(UserError, match="set --model.tracks=4"):
         batches.make_windows(data, config("--model.tracks=5"))
+
+
+def test_drums_are_not_transposed():
+    """A drum's pitch is its instrument: a shifted kick would be another drum."""
+    roll = np.zeros((32, 128, 2), bool)
+    roll[:, 60, 0] = True
+    roll[::4, 36, 1] = True
+    piece = dataset.Piece("one", pianoroll.pack(roll), np.array([0]))
+    tracks = [dataset.Track("Piano", 0), dataset.Track("Drums", 0, True)]
+    settings = config("--model.tracks=2", "--data.transpose=-5,6")
+    batch = draw(settings, batches.make_windows(dataset.build([piece], tracks, 4, "t"), settings))
+    sounding = np.asarray(batch > 0).any(axis=1)
+    assert (sounding[:, :, 1] == (np.arange(128) == 36)).all()
+    melody = {int(row.argmax()) for row in sounding[:, :, 0]}
+    assert len(melody) > 4 and melody <= set(range(55, 67))

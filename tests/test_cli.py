@@ -138,8 +138,7 @@ def test_bad_input_is_one_line_and_status_2(case, workdir, tmp_path, capsys, dat
     assert status == 2, err
     assert out == "" and err.count("\n") == 1 and err.startswith("musegan-jax")
     assert "Traceback" not in err
-    files = [path for path in tmp_path.rglob("*") if path.is_file()]
-    assert not files and sorted(workdir.rglob("*")) == before
+    assert not list(tmp_path.rglob("*")) and sorted(workdir.rglob("*")) == before
 
 
 def test_the_configs_command_lines_parse(capsys):

@@ -117,6 +117,37 @@ def test_down_convolution_pads_by_one_on_each_side():
     np.testing.assert_allclose(layer.apply(params, x), nn.leaky_relu(plain, 0.2), atol=1e-5)
 
 
+@pytest.mark.parametrize("train", [False, True])
+def test_the_generator_is_the_reference_block_by_block(train):
+    """Order of normalisation and activation, epsilon, slope, skips: all of the plain form."""
+    leaves, tree = jax.tree.flatten(small_variables())
+    keys = jax.random.split(jax.random.key(5), len(leaves))
+    # Biases, scales and statistics away from 0 and 1, or half of the rule would not show; the
+    # statistics stay positive, since variances are among them.
+    leaves = [
+        leaf + 0.3 * jax.random.uniform(key, leaf.shape) if leaf.ndim == 1 else leaf
+        for key, leaf in zip(keys, leaves, strict=True)
+    ]
+    variables = jax.tree.unflatten(tree, leaves)
+    inputs = small_inputs()
+    ours = jax.jit(
+        lambda v: make_generator(SMALL).apply(v, *inputs, train=train, mutable=["batch_stats"])[0]
+    )(variables)
+    plain = jax.jit(lambda v: oracles.generator(v, *inputs, train=train))(variables)
+    np.testing.assert_allclose(ours, plain, atol=1e-5)
+    assert float(jnp.abs(ours).max()) > 0.1
+
+
+def test_kernels_begin_glorot_uniform_and_biases_at_zero():
+    params = small_variables()["params"]
+    for layer in (params["DownConv_1"]["Conv_0"], params["UpsampleConv_1"]):
+        _, _, inputs, outputs = layer["kernel"].shape
+        limit = (6 / (16 * (inputs + outputs))) ** 0.5
+        largest = float(jnp.abs(layer["kernel"]).max())
+        assert 0.97 * limit < largest <= limit * 1.0001
+        assert not layer["bias"].any()
+
+
 def test_generator_takes_any_multiple_of_its_stride():
     variables = small_variables()
     for steps in (8, 24, 40):

@@ -190,6 +190,19 @@ def test_non_finite_values_stop_the_run_and_keep_the_last_good_state(tiny, tmp_p
     assert all(math.isfinite(v) for line in lines_of(tmp_path) for v in line.values())
 
 
+def test_parameters_that_overflow_in_the_last_update_are_not_saved(tiny, tmp_path):
+    """The losses of that iteration are still finite: only the parameters tell."""
+    config = with_(tiny, "--training.iterations=1", "--training.generator_learning_rate=1e39")
+    with pytest.raises(UserError, match="parameter_norm is"):
+        loop.train(config, tmp_path)
+    assert not list((tmp_path / "checkpoints").iterdir())
+
+
+def test_melodies_of_one_name_are_refused(tiny, tmp_path):
+    with pytest.raises(UserError, match="two are called twinkle"):
+        loop.train(with_(tiny, "--output.melodies=twinkle,twinkle"), tmp_path / "run")
+
+
 def test_old_checkpoints_go(tiny, tmp_path):
     loop.train(
         with_(tiny, "--training.iterations=6", "--output.save_every=1",
@@ -218,11 +231,15 @@ def test_damage_is_named(straight, tmp_path, data_file):
     with pytest.raises(UserError, match=r"checkpoints but no run.json"):
         loop.train(config, tmp_path)
     subprocess.run(["cp", f"{workdir}/run.json", str(tmp_path)], check=True)
-    for path in (tmp_path / "checkpoints" / "6" / "state").rglob("*"):
-        if path.is_file():
-            os.truncate(path, path.stat().st_size // 2)
-    with pytest.raises(UserError, match="cannot be read"):
-        load_model(tmp_path)
+    load_model(tmp_path)
+    newest = tmp_path / "checkpoints" / "6"
+    largest = max((newest / "state").rglob("*"), key=lambda path: path.stat().st_size)
+    for path in (largest, newest / "progress" / "metadata"):
+        whole = path.read_bytes()
+        os.truncate(path, len(whole) // 2)
+        with pytest.raises(UserError, match="cannot be read"):
+            load_model(tmp_path)
+        path.write_bytes(whole)
 
 
 def test_a_folder_that_is_no_run_is_no_model(tmp_path):

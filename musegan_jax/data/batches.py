@@ -24,6 +24,7 @@ class Windows(NamedTuple):
     timeline: jax.Array | np.ndarray  # uint8 (S, K, 16), all pieces end to end
     starts: jax.Array | np.ndarray  # int32 (N,)
     shifts: jax.Array | np.ndarray  # int32 (N, 2), lowest and highest shift, semitones
+    drums: jax.Array | np.ndarray  # bool (K,): tracks whose pitches are instruments, never shifted
 
 
 def make_windows(dataset: "Dataset", config: Config) -> Windows:
@@ -44,6 +45,7 @@ def make_windows(dataset: "Dataset", config: Config) -> Windows:
     steps = config.data.window_steps
     low = config.model.lowest_pitch
     high = low + config.model.pitches - 1
+    drums = np.array([track.is_drum for track in dataset.tracks])
     starts, shifts = [], []
     candidates = 0
     for piece in dataset.pieces_of(config.data.splits):
@@ -52,9 +54,11 @@ def make_windows(dataset: "Dataset", config: Config) -> Windows:
         hop = config.data.hop_bars
         for start in bars[::hop] if hop else bars[:1]:
             candidates += 1
-            bounds = pianoroll.pitch_bounds(dataset.timeline[start : start + steps])
+            window = dataset.timeline[start : start + steps]
+            bounds = pianoroll.pitch_bounds(window)
             if bounds is None or bounds[0] < low or bounds[1] > high:
                 continue
+            bounds = pianoroll.pitch_bounds(window[:, ~drums]) or (low, high)
             starts.append(start)
             shifts.append(
                 (
@@ -68,7 +72,7 @@ def make_windows(dataset: "Dataset", config: Config) -> Windows:
             f"{'+'.join(config.data.splits)}, none sounds within MIDI pitches {low} to {high}; "
             "see data.splits, data.window_steps, model.lowest_pitch and model.pitches"
         )
-    return Windows(dataset.timeline, np.array(starts, np.int32), np.array(shifts, np.int32))
+    return Windows(dataset.timeline, np.array(starts, np.int32), np.array(shifts, np.int32), drums)
 
 
 def draw_batch(config: Config, windows: Windows, keys: jax.Array) -> jax.Array:
@@ -85,7 +89,8 @@ def draw_batch(config: Config, windows: Windows, keys: jax.Array) -> jax.Array:
             windows.timeline, windows.starts[n], config.data.window_steps
         )
         shift = jax.random.randint(how_far, (), windows.shifts[n, 0], windows.shifts[n, 1] + 1)
-        roll = pianoroll.transpose(pianoroll.unpack(window), shift)
+        roll = pianoroll.unpack(window)
+        roll = jnp.where(windows.drums[None, None, :], roll, pianoroll.transpose(roll, shift))
         roll = pianoroll.crop(roll, config.model.lowest_pitch, config.model.pitches)
         return pianoroll.to_signed(roll, jnp.float32)
 

@@ -111,6 +111,8 @@ def _bar_starts(measures: list[int]) -> np.ndarray:
     """
     starts, now, open_length = [], 0, 0
     for index, length in enumerate(measures):
+        if length == 0:
+            continue
         pick_up = index == 0 and length < BAR_STEPS
         completes = open_length and open_length + length == BAR_STEPS
         if not pick_up and not completes:

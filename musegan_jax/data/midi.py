@@ -130,8 +130,10 @@ def read(path: str | Path) -> Score:
         midi = mido.MidiFile(file=io.BytesIO(content))
     except FileNotFoundError:
         raise UserError(f"{path}: no such file") from None
-    except PermissionError as error:
-        raise UserError(f"{path}: cannot be read ({error.strerror})") from error
+    except OSError as error:
+        if error.errno is not None:  # mido's own OSErrors, which have none, speak of damage
+            raise UserError(f"{path}: cannot be read ({error.strerror})") from error
+        raise UserError(f"{path}: a damaged MIDI file ({error}); export it again") from error
     except UserError:
         raise
     # A damaged file makes the parser fail in whatever way the damage brings about.
@@ -165,8 +167,9 @@ def parse(midi: mido.MidiFile, name: str) -> Score:
             if message.type == "set_tempo":
                 tempos[tick] = max(message.tempo, 1)
             elif message.type == "time_signature":
-                # A bar of a quarter note to 32 is a meter; the rest is damage, or an endless loop.
-                if 1 <= 4 * message.numerator / message.denominator <= 32:
+                # A bar of a sixteenth to 32 quarters is a meter; the rest is damage, and a bar of
+                # no length an endless loop.
+                if 0.25 <= 4 * message.numerator / message.denominator <= 32:
                     meters[tick] = (message.numerator, message.denominator)
         parts += _parts_of(index, track)
     score = Score(
@@ -197,7 +200,7 @@ def _parts_of(index: int, track: mido.MidiTrack) -> Iterator[Part]:
     for message in track:
         tick += message.time
         if message.type == "track_name":
-            name = name or message.name.strip()
+            name = name or _as_utf8(message.name).strip()
         elif message.type == "program_change":
             programs[message.channel] = message.program
         elif message.type in ("note_on", "note_off"):
@@ -211,6 +214,14 @@ def _parts_of(index: int, track: mido.MidiTrack) -> Iterator[Part]:
     for channel in sorted(notes):
         array = np.array(sorted(notes[channel]), np.int64)
         yield Part(name, index, channel, first_program[channel], array)
+
+
+def _as_utf8(text: str) -> str:
+    """Text that mido read as Latin-1, as the UTF-8 that most programs write, where it is that."""
+    try:
+        return text.encode("latin-1").decode("utf-8")
+    except UnicodeError:
+        return text
 
 
 def _check_length(score: Score, name: str) -> None:
@@ -252,7 +263,8 @@ def to_roll(notes: np.ndarray, length: int) -> np.ndarray:
 def note_track(name: str, channel: int, program: int, notes: np.ndarray) -> mido.MidiTrack:
     """A MIDI track of its own from notes in ticks, int `(N, 4)`."""
     track = mido.MidiTrack()
-    track.append(mido.MetaMessage("track_name", name=name))
+    # mido writes text as Latin-1: each byte of the UTF-8 becomes one of its characters.
+    track.append(mido.MetaMessage("track_name", name=name.encode().decode("latin-1")))
     track.append(mido.Message("program_change", channel=channel, program=program))
     # At equal ticks, releases (0) come before onsets (1), or a repeated note would be cut off.
     events = [(int(start), 1, int(p), int(v)) for start, _, p, v in notes]

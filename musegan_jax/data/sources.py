@@ -1,6 +1,6 @@
-"""Readers of public formats: each yields pieces, and names what it could not use.
+"""The reader of MIDI folders, and what all readers share.
 
-A reader yields `Piece` for music and `Skipped` for a file that gave none, so that nothing is lost
+A reader returns a dataset and a `Skipped` for each file that gave no piece, so that nothing is lost
 in silence and one bad file never ends a build.
 """
 

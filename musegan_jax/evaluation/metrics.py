@@ -42,7 +42,7 @@ def empty_bars(bars: np.ndarray) -> np.ndarray:
 def in_scale(bars: np.ndarray) -> np.ndarray:
     """ISR: share of active cells whose pitch class is in C major: `(bars, K)`; NaN if empty.
 
-    Reference: Wu et al. 2020, "MuseMorphose"; Dong et al. 2020, "MusPy" (`pitch_in_scale_rate`).
+    Reference: Dong et al. 2020, "MusPy" (`in_scale_rate`, which counts notes instead of cells).
     """
     cells = chroma(bars).sum(axis=1)
     total = cells.sum(axis=1)

@@ -10,7 +10,6 @@ from musegan_jax.data import midi
 
 # Okabe and Ito's colours, distinct also for colour-blind readers; black is kept for the melody.
 COLOURS = ("#000000", "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#F0E442")
-NOTE_NAMES = ("C", "C#", "D", "D#", "E", "F", "F#", "G", "G#", "A", "A#", "B")
 BARS_PER_ROW = 8
 MAX_ROWS = 16  # beyond, the picture would be taller than viewers open; more bars go in a row
 

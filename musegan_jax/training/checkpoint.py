@@ -78,13 +78,14 @@ class Checkpoints:
                     state=ocp.args.StandardRestore(abstract), progress=ocp.args.JsonRestore()
                 ),
             )
-        except (OSError, ValueError, KeyError) as error:
+            return found["state"], float(found["progress"]["seconds"])
+        # Damage makes Orbax and TensorStore fail in whatever way it brings about.
+        except Exception as error:
             reason = str(error).strip().splitlines()[0][:200] if str(error).strip() else "damaged"
             raise UserError(
                 f"{self._path / str(self.latest)}: this checkpoint cannot be read ({reason}); "
                 "delete its folder to go on from the one before"
             ) from error
-        return found["state"], float(found["progress"]["seconds"])
 
     def wait(self) -> None:
         """Return when everything saved is on disk.

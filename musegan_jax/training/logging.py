@@ -1,5 +1,6 @@
 """Scalars to JSON lines and TensorBoard; progress for the person who waits."""
 
+import contextlib
 import json
 import sys
 import time
@@ -28,7 +29,7 @@ class Scalars:
         with files.replacing(self.path) as temporary:
             temporary.write_text("".join(line + "\n" for line in kept))
         # A resumed run samples again the state that it resumes from: the same line a second time.
-        self._known = set(kept)
+        self._known = {line for line in kept if json.loads(line)["iteration"] == iteration}
         self._file = open(self.path, "a", encoding="utf-8", buffering=1)
         self._board = _tensorboard(workdir / "tensorboard", iteration)
 
@@ -43,10 +44,15 @@ class Scalars:
                 self._board.add_scalar(name, value, iteration)
 
     def close(self) -> None:
-        """Close the files."""
-        self._file.close()
+        """Close the files.
+
+        What a full disk refuses now it has refused before: that error is the one to be heard.
+        """
+        with contextlib.suppress(OSError):
+            self._file.close()
         if self._board is not None:
-            self._board.close()
+            with contextlib.suppress(OSError):
+                self._board.close()
 
 
 def _is_until(line: str, iteration: int) -> bool:

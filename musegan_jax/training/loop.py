@@ -92,7 +92,7 @@ def _loop(
     samples = config.training.batch_size * (config.training.critic_updates + 1)
     progress = Progress(last, first, samples, clock)
     progress.say(_opening(config, workdir, windows, first))
-    windows, root = jax.device_put((windows, rng.root_key(config.training.seed)))
+    windows, root = parallel.place(windows), rng.root_key(config.training.seed)
     every = config.output
     written: list[Path] = []
     pending: Any = None  # metrics still on the device, of the step that led to `iteration`
@@ -231,6 +231,11 @@ def _listeners(config: Config, run: dict[str, Any]) -> _Listeners:
     melodies = {}
     for name in config.output.melodies:
         score = compose.load_melody(name)
+        if Path(name).stem in melodies:
+            raise UserError(
+                f"config: output.melodies: two are called {Path(name).stem}, and their samples "
+                "would be; rename one"
+            )
         melodies[Path(name).stem] = compose.prepare(
             score, compose.pick_part(score, None, name), model
         )

@@ -27,6 +27,11 @@ def abstract_state(config: Config) -> Any:
     )
 
 
+def place(windows: Windows) -> Windows:
+    """The training data in the device's memory."""
+    return jax.device_put(windows)
+
+
 def compile_step(
     config: Config, state: TrainState, windows: Windows, root: jax.Array
 ) -> CompiledStep:
