@@ -18,6 +18,7 @@ from typing import Any
 from musegan_jax.errors import UserError
 
 SPLITS = ("train", "valid", "test")
+FLOAT32_MAX = 3.4e38
 
 Rules = dict[str, tuple[bool, str]]  # field -> whether its value is fine, and what it must be
 
@@ -111,7 +112,7 @@ class TrainingConfig:
         """What each field must be."""
 
         def positive(value: float) -> tuple[bool, str]:
-            return 0 < value < float("inf"), "above 0 and finite"
+            return 0 < value < FLOAT32_MAX, "above 0 and finite in float32"
 
         def share(value: float) -> tuple[bool, str]:
             return 0 <= value < 1, "at least 0 and below 1"
@@ -127,8 +128,8 @@ class TrainingConfig:
             "adam_b2": share(self.adam_b2),
             "adam_epsilon": positive(self.adam_epsilon),
             "penalty_weight": (
-                0 <= self.penalty_weight < float("inf"),
-                "at least 0 and finite",
+                0 <= self.penalty_weight < FLOAT32_MAX,
+                "at least 0 and finite in float32",
             ),
             "ema_decay": share(self.ema_decay),
         }
