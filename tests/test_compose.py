@@ -437,3 +437,24 @@ def test_any_track_name_can_be_drawn(tmp_path, name):
     score = dataclasses.replace(melodies.melody("twinkle"), parts=(part,))
     plots.piano_roll(score, name, tmp_path / "roll.png")
     assert (tmp_path / "roll.png").stat().st_size > 1000
+
+
+def test_notes_at_the_top_of_the_range_are_played(tmp_path):
+    """An untrained model paints every pitch; the SoundFont player never returned from such."""
+    from musegan_jax.rendering import audio
+
+    assert [audio._lowered(pitch) for pitch in (0, 96, 97, 108, 109, 127)] == [
+        0,
+        96,
+        85,
+        96,
+        85,
+        91,
+    ]
+    notes = np.array(
+        [[240 * n, 240 * n + 240, pitch, 90] for n in range(8) for pitch in range(128)]
+    )
+    song = mido.MidiFile(ticks_per_beat=480)
+    song.tracks.append(midi.note_track("All", 0, 40, notes))
+    audio.write_wav(midi.parse(song, "all"), tmp_path / "all.wav")
+    assert (tmp_path / "all.wav").stat().st_size > 4 * 44100

@@ -5,12 +5,15 @@ import wave
 from pathlib import Path
 from typing import Any
 
+import mido
 import numpy as np
 
 from musegan_jax import files
 from musegan_jax.data import midi
 
 SAMPLE_RATE = 44100
+# With many notes above 100, symusic 0.5.9 never returned from `render`; above 108 it is silent.
+HIGHEST = 96
 PEAK = 0.89  # of full scale: -1 dB, so that no player's resampling clips
 
 
@@ -61,9 +64,23 @@ def _soundfont(score: midi.Score, symusic: Any) -> np.ndarray:
 
 
 def _as_bytes(score: midi.Score) -> bytes:
+    """The score as a MIDI file whose notes the SoundFont player can play."""
+    playable = mido.MidiFile(type=score.midi.type, ticks_per_beat=score.ticks_per_beat)
+    playable.tracks = [
+        mido.MidiTrack(
+            message.copy(note=_lowered(message.note)) if hasattr(message, "note") else message
+            for message in track
+        )
+        for track in score.midi.tracks
+    ]
     buffer = io.BytesIO()
-    score.midi.save(file=buffer)
+    playable.save(file=buffer)
     return buffer.getvalue()
+
+
+def _lowered(pitch: int) -> int:
+    """A pitch above `HIGHEST` by whole octaves lower, else as it is."""
+    return pitch - 12 * max(-(-(pitch - HIGHEST) // 12), 0)
 
 
 def _plain(score: midi.Score) -> np.ndarray:
