@@ -1,12 +1,17 @@
 """The command `musegan-jax`: parses, calls, prints. Heavy imports wait until they are needed."""
 
 import argparse
+import contextlib
 import logging
 import os
+import signal
 import sys
-from collections.abc import Sequence
+import tempfile
+import threading
+import time
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import musegan_jax
 from musegan_jax.errors import UserError
@@ -16,27 +21,58 @@ Arguments = argparse.Namespace
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line; returns the exit status: 0, or 2 with one line on stderr."""
+    if argv is None:
+        _end_on_interrupt()
     parser = _parser()
     arguments, rest = parser.parse_known_args(argv)
     if rest and not hasattr(arguments, "overrides"):
         parser.error(f"unknown arguments: {' '.join(rest)}")
     arguments.overrides = rest
     try:
-        arguments.run(arguments)
+        status = arguments.run(arguments)
         sys.stdout.flush()
+        return status or 0
     except UserError as error:
-        print(f"musegan-jax: {' '.join(str(error).split())}", file=sys.stderr)
+        print(f"musegan-jax: {' '.join(str(error).split())}", file=sys.stderr, flush=True)
+        if argv is None and "jax" in sys.modules:
+            # An orderly exit would wait for other processes that may never come, and for Orbax to
+            # write what it cannot, with a traceback for each file.
+            os._exit(2)
         return 2
     except KeyboardInterrupt:
-        print("musegan-jax: interrupted", file=sys.stderr)
-        return 130
+        _interrupted()
     except BrokenPipeError:  # the reader of our output, `head` say, has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # or the interpreter would flush and complain
         return 0
     except OSError as error:  # a full disk, say: nobody nearer knew more
         print(f"musegan-jax: {error.filename or 'writing'}: {error.strerror}", file=sys.stderr)
         return 2
-    return 0
+
+
+def _interrupted() -> NoReturn:
+    print("musegan-jax: interrupted", file=sys.stderr, flush=True)
+    # Python's own way out crashes when XLA is compiling in other threads.
+    os._exit(130)
+
+
+def _end_on_interrupt() -> None:
+    """Let Ctrl-C end the command within two seconds, wherever it is.
+
+    Python raises KeyboardInterrupt when its main thread comes to it: not while XLA compiles; and
+    in a callback of the garbage collector it is lost. A thread hears of the signal at once.
+    """
+    reader, writer = os.pipe()
+    os.set_blocking(writer, False)
+    signal.set_wakeup_fd(writer, warn_on_full_buffer=False)
+
+    def watch() -> None:
+        while number := os.read(reader, 1):
+            # A running training has a handler of its own: it saves first.
+            if signal.getsignal(number[0]) is signal.default_int_handler:
+                time.sleep(2)
+                _interrupted()
+
+    threading.Thread(target=watch, daemon=True).start()
 
 
 class _Parser(argparse.ArgumentParser):
@@ -58,6 +94,8 @@ def _parser() -> argparse.ArgumentParser:
     _add_train(commands)
     _add_compose(commands)
     _add_data(commands)
+    _add_fingerprint(commands)
+    _add_reproduce(commands)
     return parser
 
 
@@ -72,8 +110,62 @@ def _add_train(commands: Any) -> None:
         allow_abbrev=False,
     )
     train.add_argument("--config", required=True, type=Path, help="a file of configs/, or yours")
-    train.add_argument("--workdir", required=True, type=Path, help="folder of the run")
+    train.add_argument("--workdir", required=True, help="folder of the run; may be gs://...")
+    train.add_argument(
+        "--deterministic",
+        action="store_true",
+        help="the same as --training.deterministic=true: on GPU, only operations that always "
+        "give the same bits",
+    )
+    _add_processes(train)
     train.set_defaults(run=_train, overrides=[])
+
+
+def _add_processes(parser: argparse.ArgumentParser) -> None:
+    group = parser.add_argument_group("several processes (see docs/pods.md)")
+    group.add_argument(
+        "--distributed", action="store_true", help="this is one of several processes of the run"
+    )
+    group.add_argument(
+        "--coordinator",
+        metavar="HOST:PORT",
+        help="of process 0; this and the next two are not needed on Cloud TPU, SLURM, Kubernetes",
+    )
+    group.add_argument("--processes", type=int, metavar="N", help="how many there are")
+    group.add_argument("--process-id", type=int, metavar="I", help="which this is, from 0")
+
+
+def _add_fingerprint(commands: Any) -> None:
+    parser = commands.add_parser(
+        "fingerprint",
+        help="SHA-256 of a run's state",
+        description="Print SHA-256 of the parameters, statistics and optimizer states that a run "
+        "has saved: two runs have the same only if every bit is the same.",
+        allow_abbrev=False,
+    )
+    parser.add_argument("workdir", help="folder of the run")
+    parser.add_argument(
+        "--step", type=int, metavar="N", help="the checkpoint of iteration N (default: the newest)"
+    )
+    parser.set_defaults(run=_fingerprint)
+
+
+def _add_reproduce(commands: Any) -> None:
+    parser = commands.add_parser(
+        "reproduce",
+        help="train again from a run's record, and compare",
+        description="Train again what RUN.json describes, and say whether the result is equal, bit "
+        "for bit, or where it first differs. Exit status 0: equal; 1: it differs.",
+        epilog="Fields that do not change the run can be set, for example "
+        "--data.dataset=elsewhere.npz or --parallel.strategy=jit.",
+        allow_abbrev=False,
+    )
+    parser.add_argument("record", metavar="RUN.json", help="the run.json of a run")
+    parser.add_argument(
+        "--workdir", help="an empty folder for the new run (default: one that is removed again)"
+    )
+    _add_processes(parser)
+    parser.set_defaults(run=_reproduce, overrides=[])
 
 
 def _add_compose(commands: Any) -> None:
@@ -84,7 +176,10 @@ def _add_compose(commands: Any) -> None:
         allow_abbrev=False,
     )
     compose.add_argument("melody", help="a MIDI file, or twinkle or ode_to_joy")
-    compose.add_argument("--workdir", required=True, type=Path, help="folder of a training run")
+    compose.add_argument("--workdir", required=True, help="folder of a training run")
+    compose.add_argument(
+        "--step", type=int, metavar="N", help="the checkpoint of iteration N (default: the newest)"
+    )
     compose.add_argument("--out", required=True, type=Path, help="folder to write into")
     compose.add_argument(
         "--track",
@@ -130,25 +225,76 @@ def _train(arguments: Arguments) -> None:
     from musegan_jax import config
 
     settings = config.override(config.load(arguments.config), arguments.overrides)
-    from musegan_jax.training.loop import train
+    if arguments.deterministic:
+        settings = config.override(settings, ["--training.deterministic=true"])
+    with _processes(arguments, settings):
+        from musegan_jax.training.loop import train
 
+        for path in train(settings, arguments.workdir):
+            print(path)
+
+
+@contextlib.contextmanager
+def _processes(arguments: Arguments, settings: Any) -> Iterator[None]:
+    """The environment that a training needs: flags, the other processes, a quiet Orbax."""
+    from musegan_jax.training import determinism, distributed
+
+    determinism.enable(settings)
     # Orbax logs the traceback of an error that it also raises, and we say in one line.
     logging.getLogger("absl").setLevel(logging.CRITICAL)
-    for path in train(settings, arguments.workdir):
-        print(path)
+    options = (arguments.coordinator, arguments.processes, arguments.process_id)
+    if not arguments.distributed and options != (None, None, None):
+        raise UserError("--coordinator, --processes and --process-id need --distributed")
+    with distributed.joined(*options) if arguments.distributed else contextlib.nullcontext():
+        yield
+
+
+def _say(line: str) -> None:
+    print(line, file=sys.stderr)
+
+
+def _fingerprint(arguments: Arguments) -> None:
+    from etils import epath
+
+    from musegan_jax.training.checkpoint import open_run
+
+    logging.getLogger("absl").setLevel(logging.CRITICAL)
+    _, saved = open_run(epath.Path(arguments.workdir), _say, arguments.step)
+    print(f"{'iteration':<17} {saved.state.step}")
+    for name, digest in saved.fingerprint.items():
+        print(f"{name:<17} {digest}")
+
+
+def _reproduce(arguments: Arguments) -> int:
+    from etils import epath
+
+    if arguments.distributed and not arguments.workdir:
+        raise UserError("--distributed needs --workdir: a folder that all processes share")
+    from musegan_jax.training import reproduce
+
+    path = epath.Path(arguments.record)
+    run, settings = reproduce.plan(path, arguments.overrides)
+    with _processes(arguments, settings), contextlib.ExitStack() as stack:
+        workdir = arguments.workdir or stack.enter_context(tempfile.TemporaryDirectory())
+        equal, lines = reproduce.reproduce(path, run, settings, epath.Path(workdir))
+    for line in lines:
+        print(line)
+    return 0 if equal else 1
 
 
 def _compose(arguments: Arguments) -> None:
     for name, low, high in (("samples", 1, 1000), ("seed", 0, 2**32 - 1)):
         if not low <= getattr(arguments, name) <= high:
             raise UserError(f"--{name} must be from {low} to {high}")
+    from etils import epath
+
     from musegan_jax import compose, files
     from musegan_jax.training.checkpoint import load_model
 
     score = compose.load_melody(arguments.melody)
     part = compose.pick_part(score, arguments.track, arguments.melody)
     logging.getLogger("absl").setLevel(logging.CRITICAL)
-    model = load_model(arguments.workdir)
+    model = load_model(epath.Path(arguments.workdir), _say, arguments.step)
     melody = compose.prepare(score, part, model)
     files.make_folder(arguments.out)
     for line in compose.remarks(model, melody):

@@ -3,7 +3,6 @@
 import functools
 import os
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
@@ -292,7 +291,7 @@ def _relative(timed: list[tuple[int, Any]]) -> mido.MidiTrack:
     return track
 
 
-def write_song(song: mido.MidiFile, folder: Path, stem: str, title: str) -> Iterator[Path]:
+def write_song(song: mido.MidiFile, folder: Any, stem: str, title: str) -> Iterator[Any]:
     """Write `STEM.mid`, `STEM.wav` and `STEM.png` into a folder; yields each path when written.
 
     Raises:

@@ -107,6 +107,7 @@ class TrainingConfig:
     adam_epsilon: float = 1e-7
     penalty_weight: float = 10.0  # lambda of Gulrajani et al. 2017
     ema_decay: float = 0.0  # per iteration, of the generator kept for composing; 0: none
+    deterministic: bool = False  # on GPU: only operations whose sums have a fixed order
 
     def rules(self) -> Rules:
         """What each field must be."""
@@ -136,6 +137,26 @@ class TrainingConfig:
 
 
 @dataclasses.dataclass(frozen=True)
+class ParallelConfig:
+    """How a run lies over devices. No number depends on it but by the order of additions."""
+
+    strategy: str = "mesh"  # jit: one device; mesh: jit over all of them; pmap
+    devices: int = 0  # how many to use; 0: all
+    data: str = "auto"  # where the training data lie: device, host, or auto (device up to 1 GiB)
+
+    def rules(self) -> Rules:
+        """What each field must be."""
+        return {
+            "strategy": (self.strategy in ("jit", "mesh", "pmap"), "jit, mesh or pmap"),
+            "devices": (
+                self.devices >= 0 and (self.strategy != "jit" or self.devices <= 1),
+                "at least 0, and at most 1 where parallel.strategy is jit",
+            ),
+            "data": (self.data in ("auto", "device", "host"), "auto, device or host"),
+        }
+
+
+@dataclasses.dataclass(frozen=True)
 class OutputConfig:
     """What a run writes, and how often (in iterations)."""
 
@@ -143,6 +164,8 @@ class OutputConfig:
     sample_every: int = 100  # 0: only at the end
     save_every: int = 100  # 0: only at the end
     keep_checkpoints: int = 3  # how many of the newest stay
+    keep_best: int = 0  # how many of the best stay besides, by `best_by` of their samples
+    best_by: str = "faults"  # lower is better: faults, empty_bars or semitone_clash
     melodies: tuple[str, ...] = ("twinkle", "ode_to_joy")  # built-in names or MIDI files
 
     def rules(self) -> Rules:
@@ -152,6 +175,14 @@ class OutputConfig:
             "sample_every": (self.sample_every >= 0, "at least 0"),
             "save_every": (self.save_every >= 0, "at least 0"),
             "keep_checkpoints": (self.keep_checkpoints >= 1, "at least 1"),
+            "keep_best": (
+                self.keep_best == 0 or (self.keep_best > 0 and bool(self.melodies)),
+                "at least 0, and 0 without output.melodies: the best is told by their samples",
+            ),
+            "best_by": (
+                self.best_by in ("faults", "empty_bars", "semitone_clash"),
+                "faults, empty_bars or semitone_clash",
+            ),
         }
 
 
@@ -162,6 +193,7 @@ class Config:
     data: DataConfig = dataclasses.field(default_factory=DataConfig)
     model: ModelConfig = dataclasses.field(default_factory=ModelConfig)
     training: TrainingConfig = dataclasses.field(default_factory=TrainingConfig)
+    parallel: ParallelConfig = dataclasses.field(default_factory=ParallelConfig)
     output: OutputConfig = dataclasses.field(default_factory=OutputConfig)
 
     def __post_init__(self) -> None:
@@ -171,7 +203,7 @@ class Config:
             UserError: naming the first field that cannot be.
         """
         # The model first: what else must be a multiple of depends on its depth.
-        for section in ("model", "data", "training", "output"):
+        for section in ("model", "data", "training", "parallel", "output"):
             for field, (fine, rule) in getattr(self, section).rules().items():
                 self._require(f"{section}.{field}", fine, rule)
         stride = self.model.stride
@@ -237,7 +269,7 @@ def _convert(value: Any, hint: Any, where: str) -> Any:
     if hint is float and type(value) is int:
         return float(value)
     if type(value) is not hint:
-        kind = {int: "a whole number", float: "a number", str: "text"}[hint]
+        kind = {int: "a whole number", float: "a number", str: "text", bool: "true or false"}[hint]
         raise UserError(f"config: {where} = {_show(value)}: it must be {kind}")
     return value
 
@@ -276,6 +308,8 @@ def override(config: Config, words: Sequence[str]) -> Config:
         UserError: for a word that sets no field, or an impossible value.
     """
     values = config.to_dict()
+    sections = typing.get_type_hints(Config)
+    hints = {name: typing.get_type_hints(section) for name, section in sections.items()}
     words = list(words)
     while words:
         word = words.pop(0)
@@ -283,7 +317,7 @@ def override(config: Config, words: Sequence[str]) -> Config:
         section, dot, field = name.partition(".")
         if not word.startswith("--") or not dot:
             raise UserError(f"unknown argument {word!r}; a config field is set as --SECTION.FIELD")
-        if section not in values or field not in values[section]:
+        if section not in hints or field not in hints[section]:
             fields = values.get(section, values)
             raise UserError(
                 f"unknown config field {name!r}; "
@@ -293,22 +327,19 @@ def override(config: Config, words: Sequence[str]) -> Config:
             if not words:
                 raise UserError(f"{word} needs a value: {word}=VALUE")
             text = words.pop(0)
-        values[section][field] = _parse(text, values[section][field])
+        values[section][field] = _parse(text, hints[section][field])
     return from_dict(values)
 
 
-def _parse(text: str, old: Any) -> Any:
-    """A command-line value; the field's old value tells text from lists from numbers."""
-    if isinstance(old, str):
-        return text
-    if isinstance(old, list):
-        kinds = str if old and isinstance(old[0], str) else None
+def _parse(text: str, hint: Any) -> Any:
+    """A command-line value as the plain value that `_convert` takes for a field of this type."""
+    if typing.get_origin(hint) is tuple:
         parts = [part.strip() for part in text.strip("()[] ").split(",") if part.strip()]
-        return parts if kinds is str else [_literal(part) for part in parts]
-    return _literal(text)
-
-
-def _literal(text: str) -> Any:
+        return [_parse(part, typing.get_args(hint)[0]) for part in parts]
+    if hint is str:
+        return text
+    if hint is bool:
+        return {"true": True, "false": False}.get(text.lower(), text)
     try:
         return ast.literal_eval(text)
     except (ValueError, SyntaxError):

@@ -1,15 +1,29 @@
-"""Files that are whole or not there at all."""
+"""Files that are whole or not there at all, here or at a remote address."""
 
 import contextlib
 import os
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 from musegan_jax.errors import UserError
 
+try:
+    import fcntl
+except ImportError:  # Windows
+    fcntl = None
 
-def make_folder(path: Path) -> Path:
+# `etils.epath.Path` among them, which is the one for remote addresses.
+AnyPath = str | os.PathLike[str]
+
+
+def is_remote(path: AnyPath) -> bool:
+    """Whether this is an address such as `gs://bucket/run`, not a path of this machine."""
+    return "://" in str(path)
+
+
+def make_folder(path: Any) -> Any:
     """Create `path` and its parents, and make sure that files can be written there.
 
     Raises:
@@ -17,32 +31,71 @@ def make_folder(path: Path) -> Path:
     """
     try:
         path.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=path):
-            pass
+        if not is_remote(path):
+            with tempfile.TemporaryFile(dir=path):
+                pass
     except OSError as error:
         raise UserError(
-            f"{path}: cannot write into this folder ({error.strerror}); choose another"
+            f"{path}: cannot write into this folder ({error.strerror or error}); choose another"
         ) from error
     return path
 
 
 @contextlib.contextmanager
-def replacing(path: str | Path) -> Iterator[Path]:
-    """A temporary path beside `path`, moved onto it when the block ends well, else removed.
+def locked(folder: AnyPath) -> Iterator[None]:
+    """Keep a folder for this process as long as the block runs; nothing is left behind.
 
-    The temporary name keeps the suffix, which some writers choose their format by.
+    Remote folders, and file systems that know no locks, are not kept.
+
+    Raises:
+        UserError: if another process has it.
+    """
+    if is_remote(folder) or fcntl is None:
+        yield
+        return
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        with contextlib.suppress(OSError):
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                raise UserError(
+                    f"{folder}: another process is training here; wait for it, or choose another "
+                    "folder"
+                ) from None
+        yield
+    finally:
+        os.close(descriptor)
+
+
+@contextlib.contextmanager
+def replacing(path: AnyPath) -> Iterator[Path]:
+    """A temporary file that becomes `path` when the block ends well, and else is removed.
+
+    It lies beside `path`, or on this machine where `path` is remote: what is written there at once
+    is whole or not there. It keeps the suffix, which some writers choose their format by.
+
+    Args:
+        path: a `pathlib.Path`, its text, or an `etils.epath.Path`.
 
     Raises:
         UserError: if the file cannot be written.
     """
-    path = Path(path)
-    temporary = path.with_name(f".{path.stem}.{os.getpid()}{path.suffix}")
-    try:
-        yield temporary
-        os.replace(temporary, path)
-    except OSError as error:
-        raise UserError(f"{path}: cannot be written ({error.strerror or error})") from error
-    finally:
-        # Where nothing could be written there is nothing to remove, for reasons already told.
-        with contextlib.suppress(OSError):
-            temporary.unlink()
+    target: Any = Path(path) if isinstance(path, str) else path
+    with contextlib.ExitStack() as stack:
+        folder = Path(target).parent
+        if is_remote(path):
+            folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
+        temporary = folder / f".{target.stem}.{os.getpid()}{target.suffix}"
+        try:
+            yield temporary
+            if is_remote(path):
+                target.write_bytes(temporary.read_bytes())
+            else:
+                os.replace(temporary, path)
+        except OSError as error:
+            raise UserError(f"{path}: cannot be written ({error.strerror or error})") from error
+        finally:
+            # Where nothing could be written there is nothing to remove, for reasons already told.
+            with contextlib.suppress(OSError):
+                temporary.unlink()

@@ -15,19 +15,29 @@ from musegan_jax import rng
 from musegan_jax.data import batches
 from musegan_jax.models.critic import make_critic
 from musegan_jax.models.generator import make_generator
+from musegan_jax.training import parallel
 from musegan_jax.training import step as steps
-from musegan_jax.training.parallel import compile_step, initial_state
 from musegan_jax.training.state import create_state, inference_variables
 
 
 def setup(config, data):
-    windows, root = jax.device_put(
-        (batches.make_windows(data, config), rng.root_key(config.training.seed))
-    )
-    state = initial_state(config)
+    config = on_one_device(config)
+    layout = parallel.make_layout(config)
+    windows = parallel.make_feed(config, layout, batches.make_windows(data, config))(0)
+    root = rng.root_key(config.training.seed)
+    state = parallel.initial_state(config, layout)
     examples = jnp.arange(config.training.batch_size, dtype=jnp.int32)
     keys = steps.update_keys(root, state.step, 0, examples)
     return state, windows, root, keys, batches.draw_batch(config, windows, keys.data)
+
+
+def on_one_device(config):
+    return configs.override(config, ["--parallel.strategy=jit"])
+
+
+def compile_step(config, state, windows):
+    config = on_one_device(config)
+    return parallel.compile_step(config, parallel.make_layout(config), state, windows)
 
 
 def equal(a, b) -> bool:
@@ -145,9 +155,9 @@ def test_two_runs_of_one_seed_are_equal_bit_for_bit(tiny, data):
     results = []
     for _ in range(2):
         state, windows, root, _, _ = setup(tiny, data)
-        step = compile_step(tiny, state, windows, root)
+        step = compile_step(tiny, state, windows)
         for _ in range(3):
-            state, metrics = step(state, windows, root)
+            state, metrics = step(state, windows)
         results.append((state, metrics))
     assert equal(*results)
     other = dataclasses.replace(tiny, training=dataclasses.replace(tiny.training, seed=1))
@@ -168,16 +178,17 @@ def test_one_trace_serves_every_iteration(tiny, data, monkeypatch):
     jax.clear_caches()
     state, windows, root, _, _ = setup(tiny, data)
     step = jax.jit(steps.train_step, static_argnums=0, donate_argnums=1)
+    examples = jnp.arange(tiny.training.batch_size, dtype=jnp.int32)
     for _ in range(4):
-        state, _ = step(tiny, state, windows, root)
+        state, _ = step(tiny, state, windows, root, examples)
     assert len(traces) == tiny.training.critic_updates
     assert int(state.step) == 4
 
 
 def test_the_state_is_donated(tiny, data):
     state, windows, root, _, _ = setup(tiny, data)
-    step = compile_step(tiny, state, windows, root)
-    after, _ = step(state, windows, root)
+    step = compile_step(tiny, state, windows)
+    after, _ = step(state, windows)
     assert all(leaf.is_deleted() for leaf in jax.tree.leaves(state))
     assert not any(leaf.is_deleted() for leaf in jax.tree.leaves(after))
 
@@ -200,16 +211,16 @@ def test_shipped_configs_train_when_shrunk(name, data, data_file):
         ],
     )
     state, windows, root, _, _ = setup(config, data)
-    step = compile_step(config, state, windows, root)
+    step = compile_step(config, state, windows)
     for _ in range(2):
-        state, metrics = step(state, windows, root)
+        state, metrics = step(state, windows)
     assert all(np.isfinite(float(value)) for value in metrics.values())
 
 
 def test_bf16_trains_with_float32_state(tiny, data):
     config = configs.override(tiny, ["--model.dtype=bfloat16"])
     state, windows, root, _, _ = setup(config, data)
-    after, metrics = compile_step(config, state, windows, root)(state, windows, root)
+    after, metrics = compile_step(config, state, windows)(state, windows)
     floats = [x for x in jax.tree.leaves(after) if jnp.issubdtype(x.dtype, jnp.floating)]
     assert {x.dtype for x in floats} == {jnp.dtype("float32")}
     assert {value.dtype for value in metrics.values()} == {jnp.dtype("float32")}

@@ -1,7 +1,8 @@
-"""From (seed, iteration) to a batch, on the device.
+"""From (seed, iteration) to a batch, a pure function of keys.
 
-The timelines of all pieces lie in device memory as bits; a batch is a gather, a shift and an
-unpacking there, a pure function of keys.
+The timelines of all pieces lie in device memory as bits, and a batch is a gather, a shift and an
+unpacking there. Where they do not fit, the host makes the same choices from the same keys, gathers
+the bits, and the rest happens on the device.
 """
 
 from typing import TYPE_CHECKING, NamedTuple
@@ -18,13 +19,16 @@ if TYPE_CHECKING:  # the compiled step needs this module, and must not need the 
     from musegan_jax.data.dataset import Dataset
 
 
+Array = jax.Array | np.ndarray
+
+
 class Windows(NamedTuple):
     """Training examples: where they start in the timeline and how far each may be shifted."""
 
-    timeline: jax.Array | np.ndarray  # uint8 (S, K, 16), all pieces end to end
-    starts: jax.Array | np.ndarray  # int32 (N,)
-    shifts: jax.Array | np.ndarray  # int32 (N, 2), lowest and highest shift, semitones
-    drums: jax.Array | np.ndarray  # bool (K,): tracks whose pitches are instruments, never shifted
+    timeline: Array  # uint8 (S, K, 16), all pieces end to end
+    starts: Array  # int32 (N,)
+    shifts: Array  # int32 (N, 2), lowest and highest shift, semitones
+    drums: Array  # bool (K,): tracks whose pitches are instruments, never shifted
 
 
 def make_windows(dataset: "Dataset", config: Config) -> Windows:
@@ -75,23 +79,82 @@ def make_windows(dataset: "Dataset", config: Config) -> Windows:
     return Windows(dataset.timeline, np.array(starts, np.int32), np.array(shifts, np.int32), drums)
 
 
-def draw_batch(config: Config, windows: Windows, keys: jax.Array) -> jax.Array:
-    """Draw one example per key, with replacement: keys `(B,)` -> signed float32 `(B, T, P, K)`.
+class Fed(NamedTuple):
+    """The batches of one iteration, gathered on the host: `U` updates of `B` examples."""
 
-    Each example is a window chosen uniformly, shifted by a number of semitones chosen uniformly
-    among those that keep it within the model's pitches.
+    bits: Array  # uint8 (B, U, T, K, 16), windows as they are in the timeline
+    shifts: Array  # int32 (B, U), semitones
+    drums: Array  # bool (K,)
+
+
+def choose(shifts: Array, keys: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """Choose one example per key: its window, uniformly, and its shift among those offered.
+
+    Args:
+        shifts: `Windows.shifts`, int32 `(N, 2)`.
+        keys: `(B,)`.
+
+    Returns:
+        Window indices and semitones, int32 `(B,)` each.
     """
 
-    def draw(key: jax.Array) -> jax.Array:
+    def one(key: jax.Array) -> tuple[jax.Array, jax.Array]:
         which, how_far = jax.random.split(key)
-        n = jax.random.randint(which, (), 0, windows.starts.shape[0])
-        window = jax.lax.dynamic_slice_in_dim(
-            windows.timeline, windows.starts[n], config.data.window_steps
-        )
-        shift = jax.random.randint(how_far, (), windows.shifts[n, 0], windows.shifts[n, 1] + 1)
+        n = jax.random.randint(which, (), 0, shifts.shape[0])
+        return n, jax.random.randint(how_far, (), shifts[n, 0], shifts[n, 1] + 1)
+
+    return jax.vmap(one)(keys)
+
+
+def to_rolls(config: Config, bits: Array, shifts: Array, drums: Array) -> jax.Array:
+    """Windows and their shifts as the networks see them.
+
+    Args:
+        config: static.
+        bits: uint8 `(B, T, K, 16)`.
+        shifts: int32 `(B,)`, semitones.
+        drums: bool `(K,)`, tracks that are not shifted.
+
+    Returns:
+        Signed float32 `(B, T, P, K)`.
+    """
+
+    def one(window: Array, shift: Array) -> jax.Array:
         roll = pianoroll.unpack(window)
-        roll = jnp.where(windows.drums[None, None, :], roll, pianoroll.transpose(roll, shift))
+        roll = jnp.where(drums[None, None, :], roll, pianoroll.transpose(roll, shift))
         roll = pianoroll.crop(roll, config.model.lowest_pitch, config.model.pitches)
         return pianoroll.to_signed(roll, jnp.float32)
 
-    return jax.vmap(draw)(keys)
+    return jax.vmap(one)(bits, shifts)
+
+
+def draw_batch(config: Config, windows: Windows, keys: jax.Array) -> jax.Array:
+    """Draw one example per key, with replacement: keys `(B,)` -> signed float32 `(B, T, P, K)`."""
+    chosen, shifts = choose(windows.shifts, keys)
+
+    def window(n: jax.Array) -> jax.Array:
+        return jax.lax.dynamic_slice_in_dim(
+            windows.timeline, windows.starts[n], config.data.window_steps
+        )
+
+    return to_rolls(config, jax.vmap(window)(chosen), shifts, windows.drums)
+
+
+def batch_of(config: Config, data: Windows | Fed, update: int, keys: jax.Array) -> jax.Array:
+    """The real rolls of one update, `(B, T, P, K)`: drawn here, or as the host has fed them."""
+    if isinstance(data, Fed):
+        return to_rolls(config, data.bits[:, update], data.shifts[:, update], data.drums)
+    return draw_batch(config, data, keys)
+
+
+def gather(windows: Windows, chosen: np.ndarray, shifts: np.ndarray, steps: int) -> Fed:
+    """What the device would have drawn, gathered from host memory.
+
+    Args:
+        windows: NumPy arrays.
+        chosen: window indices `(B, U)`.
+        shifts: semitones `(B, U)`.
+        steps: T, of a window.
+    """
+    rows = np.asarray(windows.starts)[chosen][..., None] + np.arange(steps)
+    return Fed(np.asarray(windows.timeline)[rows], np.asarray(shifts), np.asarray(windows.drums))

@@ -279,7 +279,7 @@ def note_track(name: str, channel: int, program: int, notes: np.ndarray) -> mido
     return track
 
 
-def write(midi: mido.MidiFile, path: str | Path) -> None:
+def write(midi: mido.MidiFile, path: files.AnyPath) -> None:
     """Write a MIDI file.
 
     Raises:

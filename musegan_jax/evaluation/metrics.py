@@ -63,7 +63,7 @@ def semitone_clash(bars: np.ndarray) -> np.ndarray:
 
 
 def quick_scores(melody: np.ndarray, generated: np.ndarray, steps_per_bar: int) -> dict[str, float]:
-    """Three scores of one accompaniment, cheap enough for every sample of a training run.
+    """Scores of one accompaniment, cheap enough for every sample of a training run.
 
     Args:
         melody: bool `(T, 128, 1)`.
@@ -71,11 +71,14 @@ def quick_scores(melody: np.ndarray, generated: np.ndarray, steps_per_bar: int) 
         steps_per_bar: steps in a bar.
 
     Returns:
-        `empty_bars` and `in_scale` as means over the generated tracks, and `semitone_clash` of
-        all tracks together; NaN where nothing sounds.
+        `empty_bars` and `in_scale` as means over the generated tracks, `semitone_clash` of all
+        tracks together, and `faults`, the mean of the shares that are wrong in the three. NaN where
+        nothing sounds.
     """
     bars = bars_of(generated, steps_per_bar)
     together = bars_of(np.concatenate([melody, generated], axis=2), steps_per_bar)
     per_track = {"empty_bars": score(empty_bars(bars)), "in_scale": score(in_scale(bars))}
     means = {name: float(score(values)) for name, values in per_track.items()}
-    return {**means, "semitone_clash": float(score(semitone_clash(together)))}
+    clash = float(score(semitone_clash(together)))
+    faults = (means["empty_bars"] + 1 - means["in_scale"] + clash) / 3
+    return {**means, "semitone_clash": clash, "faults": faults}

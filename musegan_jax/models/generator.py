@@ -20,11 +20,14 @@ class UNetGenerator(nn.Module):
         filters: output channels of the encoder's blocks, outermost first; their number is the
             depth of the U. The noise map has `filters[-1]` channels.
         dtype: of the convolutions; parameters, normalisation and the output are float32.
+        axis: the mapped axis over which training normalises, where each device sees a part of the
+            batch. Without it the parts would be normalised apart, silently.
     """
 
     tracks: int = 4
     filters: tuple[int, ...] = (64, 128, 256, 512)
     dtype: Any = jnp.float32
+    axis: str | None = None
 
     @nn.compact
     def __call__(self, condition: jax.Array, noise: jax.Array, *, train: bool) -> jax.Array:
@@ -41,7 +44,11 @@ class UNetGenerator(nn.Module):
 
         def norm(x: jax.Array) -> jax.Array:
             layer = nn.BatchNorm(
-                use_running_average=not train, momentum=0.8, epsilon=1e-3, dtype=jnp.float32
+                use_running_average=not train,
+                momentum=0.8,
+                epsilon=1e-3,
+                dtype=jnp.float32,
+                axis_name=self.axis,
             )
             return layer(x.astype(jnp.float32)).astype(self.dtype)
 
@@ -58,9 +65,9 @@ class UNetGenerator(nn.Module):
         return jnp.tanh(x.astype(jnp.float32))
 
 
-def make_generator(config: ModelConfig) -> UNetGenerator:
-    """The generator that `config` describes."""
-    return UNetGenerator(config.tracks, config.generator_filters, jnp.dtype(config.dtype))
+def make_generator(config: ModelConfig, axis: str | None = None) -> UNetGenerator:
+    """The generator that `config` describes; `axis` is the mapped axis of a training step."""
+    return UNetGenerator(config.tracks, config.generator_filters, jnp.dtype(config.dtype), axis)
 
 
 def noise_shape(filters: tuple[int, ...], steps: int, pitches: int) -> tuple[int, int, int]:

@@ -29,7 +29,7 @@ def soundfont_player() -> Any:
     return None if symusic.__version__ == "0.6.0" else symusic
 
 
-def write_wav(score: midi.Score, path: str | Path) -> None:
+def write_wav(score: midi.Score, path: files.AnyPath) -> None:
     """Write a score as a 16-bit stereo WAV file.
 
     With the extra `audio` a SoundFont plays it, else simple waves do.

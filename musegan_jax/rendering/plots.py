@@ -14,13 +14,13 @@ BARS_PER_ROW = 8
 MAX_ROWS = 16  # beyond, the picture would be taller than viewers open; more bars go in a row
 
 
-def _save(figure: Any, path: str | Path) -> None:
+def _save(figure: Any, path: files.AnyPath) -> None:
     with files.replacing(path) as temporary:
         # Without the metadata the file depends on the picture alone, not on matplotlib's version.
         figure.savefig(temporary, dpi=110, metadata={"Software": None})
 
 
-def piano_roll(score: midi.Score, title: str, path: str | Path) -> None:
+def piano_roll(score: midi.Score, title: str, path: files.AnyPath) -> None:
     """Draw a score as a PNG: one colour a part, the first part black; bars numbered, in rows.
 
     Raises:
@@ -88,7 +88,7 @@ def _legend(figure: Any, title: str, handles: Sequence[tuple[str, str]]) -> None
     )
 
 
-def curves(metrics_file: str | Path, path: str | Path) -> None:
+def curves(metrics_file: str | Path, path: files.AnyPath) -> None:
     """Draw what a run's `metrics.jsonl` says as a PNG: losses above, measures of music below.
 
     Raises:

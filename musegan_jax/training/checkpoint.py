@@ -1,91 +1,196 @@
-"""Checkpoints: Orbax behind one small class."""
+"""Checkpoints: Orbax behind a writer and a few functions that read."""
 
-from pathlib import Path
-from typing import Any
+import json
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
+import jax
+import numpy as np
 import orbax.checkpoint as ocp
+from etils import epath
+from jax.experimental import multihost_utils
 from orbax.checkpoint import checkpoint_managers as policies
 
+from musegan_jax import files
 from musegan_jax.compose import Model
-from musegan_jax.config import from_dict
+from musegan_jax.config import Config, OutputConfig, from_dict
 from musegan_jax.errors import UserError
 from musegan_jax.training import parallel, record
+from musegan_jax.training.fingerprint import Fingerprint, fingerprint
 from musegan_jax.training.state import TrainState, inference_variables
 
 FOLDER = "checkpoints"
+DAMAGED = "damaged"
+
+
+class Saved(NamedTuple):
+    """A checkpoint, read: its state as NumPy arrays of this process."""
+
+    state: TrainState
+    seconds: float  # of training, over all restarts
+    fingerprint: Fingerprint
+
+
+def iterations(workdir: epath.Path) -> list[int]:
+    """The iterations that are saved in `workdir`, in order; a save cut short is none."""
+    folder = workdir / FOLDER
+    return sorted(ocp.utils.checkpoint_steps(folder)) if folder.is_dir() else []
+
+
+def read(workdir: epath.Path, iteration: int, config: Config) -> Saved:
+    """One checkpoint, whatever topology it was saved on; every process reads for itself.
+
+    Raises:
+        UserError: if it is not there, cannot be read, or is not what was saved.
+    """
+    folder = workdir / FOLDER / str(iteration)
+    if iteration not in iterations(workdir):
+        have = ", ".join(map(str, iterations(workdir))) or "none"
+        raise UserError(f"{workdir}: no checkpoint of iteration {iteration}; there are: {have}")
+    abstract = parallel.abstract_state(config)
+    try:
+        progress = json.loads((folder / "progress" / "metadata").read_text())
+        as_numpy = jax.tree.map(lambda _: ocp.RestoreArgs(restore_type=np.ndarray), abstract)
+        with _reader() as reader:
+            state = reader.restore(
+                folder / "state",
+                args=ocp.args.PyTreeRestore(item=abstract, restore_args=as_numpy),
+            )
+        found, wanted = fingerprint(state), progress["fingerprint"]
+        if found != wanted:
+            raise ValueError(f"its content has changed: sha256 {found['state'][:12]}...")
+        return Saved(state, float(progress["seconds"]), found)
+    # Damage makes Orbax and TensorStore fail in whatever way it brings about.
+    except Exception as error:
+        lines = str(error).strip().splitlines() or ["damaged"]
+        raise UserError(f"{folder}: this checkpoint cannot be read ({lines[0][:200]})") from error
+
+
+def _reader() -> ocp.Checkpointer:
+    """A reader that waits for no other process."""
+    own = jax.process_index()
+    alone = ocp.options.MultiprocessingOptions(
+        primary_host=own, active_processes={own}, barrier_sync_key_prefix=f"read{own}"
+    )
+    handler = ocp.PyTreeCheckpointHandler(multiprocessing_options=alone)
+    return ocp.Checkpointer(handler, multiprocessing_options=alone)
+
+
+def newest_valid(
+    workdir: epath.Path, config: Config, say: Callable[[str], None], set_aside: bool = False
+) -> Saved | None:
+    """The newest checkpoint that all processes can read; None if there is none.
+
+    Args:
+        workdir: of the run.
+        config: of the run.
+        say: is told of every checkpoint that had to be skipped.
+        set_aside: move those to the folder `damaged`, so that the run can save there again.
+
+    Raises:
+        UserError: if there are checkpoints, but not one can be read.
+    """
+    skipped = ""
+    for iteration in reversed(iterations(workdir)):
+        try:
+            saved = read(workdir, iteration, config)
+        except UserError as error:
+            saved, skipped = None, str(error)
+        if _all(saved is not None):
+            return saved
+        skipped = skipped or f"{workdir}: another process cannot read checkpoint {iteration}"
+        say(f"{skipped}; going back to the one before")
+        if set_aside:
+            if jax.process_index() == 0:
+                _set_aside(workdir, iteration)
+            _all(True)  # nobody goes on before it is moved
+    if skipped:
+        raise UserError(
+            f"{skipped}, and there is none before it; use another --workdir"
+            + (f" (what is damaged lies in {workdir / DAMAGED} now)" if set_aside else "")
+        )
+    return None
+
+
+def _all(fine: bool) -> bool:
+    """Whether it is so in every process."""
+    if jax.process_count() == 1:
+        return fine
+    return bool(np.all(multihost_utils.process_allgather(np.array(fine))))
+
+
+def _set_aside(workdir: epath.Path, iteration: int) -> None:
+    """Move a damaged checkpoint away without deleting anything."""
+    folder = files.make_folder(workdir / DAMAGED)
+    taken = {path.name for path in folder.iterdir()}
+    names = (str(iteration) + (f"-{n}" if n else "") for n in range(len(taken) + 1))
+    free = next(name for name in names if name not in taken)
+    (workdir / FOLDER / str(iteration)).rename(folder / free)
 
 
 class Checkpoints:
-    """The checkpoints of a workdir, by iteration; the newest `keep` stay.
+    """Writes the checkpoints of a run; all processes take part.
 
     Saving is asynchronous: the arrays are copied at once and written behind the training's back.
     Orbax writes to a temporary name and renames, so a killed save leaves the older ones whole.
+    The newest `keep_checkpoints` stay, and besides them the best `keep_best`.
     """
 
-    def __init__(self, workdir: str | Path, keep: int = 1) -> None:
+    def __init__(self, workdir: epath.Path, config: Config) -> None:
         """Open, and create where missing, the checkpoint folder of `workdir`."""
-        self._path = Path(workdir).resolve() / FOLDER
+        self._folder, self._config = workdir / FOLDER, config
         self._manager = ocp.CheckpointManager(
-            self._path,
+            # Orbax wants an absolute path; a remote one is.
+            self._folder.resolve(),
             options=ocp.CheckpointManagerOptions(
-                preservation_policy=policies.LatestN(keep),
+                preservation_policy=_preservation(config.output),
                 save_decision_policy=policies.FixedIntervalPolicy(1),
+                cleanup_tmp_directories=True,
+                # Without these two Orbax would not write the scores down.
+                best_fn=(lambda metrics: metrics["score"]) if config.output.keep_best else None,
+                best_mode="min",
             ),
         )
+        self._newest = max(self._manager.all_steps(), default=-1)
 
-    @property
-    def latest(self) -> int | None:
-        """The iteration of the newest checkpoint; None if there is none."""
-        return self._manager.latest_step()
-
-    def save(self, iteration: int, state: TrainState, seconds: float) -> None:
-        """Save unless this iteration is saved already.
+    def save(self, state: TrainState, seconds: float, score: float | None) -> Fingerprint:
+        """Save the state, unless its iteration is saved already; returns its fingerprint.
 
         Args:
-            iteration: finished iterations.
             state: what training changes.
-            seconds: training time so far, over all restarts.
+            seconds: of training so far, over all restarts.
+            score: what the best are told by, lower is better; None where it is not known.
 
         Raises:
             UserError: if the checkpoint cannot be written (perhaps the one before it: saving is
                 asynchronous).
         """
-        if self.latest == iteration:
-            return
+        here = parallel.on_host(state)
+        iteration, marks = int(here.step), fingerprint(here)
+        if iteration <= self._newest:
+            return marks
+        updates = self._config.training.critic_updates + 1
+        progress = {
+            "iteration": iteration,
+            "seed": self._config.training.seed,
+            "examples": iteration * updates * self._config.training.batch_size,
+            "seconds": seconds,
+            "fingerprint": marks,
+            "config": self._config.to_dict(),
+        }
         try:
             self._manager.save(
                 iteration,
                 args=ocp.args.Composite(
-                    state=ocp.args.StandardSave(state),
-                    progress=ocp.args.JsonSave({"iteration": iteration, "seconds": seconds}),
+                    state=ocp.args.PyTreeSave(state),
+                    progress=ocp.args.JsonSave(progress),
                 ),
+                metrics=None if score is None else {"score": score},
             )
         except (OSError, ValueError) as error:
             raise self._failed(error) from error
-
-    def restore(self, abstract: Any) -> tuple[TrainState, float]:
-        """The newest checkpoint: the state, placed as `abstract` says, and the training seconds.
-
-        Raises:
-            UserError: if there is none, or it cannot be read.
-        """
-        if self.latest is None:
-            raise UserError(f"{self._path}: no checkpoint; train first with `musegan-jax train`")
-        try:
-            found = self._manager.restore(
-                self.latest,
-                args=ocp.args.Composite(
-                    state=ocp.args.StandardRestore(abstract), progress=ocp.args.JsonRestore()
-                ),
-            )
-            return found["state"], float(found["progress"]["seconds"])
-        # Damage makes Orbax and TensorStore fail in whatever way it brings about.
-        except Exception as error:
-            reason = str(error).strip().splitlines()[0][:200] if str(error).strip() else "damaged"
-            raise UserError(
-                f"{self._path / str(self.latest)}: this checkpoint cannot be read ({reason}); "
-                "delete its folder to go on from the one before"
-            ) from error
+        self._newest = iteration
+        return marks
 
     def wait(self) -> None:
         """Return when everything saved is on disk.
@@ -105,25 +210,51 @@ class Checkpoints:
     def _failed(self, error: Exception) -> UserError:
         reason = getattr(error, "strerror", None) or str(error).strip().splitlines()[0][:200]
         return UserError(
-            f"{self._path}: a checkpoint cannot be written ({reason}); the older ones are whole"
+            f"{self._folder}: a checkpoint cannot be written ({reason}); the older ones are whole"
         )
 
 
-def load_model(workdir: str | Path) -> Model:
-    """The generator of the newest checkpoint of a run, to compose with.
+def _preservation(output: OutputConfig) -> policies.PreservationPolicy:
+    newest = policies.LatestN(output.keep_checkpoints)
+    if not output.keep_best:
+        return newest
+    best = policies.BestN(
+        get_metric_fn=lambda metrics: metrics["score"],
+        reverse=True,  # the lowest
+        n=output.keep_best,
+        keep_checkpoints_without_metrics=False,
+    )
+    return policies.AnyPreservationPolicy([newest, best])
+
+
+def load_model(workdir: epath.Path, say: Callable[[str], None], iteration: int | None) -> Model:
+    """The generator of a run, to compose with.
+
+    Args:
+        workdir: of the run.
+        say: is told of what had to be skipped.
+        iteration: of the checkpoint; None for the newest that can be read.
 
     Raises:
-        UserError: if `workdir` is not a run, or has no readable checkpoint yet.
+        UserError: if `workdir` is not a run, or has no such checkpoint.
     """
-    workdir = Path(workdir)
+    run, saved = open_run(workdir, say, iteration)
+    return record.model(run, inference_variables(saved.state))
+
+
+def open_run(
+    workdir: epath.Path, say: Callable[[str], None], iteration: int | None
+) -> tuple[dict[str, Any], Saved]:
+    """The record and a checkpoint of a run; arguments and errors as in `load_model`."""
     run = record.read(workdir)
-    if run is None or not (workdir / FOLDER).is_dir():
+    if run is None:
         raise UserError(
             f"{workdir}: not the folder of a training run; make one with `musegan-jax train`"
         )
-    checkpoints = Checkpoints(workdir)
-    try:
-        state, _ = checkpoints.restore(parallel.abstract_state(from_dict(run["config"])))
-    finally:
-        checkpoints.close()
-    return record.model(run, inference_variables(state))
+    config = from_dict(run["config"])
+    if iteration is not None:
+        return run, read(workdir, iteration, config)
+    saved = newest_valid(workdir, config, say)
+    if saved is None:
+        raise UserError(f"{workdir}: no checkpoint yet; go on with `musegan-jax train`")
+    return run, saved

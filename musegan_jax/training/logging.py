@@ -1,58 +1,146 @@
-"""Scalars to JSON lines and TensorBoard; progress for the person who waits."""
+"""What a run tells: scalars to files, progress to the person who waits. Process 0 alone speaks."""
 
 import contextlib
 import json
+import math
 import sys
+import tempfile
 import time
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
+
+import jax
+from etils import epath
 
 from musegan_jax import files
+from musegan_jax.config import Config
+from musegan_jax.errors import UserError
 from musegan_jax.training.timing import Clock
 
 LINES_EVERY = 30.0  # seconds between progress lines where there is no terminal
 
 
-class Scalars:
-    """Appends to `metrics.jsonl` of a workdir, and to TensorBoard where the extra is installed.
+class Log:
+    """The voice of a run: `metrics.jsonl`, `fingerprints.jsonl`, TensorBoard, and a progress bar.
 
-    One JSON object a line: `iteration`, then the scalars known at it.
+    In every process but the first it checks what it is told, and says nothing.
     """
 
-    def __init__(self, workdir: Path, iteration: int) -> None:
+    def __init__(self, config: Config, workdir: epath.Path, iteration: int, clock: Clock) -> None:
         """Go on after `iteration`: what a killed run had logged beyond it is dropped."""
-        self.path = workdir / "metrics.jsonl"
+        self._every, self._last = config.output.log_every, config.training.iterations
+        self._clock = clock
+        self._first = jax.process_index() == 0
+        if not self._first:
+            return
+        self._scalars = JsonLines(workdir / "metrics.jsonl", iteration)
+        self._marks = JsonLines(workdir / "fingerprints.jsonl", iteration)
+        self._board = _tensorboard(workdir / "tensorboard", iteration)
+        samples = config.training.batch_size * (config.training.critic_updates + 1)
+        self._progress = Progress(self._last, iteration, samples, clock)
+
+    def say(self, text: str) -> None:
+        """Tell the person a line."""
+        if self._first:
+            self._progress.say(text)
+
+    def step(self, iteration: int, metrics: Any) -> None:
+        """Report the step that led to `iteration`; waits for it.
+
+        Raises:
+            UserError: if a loss or norm is not finite.
+        """
+        values = {name: float(value) for name, value in jax.device_get(metrics).items()}
+        for name, value in values.items():
+            if not math.isfinite(value):
+                raise UserError(
+                    f"iteration {iteration}: {name} is {value}; the run was stopped and its last "
+                    "checkpoint is from before. Lower training.generator_learning_rate and "
+                    "training.critic_learning_rate, or use another training.seed, in a new "
+                    "--workdir"
+                )
+        if not self._first:
+            return
+        self._progress.update(iteration, values)
+        if iteration % self._every == 0 or iteration == self._last:
+            self.scalars(iteration, {"seconds": round(self._clock.seconds, 3), **values})
+
+    def scalars(self, iteration: int, values: Mapping[str, float]) -> None:
+        """Write the scalars that belong to `iteration` finished iterations."""
+        if self._first and self._scalars.write({"iteration": iteration, **values}):
+            for name, value in values.items() if self._board else ():
+                self._board.add_scalar(name, value, iteration)
+
+    def saved(self, iteration: int, marks: Mapping[str, str]) -> None:
+        """Write the fingerprint of what was saved, and publish what was logged."""
+        if self._first:
+            self._marks.write({"iteration": iteration, **marks})
+            self._marks.publish()
+            self._scalars.publish()
+
+    def curves(self, path: epath.Path) -> None:
+        """Draw all scalars so far into a PNG."""
+        if self._first:
+            from musegan_jax.rendering import plots
+
+            plots.curves(self._scalars.local, path)
+
+    def close(self) -> None:
+        """Leave files and terminal in order."""
+        if not self._first:
+            return
+        self._progress.close()
+        # What a full disk refuses now it has refused before: that error is the one to be heard.
+        for each in (self._scalars, self._marks, self._board):
+            with contextlib.suppress(OSError):
+                if each:
+                    each.close()
+
+
+class JsonLines:
+    """A file of one JSON object a line, each with an `iteration`.
+
+    Where the workdir is remote, a file there cannot be appended to: lines go to a local one, which
+    `publish` copies.
+    """
+
+    def __init__(self, path: epath.Path, iteration: int) -> None:
+        """Open for appending after `iteration`; what lies beyond it is dropped."""
         kept = []
-        if self.path.exists():
-            lines = self.path.read_text().splitlines()
-            kept = [line for line in lines if _is_until(line, iteration)]
-        with files.replacing(self.path) as temporary:
+        if path.exists():
+            kept = [line for line in path.read_text().splitlines() if _is_until(line, iteration)]
+        self._path = path
+        self._folder = None
+        self.local = Path(path)
+        if files.is_remote(path):
+            self._folder = tempfile.TemporaryDirectory()
+            self.local = Path(self._folder.name) / path.name
+        with files.replacing(self.local) as temporary:
             temporary.write_text("".join(line + "\n" for line in kept))
         # A resumed run samples again the state that it resumes from: the same line a second time.
         self._known = {line for line in kept if json.loads(line)["iteration"] == iteration}
-        self._file = open(self.path, "a", encoding="utf-8", buffering=1)
-        self._board = _tensorboard(workdir / "tensorboard", iteration)
+        self._file = open(self.local, "a", encoding="utf-8", buffering=1)
 
-    def write(self, iteration: int, values: Mapping[str, float]) -> None:
-        """Write the scalars that belong to `iteration` finished iterations."""
-        line = json.dumps({"iteration": iteration, **values})
+    def write(self, values: Mapping[str, Any]) -> bool:
+        """Append a line, unless it was there before the run was resumed."""
+        line = json.dumps(values)
         if line in self._known:
-            return
+            return False
         self._file.write(line + "\n")
-        if self._board is not None:
-            for name, value in values.items():
-                self._board.add_scalar(name, value, iteration)
+        return True
+
+    def publish(self) -> None:
+        """Bring a remote file up to date."""
+        if self._folder is not None:
+            self._path.write_bytes(self.local.read_bytes())
 
     def close(self) -> None:
-        """Close the files.
-
-        What a full disk refuses now it has refused before: that error is the one to be heard.
-        """
-        with contextlib.suppress(OSError):
-            self._file.close()
-        if self._board is not None:
-            with contextlib.suppress(OSError):
-                self._board.close()
+        """Publish and close."""
+        self._file.close()
+        self.publish()
+        if self._folder is not None:
+            self._folder.cleanup()
 
 
 def _is_until(line: str, iteration: int) -> bool:
@@ -62,10 +150,13 @@ def _is_until(line: str, iteration: int) -> bool:
         return False  # a line that a killed process left half-written
 
 
-def _tensorboard(folder: Path, iteration: int):  # noqa: ANN202 - the type is an optional package's
+def _tensorboard(folder: epath.Path, iteration: int) -> Any:
     try:
         from tensorboardX import SummaryWriter
     except ImportError:
+        return None
+    # The writer appends, which a remote file does not allow.
+    if files.is_remote(folder):
         return None
     return SummaryWriter(str(folder), purge_step=iteration + 1)
 

@@ -1,24 +1,22 @@
 """`train`: the loop, in a fixed order."""
 
 import contextlib
-import math
-import signal
-from collections.abc import Iterator
-from pathlib import Path
+import sys
 from typing import Any, NamedTuple
 
 import jax
-import numpy as np
+from etils import epath
 
-from musegan_jax import compose, files, rng
+from musegan_jax import files
 from musegan_jax.config import Config
 from musegan_jax.data import batches, chorales, dataset
 from musegan_jax.errors import UserError
-from musegan_jax.evaluation import metrics as music
-from musegan_jax.training import parallel, record
-from musegan_jax.training.checkpoint import Checkpoints
-from musegan_jax.training.logging import Progress, Scalars
-from musegan_jax.training.state import TrainState, inference_variables
+from musegan_jax.training import determinism, parallel, record, samples
+from musegan_jax.training.checkpoint import Checkpoints, iterations, newest_valid
+from musegan_jax.training.fingerprint import Fingerprint
+from musegan_jax.training.logging import Log
+from musegan_jax.training.state import TrainState
+from musegan_jax.training.stopping import stop_requests
 from musegan_jax.training.timing import Clock
 
 
@@ -33,229 +31,189 @@ def load_dataset(name_or_path: str) -> dataset.Dataset:
     return dataset.load(name_or_path)
 
 
-def train(config: Config, workdir: str | Path) -> list[Path]:
+def train(config: Config, workdir: Any) -> list[epath.Path]:
     """Train, or go on training, the run in `workdir` until `config.training.iterations`.
 
-    The order within an iteration is fixed: sample and save the state as it is -> step -> read the
-    metrics of the step before, so that the device never waits for the host. A resumed run
-    re-enters at the saved state, before sampling, and so computes the same numbers.
+    All processes of a run call this, with the same arguments.
 
     Args:
         config: the run.
-        workdir: folder of the run; created, or continued if it holds one.
+        workdir: folder of the run, or a remote one's address; created, or continued if it holds a
+            run.
 
     Returns:
-        The files of the last samples; empty if SIGINT or SIGTERM ended the run before its end.
+        The files of the last samples, in process 0; empty if the run was asked to stop before its
+        end.
 
     Raises:
         UserError: for whatever the user can mend; also when a loss or norm is not finite.
     """
-    workdir = Path(workdir)
+    determinism.check(config)
+    layout = parallel.make_layout(config)
     data = load_dataset(config.data.dataset)
     windows = batches.make_windows(data, config)
     new = record.make(config, data)
-    listeners = _listeners(config, new)
-    files.make_folder(workdir)
-    old = record.read(workdir)
-    checkpoints = Checkpoints(workdir, config.output.keep_checkpoints)
-    if old is not None:
-        record.check_same(workdir, old, new)
-    elif checkpoints.latest is not None:
-        raise UserError(
-            f"{workdir}: it has checkpoints but no {record.FILE}; use another --workdir"
-        )
-    # Decide where to begin: the newest checkpoint of this workdir, else from the seed.
-    if checkpoints.latest is not None:
-        state, seconds = checkpoints.restore(parallel.abstract_state(config))
-    else:
-        state, seconds = parallel.initial_state(config), 0.0
-    record.write(workdir, {**new, "started": (old or new)["started"]})
+    listeners = samples.prepare(config, new)
+    run = _Run(config, epath.Path(workdir), layout, windows, listeners, new)
+    files.make_folder(run.workdir)
+    alone = files.locked(run.workdir) if jax.process_index() == 0 else contextlib.nullcontext()
     try:
-        return _loop(config, workdir, checkpoints, listeners, windows, state, seconds)
-    finally:
-        checkpoints.close()
+        with alone:
+            return _resume(run)
+    except jax.errors.JaxRuntimeError as error:
+        raise UserError(_explain(error)) from error
+
+
+class _Run(NamedTuple):
+    """What stays the same from the first iteration to the last."""
+
+    config: Config
+    workdir: epath.Path
+    layout: parallel.Layout
+    windows: batches.Windows
+    listeners: samples.Listeners
+    record: record.Record
+
+
+def _resume(run: _Run) -> list[epath.Path]:
+    """Decide where to begin: the newest valid checkpoint of the workdir, else from the seed."""
+    config, workdir = run.config, run.workdir
+    old = None
+    # A record without a checkpoint is of a run that never came to anything: it binds nobody.
+    if iterations(workdir):
+        old = record.read(workdir)
+        if old is None:
+            raise UserError(
+                f"{workdir}: it has checkpoints but no {record.FILE}; use another --workdir"
+            )
+        record.check_same(workdir, old, run.record)
+    saved = newest_valid(workdir, config, _say, set_aside=True)
+    if saved is None:
+        state, clock = parallel.initial_state(config, run.layout), Clock()
+    else:
+        state, clock = run.layout.replicate(saved.state), Clock(saved.seconds)
+    first = 0 if saved is None else int(saved.state.step)
+    run = run._replace(record=record.begin(old, run.record, config, first))
+    if first >= config.training.iterations and old is not None and old["result"]:
+        run = run._replace(record=old)  # nothing will be added to what it says
+    with (
+        contextlib.closing(Checkpoints(workdir, config)) as checkpoints,
+        contextlib.closing(Log(config, workdir, first, clock)) as log,
+    ):
+        _write(workdir, run.record)
+        log.say(_opening(run, first))
+        return _loop(run, state, clock, checkpoints, log)
 
 
 def _loop(
-    config: Config,
-    workdir: Path,
-    checkpoints: Checkpoints,
-    listeners: "_Listeners",
-    windows: batches.Windows,
-    state: TrainState,
-    seconds: float,
-) -> list[Path]:
+    run: _Run, state: TrainState, clock: Clock, checkpoints: Checkpoints, log: Log
+) -> list[epath.Path]:
+    """Iterate.
+
+    The order within an iteration is fixed: hear and save the state as it is -> step -> read the
+    metrics of the step before, so that the device never waits for the host. A resumed run
+    re-enters at the saved state, before hearing it, and so computes the same numbers.
+    """
+    config, every = run.config, run.config.output
     first = iteration = int(state.step)
     last = config.training.iterations
-    clock = Clock(seconds)
-    scalars = Scalars(workdir, first)
-    samples = config.training.batch_size * (config.training.critic_updates + 1)
-    progress = Progress(last, first, samples, clock)
-    progress.say(_opening(config, workdir, windows, first))
-    windows, root = parallel.place(windows), rng.root_key(config.training.seed)
-    every = config.output
-    written: list[Path] = []
+    feed = parallel.make_feed(config, run.layout, run.windows)
+    step = None
+    if first < last:
+        step = parallel.compile_step(config, run.layout, state, feed(first))
+    written: list[epath.Path] = []
+    marks: Fingerprint = {}
     pending: Any = None  # metrics still on the device, of the step that led to `iteration`
 
-    def settle() -> None:
-        """Wait for the device; from here on `state` is known to be finite."""
-        nonlocal pending
-        jax.block_until_ready(state)
-        clock.stop()
-        if pending is not None:
-            _report(config, iteration, pending, clock, scalars, progress)
-            pending = None
-
-    with _stop_signal() as stopped, contextlib.closing(scalars), contextlib.closing(progress):
-        step = parallel.compile_step(config, state, windows, root) if first < last else None
+    with stop_requests() as stop:
         while True:
-            ends = iteration >= last or bool(stopped)
+            asked = stop(iteration)
+            ends = iteration >= last or asked is not None
+            save = ends or (iteration > first and _due(iteration, every.save_every))
             # Who stops a run waits for it: saving comes at once, the samples when it goes on.
-            if not stopped and (ends or _due(iteration, every.sample_every)):
-                settle()
-                written = _sample(listeners, state, iteration, workdir, scalars)
-            if ends or (iteration > first and _due(iteration, every.save_every)):
-                settle()
-                checkpoints.save(iteration, state, clock.seconds)
+            hear = asked is None and (
+                ends or _due(iteration, every.sample_every) or (save and every.keep_best > 0)
+            )
+            if save or hear:
+                jax.block_until_ready(state)
+                clock.stop()
+                if pending is not None:
+                    log.step(iteration, pending)  # from here on the state is known to be finite
+                    pending = None
+            heard = run.listeners.hear(state) if hear else None
+            if save:
+                score = samples.best_score(config, heard)
+                marks = checkpoints.save(state, clock.seconds, score)
+                log.saved(iteration, marks)
+            if heard is not None:
+                # Large files last: what they find no room for must not cost the checkpoint.
+                log.scalars(iteration, heard.finite)
+                written = samples.write(
+                    heard, run.workdir / "samples" / f"{iteration:06d}", iteration
+                )
             if ends:
                 break
             clock.start()
             assert step is not None
+            data = feed(iteration)
             # Anything that slips from host to device here would stall every iteration.
             with jax.transfer_guard("disallow"):
-                state, metrics = step(state, windows, root)
+                state, metrics = step(state, data)
             if pending is not None:
-                _report(config, iteration, pending, clock, scalars, progress)
+                log.step(iteration, pending)
             pending = metrics
             iteration += 1
             clock.iterations += 1
         checkpoints.wait()
-    _finish(workdir, scalars, progress, iteration, last, clock, stopped)
-    return [] if stopped else written
-
-
-def _opening(config: Config, workdir: Path, windows: batches.Windows, first: int) -> str:
-    what = f"{len(windows.starts)} windows, {jax.devices()[0].device_kind}"
-    goal = f"{config.training.iterations} iterations"
-    if first >= config.training.iterations:
-        return f"{workdir}: {first} of {goal} are done already"
-    if first:
-        return f"{workdir}: going on from iteration {first} to {goal} ({what})"
-    return f"{workdir}: {goal} from the start ({what})"
-
-
-def _finish(
-    workdir: Path,
-    scalars: Scalars,
-    progress: Progress,
-    iteration: int,
-    last: int,
-    clock: Clock,
-    stopped: list[str],
-) -> None:
-    from musegan_jax.rendering import plots
-
-    plots.curves(scalars.path, workdir / "curves.png")
-    if stopped:
-        progress.say(
-            f"{stopped[0]}: stopped at iteration {iteration} of {last} and saved; "
+    if run.record["result"] is None:
+        _write(run.workdir, record.end(run.record, iteration, marks))
+    log.curves(run.workdir / "curves.png")
+    if asked is not None:
+        log.say(
+            f"{asked}: stopped at iteration {iteration} of {last} and saved; "
             "the same command goes on from here"
         )
-    else:
-        progress.say(f"{iteration} iterations, {clock.seconds:.0f} s of training")
+        return []
+    log.say(f"{iteration} iterations, {clock.seconds:.0f} s of training")
+    return written
+
+
+def _say(text: str) -> None:
+    if jax.process_index() == 0:
+        print(text, file=sys.stderr, flush=True)
+
+
+def _write(workdir: epath.Path, run: record.Record) -> None:
+    if jax.process_index() == 0:
+        record.write(workdir, run)
+
+
+def _opening(run: _Run, first: int) -> str:
+    kind, count = run.layout.devices[0].device_kind, len(run.layout.devices)
+    what = f"{len(run.windows.starts)} windows, {kind if count == 1 else f'{count} x {kind}'}"
+    goal = f"{run.config.training.iterations} iterations"
+    if first >= run.config.training.iterations:
+        return f"{run.workdir}: {first} of {goal} are done already"
+    if first:
+        return f"{run.workdir}: going on from iteration {first} to {goal} ({what})"
+    return f"{run.workdir}: {goal} from the start ({what})"
 
 
 def _due(iteration: int, every: int) -> bool:
     return every > 0 and iteration % every == 0
 
 
-def _report(
-    config: Config, iteration: int, metrics: Any, clock: Clock, scalars: Scalars, progress: Progress
-) -> None:
-    """Read one step's metrics, refuse what is not finite, log the rest.
-
-    Raises:
-        UserError: if a loss or norm is not finite.
-    """
-    values = {name: float(value) for name, value in jax.device_get(metrics).items()}
-    for name, value in values.items():
-        if not math.isfinite(value):
-            raise UserError(
-                f"iteration {iteration}: {name} is {value}; the run was stopped and its last "
-                "checkpoint is from before. Lower training.generator_learning_rate and "
-                "training.critic_learning_rate, or use another training.seed, in a new --workdir"
-            )
-    progress.update(iteration, values)
-    if iteration % config.output.log_every == 0 or iteration == config.training.iterations:
-        scalars.write(iteration, {"seconds": round(clock.seconds, 3), **values})
-
-
-@contextlib.contextmanager
-def _stop_signal() -> Iterator[list[str]]:
-    """A list that gets the signal's name when SIGINT or SIGTERM comes; a second one is not held.
-
-    Python runs handlers in the main thread only; elsewhere the list stays empty.
-    """
-    caught: list[str] = []
-    old: dict[signal.Signals, Any] = {}
-
-    def handle(number: int, frame: Any) -> None:
-        if caught:
-            raise KeyboardInterrupt
-        caught.append(signal.Signals(number).name)
-
-    with contextlib.suppress(ValueError):
-        for number in (signal.SIGINT, signal.SIGTERM):
-            old[number] = signal.signal(number, handle)
-    try:
-        yield caught
-    finally:
-        for number, handler in old.items():
-            signal.signal(number, handler)
-
-
-class _Listeners(NamedTuple):
-    """The fixed melodies, accompanied again and again while the network learns."""
-
-    model: compose.Model  # without variables
-    melodies: dict[str, compose.Melody]  # by the name their files get
-
-
-def _listeners(config: Config, run: dict[str, Any]) -> _Listeners:
-    """Read and prepare the melodies.
-
-    Raises:
-        UserError: if one cannot be read or does not fit the model.
-    """
-    model = record.model(run, None)
-    melodies = {}
-    for name in config.output.melodies:
-        score = compose.load_melody(name)
-        if Path(name).stem in melodies:
-            raise UserError(
-                f"config: output.melodies: two are called {Path(name).stem}, and their samples "
-                "would be; rename one"
-            )
-        melodies[Path(name).stem] = compose.prepare(
-            score, compose.pick_part(score, None, name), model
+def _explain(error: Exception) -> str:
+    """What the runtime's failure means for the person."""
+    reason = str(error).strip().splitlines()[0][:200]
+    if "RESOURCE_EXHAUSTED" in reason:
+        return (
+            f"the device's memory is full ({reason}); lower training.batch_size, or use more "
+            "devices"
         )
-    return _Listeners(model, melodies)
-
-
-def _sample(
-    listeners: _Listeners, state: TrainState, iteration: int, workdir: Path, scalars: Scalars
-) -> list[Path]:
-    """Accompany the fixed melodies; write songs, and the means of their measures as scalars."""
-    model = listeners.model._replace(variables=inference_variables(state))
-    folder = files.make_folder(workdir / "samples" / f"{iteration:06d}")
-    written: list[Path] = []
-    scores: list[dict[str, float]] = []
-    for stem, melody in listeners.melodies.items():
-        roll = compose.generate(model, melody, seed=0, sample=0)
-        scores.append(music.quick_scores(*compose.voices(model, melody, roll)))
-        song = compose.to_midi(model, melody, roll)
-        written += compose.write_song(song, folder, stem, f"{stem}, iteration {iteration}")
-    if scores:
-        means = {name: float(np.mean([s[name] for s in scores])) for name in scores[0]}
-        scalars.write(iteration, {name: v for name, v in means.items() if math.isfinite(v)})
-    return written
+    if jax.process_count() > 1:
+        return (
+            f"process {jax.process_index()} of {jax.process_count()} lost the others ({reason}); "
+            "start all of them again: the run goes on from its newest checkpoint"
+        )
+    return f"the device failed ({reason}); the same command goes on from the newest checkpoint"

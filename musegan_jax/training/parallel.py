@@ -1,44 +1,221 @@
-"""How the one pure step is compiled. Nothing else decides this."""
+"""How the one pure step is compiled, and how a run lies over devices. Nothing else decides this.
 
+The state is the same on every device, the batch is split. Three ways to compile: `jit` on one
+device; `jit` over a mesh, where the compiler derives the communication from where the arrays lie;
+`pmap`, where the step itself averages over the devices. One device axis, "data", everywhere.
+"""
+
+import functools
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
+import numpy as np
+from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
+from musegan_jax import rng
 from musegan_jax.config import Config
-from musegan_jax.data.batches import Windows
+from musegan_jax.data.batches import Fed, Windows, choose, gather
+from musegan_jax.errors import UserError
 from musegan_jax.training.state import TrainState, create_state
 from musegan_jax.training.step import Metrics, train_step
 
-CompiledStep = Callable[[TrainState, Windows, jax.Array], tuple[TrainState, Metrics]]
+AXIS = "data"
+FITS = 2**30  # bytes of training data that `parallel.data = auto` puts on every device
+
+FED_AXES: Any = Fed(0, 0, None)  # type: ignore[arg-type]
+
+CompiledStep = Callable[[TrainState, Windows | Fed], tuple[TrainState, Metrics]]
+Feed = Callable[[int], Windows | Fed]
 
 
-def initial_state(config: Config) -> TrainState:
-    """The state before the first iteration, made on the device."""
-    return jax.jit(create_state, static_argnums=0)(config)
+class Layout(NamedTuple):
+    """Which devices a run uses, and how arrays lie on them.
+
+    Attributes:
+        strategy: jit, mesh or pmap.
+        mesh: of one axis: the devices of all processes, each process's in a row.
+    """
+
+    strategy: str
+    mesh: Mesh
+
+    @property
+    def devices(self) -> list[Any]:
+        """In the order in which they share the batch."""
+        return list(self.mesh.devices.flat)
+
+    @property
+    def own(self) -> list[int]:
+        """The places of this process's devices among them."""
+        process = jax.process_index()
+        return [n for n, d in enumerate(self.devices) if d.process_index == process]
+
+    @property
+    def whole(self) -> NamedSharding:
+        """Of what every device holds whole: the state, and data that fit."""
+        return NamedSharding(self.mesh, PartitionSpec())
+
+    @property
+    def split(self) -> NamedSharding:
+        """Of what the devices share by the leading axis: the batch."""
+        return NamedSharding(self.mesh, PartitionSpec(AXIS))
+
+    def rows(self, batch_size: int) -> np.ndarray:
+        """The global indices of the examples that this process's devices work on."""
+        each = batch_size // len(self.devices)
+        return np.arange(self.own[0] * each, (self.own[-1] + 1) * each, dtype=np.int32)
+
+    def replicate(self, tree: Any) -> Any:
+        """Host arrays, the same in every process, onto every device."""
+        put = functools.partial(jax.make_array_from_process_local_data, self.whole)
+        return jax.tree.map(lambda leaf: put(np.asarray(leaf)), tree)
+
+    def distribute(self, rows: Any) -> jax.Array:
+        """This process's rows `(b, ...)` of a batch over its devices; pmap adds a device axis."""
+        if self.strategy == "pmap":
+            rows = rows.reshape(len(self.own), -1, *rows.shape[1:])
+        return jax.make_array_from_process_local_data(self.split, rows)
+
+
+def make_layout(config: Config) -> Layout:
+    """The layout that `config.parallel` describes on the devices that are there.
+
+    Raises:
+        UserError: if there are not so many devices, or the batch does not divide over them.
+    """
+    strategy, wanted = config.parallel.strategy, config.parallel.devices
+    several = jax.process_count() > 1
+    # A process's devices stand in a row, so that its part of the batch does.
+    devices = sorted(jax.devices(), key=lambda device: (device.process_index, device.id))
+    if several and (wanted or strategy == "jit"):
+        raise UserError(
+            f"config: parallel.strategy = {strategy}, parallel.devices = {wanted}: a run of "
+            f"{jax.process_count()} processes takes all of their devices, by mesh or pmap; set "
+            "--parallel.strategy=mesh --parallel.devices=0"
+        )
+    if wanted > len(devices):
+        raise UserError(
+            f"config: parallel.devices = {wanted}: there are {len(devices)} "
+            f"({devices[0].device_kind}); set a smaller number, or 0 for all"
+        )
+    devices = devices[: 1 if strategy == "jit" else wanted or None]
+    if config.training.batch_size % len(devices):
+        raise UserError(
+            f"config: training.batch_size = {config.training.batch_size}: it must be a multiple of "
+            f"the {len(devices)} devices; change it, or set --parallel.devices to a number that "
+            "divides it"
+        )
+    # Auto axes, said in full: `jax.make_mesh` makes explicit ones unless told.
+    return Layout(strategy, Mesh(np.array(devices), (AXIS,), axis_types=(AxisType.Auto,)))
+
+
+def initial_state(config: Config, layout: Layout) -> TrainState:
+    """The state before the first iteration, made where it will live."""
+    return jax.jit(lambda: create_state(config), out_shardings=layout.whole)()
 
 
 def abstract_state(config: Config) -> Any:
-    """Shapes, dtypes and placement of the state, for restoring into; no memory is taken."""
-    device = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
-    return jax.tree.map(
-        lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=device),
-        jax.eval_shape(lambda: create_state(config)),
-    )
+    """Shapes and dtypes of the state; no memory is taken."""
+    return jax.eval_shape(lambda: create_state(config))
 
 
-def place(windows: Windows) -> Windows:
-    """The training data in the device's memory."""
-    return jax.device_put(windows)
+def on_host(tree: Any) -> Any:
+    """The arrays of a state, wherever it lies, as NumPy arrays of this process."""
+    return jax.device_get(jax.tree.map(lambda leaf: leaf.addressable_data(0), tree))
+
+
+def make_feed(config: Config, layout: Layout, windows: Windows) -> Feed:
+    """Where an iteration's data come from: `iteration -> the step's data`.
+
+    On the device the data lie there once and for all. On the host every process chooses, gathers
+    and sends its own part of the iteration's batches; the choices are the device's, bit for bit.
+    """
+    where = config.parallel.data
+    if where == "auto":
+        where = "device" if windows.timeline.nbytes <= FITS else "host"
+    if where == "device":
+        resident = layout.replicate(windows)
+        return lambda iteration: resident
+
+    root = _host(rng.root_key, config.training.seed)
+    rows = layout.rows(config.training.batch_size)
+    drums = layout.replicate(windows.drums)
+
+    @jax.jit
+    def choices(root: jax.Array, iteration: jax.Array, shifts: Any, examples: Any) -> Any:
+        updates = range(config.training.critic_updates + 1)
+        keys = [rng.update_key(root, "data", iteration, update) for update in updates]
+        chosen = [choose(shifts, rng.example_keys(key, examples)) for key in keys]
+        return jax.tree.map(lambda *parts: jax.numpy.stack(parts, axis=1), *chosen)
+
+    def feed(iteration: int) -> Fed:
+        # On the CPU, or it would queue up behind the step that is running.
+        chosen, shifts = _host(choices, root, np.int32(iteration), windows.shifts, rows)
+        fed = gather(windows, chosen, shifts, config.data.window_steps)
+        return Fed(layout.distribute(fed.bits), layout.distribute(fed.shifts), drums)
+
+    return feed
+
+
+def _host(function: Callable, *arguments: Any) -> Any:
+    """Call on the host's CPU, whatever accelerators there are.
+
+    Raises:
+        UserError: if JAX was told to leave the CPU alone.
+    """
+    try:
+        cpu = jax.local_devices(backend="cpu")[0]
+    except RuntimeError as error:
+        raise UserError(
+            "config: parallel.data = host: JAX has no CPU backend here; add it to the environment "
+            "variable JAX_PLATFORMS, as in JAX_PLATFORMS=cuda,cpu"
+        ) from error
+    with jax.default_device(cpu):
+        return jax.block_until_ready(function(*arguments))
 
 
 def compile_step(
-    config: Config, state: TrainState, windows: Windows, root: jax.Array
+    config: Config, layout: Layout, state: TrainState, data: Windows | Fed
 ) -> CompiledStep:
-    """`train_step` compiled ahead of time for one device: `(state, windows, root) -> ...`.
+    """`train_step` compiled ahead of time: `(state, data) -> (state, metrics)`.
 
     The state is donated: its buffers are reused for the new one, so the old one is gone. Ahead of
     time, a call with other shapes is an error, never a silent second compilation.
     """
-    step = jax.jit(train_step, static_argnums=0, donate_argnums=1)
-    return step.lower(config, state, windows, root).compile()
+    root = jax.jit(lambda: rng.root_key(config.training.seed), out_shardings=layout.whole)()
+    examples = layout.distribute(layout.rows(config.training.batch_size))
+    if layout.strategy == "pmap":
+        # Whole data are the same for all; a fed batch is split, but for what it says of drums.
+        split = FED_AXES if isinstance(data, Fed) else None
+        step = jax.pmap(
+            functools.partial(train_step, config, axis=AXIS),
+            axis_name=AXIS,
+            in_axes=(None, split, None, 0),
+            # The state stays one array, never a stack of copies.
+            out_axes=(None, None),
+            devices=None if jax.process_count() > 1 else layout.devices,
+            donate_argnums=0,
+        )
+        # pmap is lowered for what one process has of a split array, and called with the whole.
+        lowered = step.lower(state, _own_part(layout, data), root, _own_part(layout, examples))
+    else:
+        step = jax.jit(
+            functools.partial(train_step, config),
+            donate_argnums=0,
+            out_shardings=(layout.whole, layout.whole),
+        )
+        lowered = step.lower(state, data, root, examples)
+    compiled = lowered.compile()
+    return lambda state, data: compiled(state, data, root, examples)
+
+
+def _own_part(layout: Layout, tree: Any) -> Any:
+    """Arrays as large as this process's part of the split ones; the others as they are."""
+
+    def part(leaf: jax.Array) -> Any:
+        if leaf.sharding == layout.whole:
+            return leaf
+        return np.zeros((len(layout.own), *leaf.shape[1:]), leaf.dtype)
+
+    return jax.tree.map(part, tree)

@@ -1,13 +1,10 @@
-"""The run record: `run.json` of a workdir."""
+"""The run record: `run.json` of a workdir, all that is needed to train the same again."""
 
 import datetime
-import importlib.metadata
 import json
-import platform
-from pathlib import Path
 from typing import Any
 
-import jax
+from etils import epath
 
 from musegan_jax import files
 from musegan_jax.compose import Model
@@ -15,13 +12,16 @@ from musegan_jax.config import Config, from_dict
 from musegan_jax.data.dataset import Dataset, Track
 from musegan_jax.errors import UserError
 from musegan_jax.pianoroll import pitch_bounds
+from musegan_jax.training.environment import environment
+from musegan_jax.training.fingerprint import Fingerprint
 
 FILE = "run.json"
-PACKAGES = ("musegan-jax", "jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy")
+
+Record = dict[str, Any]
 
 
-def make(config: Config, dataset: Dataset) -> dict[str, Any]:
-    """What is known before the first iteration: config, data and environment.
+def make(config: Config, dataset: Dataset) -> Record:
+    """What a run is: its config and its data.
 
     Raises:
         UserError: if the conditioning track is silent in all of the data.
@@ -37,6 +37,7 @@ def make(config: Config, dataset: Dataset) -> dict[str, Any]:
     return {
         "config": config.to_dict(),
         "config_sha256": config.digest(),
+        "seed": config.training.seed,
         "dataset": {
             "sha256": dataset.digest(),
             "source": dataset.source,
@@ -44,18 +45,33 @@ def make(config: Config, dataset: Dataset) -> dict[str, Any]:
             "steps_per_beat": dataset.steps_per_beat,
             "melody_range": [melody_range[0] + down, melody_range[1] + up],
         },
-        "packages": {name: _version(name) for name in PACKAGES},
-        "python": platform.python_version(),
-        "device": {
-            "kind": jax.devices()[0].device_kind,
-            "platform": jax.devices()[0].platform,
-            "count": jax.device_count(),
-        },
-        "started": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+        "sessions": [],
+        "result": None,
     }
 
 
-def model(record: dict[str, Any], variables: Any) -> Model:
+def begin(old: Record | None, new: Record, config: Config, iteration: int) -> Record:
+    """The record with a session more, which begins at `iteration`."""
+    sessions = [] if old is None else old["sessions"]
+    session = {"started": _now(), "ended": None, "from": iteration, **environment(config)}
+    return {**new, "sessions": [*sessions, session]}
+
+
+def end(record: Record, iteration: int, marks: Fingerprint) -> Record:
+    """The record, its last session ended at `iteration` in the state with this fingerprint."""
+    *before, session = record["sessions"]
+    return {
+        **record,
+        "sessions": [*before, {**session, "ended": _now()}],
+        "result": {"iteration": iteration, "fingerprint": marks},
+    }
+
+
+def _now() -> str:
+    return datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
+
+
+def model(record: Record, variables: Any) -> Model:
     """What `compose` needs, from a record and the generator's variables."""
     config, data = from_dict(record["config"]), record["dataset"]
     return Model(
@@ -68,14 +84,7 @@ def model(record: dict[str, Any], variables: Any) -> Model:
     )
 
 
-def _version(name: str) -> str | None:
-    try:
-        return importlib.metadata.version(name)
-    except importlib.metadata.PackageNotFoundError:
-        return None
-
-
-def write(workdir: Path, record: dict[str, Any]) -> None:
+def write(workdir: epath.Path, record: Record) -> None:
     """Write `run.json`.
 
     Raises:
@@ -85,17 +94,22 @@ def write(workdir: Path, record: dict[str, Any]) -> None:
         temporary.write_text(json.dumps(record, indent=2) + "\n")
 
 
-def read(workdir: Path) -> dict[str, Any] | None:
+def read(workdir: epath.Path) -> Record | None:
     """The record of a workdir; None if it has none.
 
     Raises:
         UserError: if it is damaged.
     """
-    path = workdir / FILE
+    return read_file(workdir / FILE)
+
+
+def read_file(path: epath.Path) -> Record | None:
+    """The same by the record's own path."""
     try:
         record = json.loads(path.read_text())
         model(record, None)  # what `compose` reads later must be there and of the right form
-        _ = record["dataset"]["sha256"], record["dataset"]["source"], record["started"]
+        _ = record["dataset"]["sha256"], record["dataset"]["source"], record["sessions"]
+        _ = record["result"] and record["result"]["fingerprint"]["state"]
     except (FileNotFoundError, NotADirectoryError):
         return None
     except OSError as error:
@@ -107,30 +121,48 @@ def read(workdir: Path) -> dict[str, Any] | None:
     return record
 
 
-def check_same(workdir: Path, old: dict[str, Any], new: dict[str, Any]) -> None:
-    """Make sure that going on in `workdir` goes on with the same run.
+def check_same(where: Any, old: Record, new: Record) -> None:
+    """Make sure that two records are of the same run.
 
-    Longer training and other output are the same run; so is the same data under another path.
+    Longer training, another topology and other output are the same run; so is the same data under
+    another path.
 
     Raises:
-        UserError: naming the first difference.
+        UserError: naming the first difference; `where` is whose record `old` is.
     """
-    before, now = _flat(old["config"]), _flat(new["config"])
-    free = {"training.iterations", "data.dataset"}
+    # Through `from_dict`: a field that is newer than the record has its default.
+    before, now = _flat(from_dict(old["config"]).to_dict()), _flat(new["config"])
     for name, value in now.items():
-        if name in free or name.startswith("output.") or before.get(name) == value:
-            continue
-        raise UserError(
-            f"{workdir}: this run was started with {name} = {before.get(name)}, the command says "
-            f"{value}; use the same value, or another --workdir"
+        free = name in ("training.iterations", "data.dataset") or name.startswith(
+            ("output.", "parallel.")
         )
+        if not free and before[name] != value:
+            raise UserError(
+                f"{where}: this run was started with {name} = {before[name]}, the command says "
+                f"{value}; use the same value, or another --workdir"
+            )
     if old["dataset"]["sha256"] != new["dataset"]["sha256"]:
         raise UserError(
-            f"{workdir}: this run was started on other data ({old['dataset']['source']}, sha256 "
+            f"{where}: this run was started on other data ({old['dataset']['source']}, sha256 "
             f"{old['dataset']['sha256'][:12]}...) than the command's ({new['dataset']['source']}, "
             f"{new['dataset']['sha256'][:12]}...); give the same dataset, or another --workdir"
         )
 
 
-def _flat(config: dict[str, Any]) -> dict[str, Any]:
-    return {f"{s}.{f}": value for s, fields in config.items() for f, value in fields.items()}
+def differences(before: Record, now: Record) -> list[str]:
+    """In what two environments differ, a line each."""
+    a, b = _flat(before), _flat(now)
+    return [
+        f"{name}: {a.get(name)} there, {b.get(name)} here"
+        for name in dict.fromkeys((*a, *b))
+        if a.get(name) != b.get(name) and name not in ("started", "ended", "from")
+    ]
+
+
+def _flat(nested: Record) -> Record:
+    """`{"a": {"b": 1}}` as `{"a.b": 1}`, one level."""
+    flat = {}
+    for name, value in nested.items():
+        fields = value.items() if isinstance(value, dict) else [(None, value)]
+        flat |= {f"{name}.{field}" if field else name: v for field, v in fields}
+    return flat

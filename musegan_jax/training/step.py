@@ -1,6 +1,7 @@
 """One training iteration: pure functions of (state, batch, keys).
 
-How they are compiled, and for which devices, is `parallel`'s business.
+How they are compiled, and for which devices, is `parallel`'s business. Each of them sees a part of
+the global batch where `axis` names a mapped axis (pmap), and else the whole.
 Reference: WGAN-GP (Gulrajani et al. 2017, algorithm 1) as the AWS DeepComposer lab trains it.
 """
 
@@ -13,7 +14,7 @@ import optax
 
 from musegan_jax import rng
 from musegan_jax.config import Config
-from musegan_jax.data.batches import Windows, draw_batch
+from musegan_jax.data.batches import Fed, Windows, batch_of
 from musegan_jax.models.critic import make_critic
 from musegan_jax.models.generator import draw_noise, make_generator, noise_shape
 from musegan_jax.training import losses
@@ -53,8 +54,17 @@ def _noise(config: Config, keys: jax.Array, roll: jax.Array) -> jax.Array:
     return draw_noise(keys, noise_shape(config.model.generator_filters, steps, pitches))
 
 
+def _mean_over(axis: str | None, tree: Any) -> Any:
+    """The mean over the parts of the batch; they are of equal size."""
+    return tree if axis is None else jax.lax.pmean(tree, axis)
+
+
 def critic_step(
-    config: Config, state: TrainState, real: jax.Array, keys: UpdateKeys
+    config: Config,
+    state: TrainState,
+    real: jax.Array,
+    keys: UpdateKeys,
+    axis: str | None = None,
 ) -> tuple[TrainState, Metrics]:
     """One update of the critic; the generator runs with its running statistics.
 
@@ -63,6 +73,7 @@ def critic_step(
         state: what training changes.
         real: `(B, T, P, K)` signed rolls.
         keys: of this update.
+        axis: the mapped axis, if the batch is a part of the global one.
 
     Returns:
         The new state and float32 scalars `critic_loss` (penalty included), `wasserstein`
@@ -103,6 +114,7 @@ def critic_step(
         return -wasserstein + weight * jnp.mean(slope), wasserstein
 
     gradient, wasserstein = jax.grad(surrogate, has_aux=True)(state.critic_params)
+    gradient, wasserstein, penalty = _mean_over(axis, (gradient, wasserstein, penalty))
     updates, opt = optimizer.update(gradient, state.critic_opt, state.critic_params)
     params = optax.apply_updates(state.critic_params, updates)
     metrics = {
@@ -115,7 +127,11 @@ def critic_step(
 
 
 def generator_step(
-    config: Config, state: TrainState, real: jax.Array, keys: UpdateKeys
+    config: Config,
+    state: TrainState,
+    real: jax.Array,
+    keys: UpdateKeys,
+    axis: str | None = None,
 ) -> tuple[TrainState, Metrics]:
     """One update of the generator, by batch statistics; only here the running ones move.
 
@@ -124,12 +140,14 @@ def generator_step(
         state: what training changes.
         real: `(B, T, P, K)` signed rolls, of which only the condition is used.
         keys: of this update.
+        axis: the mapped axis, if the batch is a part of the global one. Normalisation is by the
+            statistics of the global batch either way.
 
     Returns:
         The new state and float32 scalars `generator_loss` (`-mean D(fake)`) and
         `generator_gradient_norm`.
     """
-    generator, critic = make_generator(config.model), make_critic(config.model)
+    generator, critic = make_generator(config.model, axis), make_critic(config.model)
     optimizer, _ = make_optimizers(config)
     condition = condition_of(config, real)
     noise = _noise(config, keys.noise, real)
@@ -146,6 +164,7 @@ def generator_step(
         return -jnp.mean(score), moved.get("batch_stats", {})
 
     (value, batch_stats), gradient = jax.value_and_grad(loss, has_aux=True)(state.generator_params)
+    gradient, value = _mean_over(axis, (gradient, value))
     updates, opt = optimizer.update(gradient, state.generator_opt, state.generator_params)
     params = optax.apply_updates(state.generator_params, updates)
     ema = state.ema_params
@@ -160,7 +179,12 @@ def generator_step(
 
 
 def train_step(
-    config: Config, state: TrainState, windows: Windows, root: jax.Array
+    config: Config,
+    state: TrainState,
+    data: Windows | Fed,
+    root: jax.Array,
+    examples: jax.Array,
+    axis: str | None = None,
 ) -> tuple[TrainState, Metrics]:
     """One iteration: `critic_updates` critic updates, then one generator update.
 
@@ -170,23 +194,26 @@ def train_step(
     Args:
         config: static.
         state: what training changes; donate it.
-        windows: the device-resident training data.
+        data: the training data, or this iteration's part of them.
         root: `rng.root_key` of the run.
+        examples: `(B,)` int32, indices in the *global* batch of the examples to work on. Every
+            random number is addressed by them, so how they lie over devices changes none.
+        axis: the mapped axis, if `examples` is a part of the global batch.
 
     Returns:
         The new state, `step` one further, and the metrics of both networks, the critic's as the
         mean over its updates, and `parameter_norm`, finite only if every new parameter is.
     """
-    examples = jnp.arange(config.training.batch_size, dtype=jnp.int32)
     critic_metrics = []
     for update in range(config.training.critic_updates):
         keys = update_keys(root, state.step, update, examples)
-        real = draw_batch(config, windows, keys.data)
-        state, metrics = critic_step(config, state, real, keys)
+        real = batch_of(config, data, update, keys.data)
+        state, metrics = critic_step(config, state, real, keys, axis)
         critic_metrics.append(metrics)
-    keys = update_keys(root, state.step, config.training.critic_updates, examples)
-    real = draw_batch(config, windows, keys.data)
-    state, generator_metrics = generator_step(config, state, real, keys)
+    update = config.training.critic_updates
+    keys = update_keys(root, state.step, update, examples)
+    real = batch_of(config, data, update, keys.data)
+    state, generator_metrics = generator_step(config, state, real, keys, axis)
     # Losses and gradients are of before the update; this is what the next checkpoint would hold.
     everything = (state.generator_params, state.batch_stats, state.critic_params)
     generator_metrics["parameter_norm"] = optax.tree.norm(everything)

@@ -1,0 +1,85 @@
+"""Where a run happens: program, packages, devices, flags."""
+
+import importlib.metadata
+import os
+import platform
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import jax
+
+import musegan_jax
+from musegan_jax.config import Config
+
+PACKAGES = ("musegan-jax", "jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy")
+
+
+def environment(config: Config) -> dict[str, Any]:
+    """What a run's numbers and its speed depend on, besides config and data; ready for JSON."""
+    return {
+        "commit": _commit(),
+        "packages": {name: _version(name) for name in PACKAGES},
+        "python": platform.python_version(),
+        "device": {
+            "kind": jax.devices()[0].device_kind,
+            "platform": jax.devices()[0].platform,
+            "count": jax.device_count(),
+        },
+        "cpu": {"model": _cpu_model(), "threads": _cpu_threads()},
+        "processes": jax.process_count(),
+        "strategy": config.parallel.strategy,
+        "xla_flags": os.environ.get("XLA_FLAGS", ""),
+        "precision": {
+            "networks": config.model.dtype,
+            "matmul": getattr(jax.config, "jax_default_matmul_precision", None) or "default",
+        },
+        "deterministic": config.training.deterministic,
+    }
+
+
+def _cpu_threads() -> int:
+    """Threads that XLA computes with on CPU: sums are split among them, so the bits follow."""
+    wanted = os.environ.get("NPROC", "")
+    if wanted.isdecimal():
+        return int(wanted)
+    # Not every system can say which of its cores are ours.
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def _cpu_model() -> str:
+    """The name of the processor: compiled code differs with what it can do."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        lines = []
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.processor() or platform.machine()
+
+
+def _version(name: str) -> str | None:
+    try:
+        return importlib.metadata.version(name)
+    except importlib.metadata.PackageNotFoundError:
+        return None
+
+
+def _commit() -> str | None:
+    """The commit of the checkout that runs, "+changes" if files differ; None if installed."""
+    folder = Path(musegan_jax.__file__).resolve().parent.parent
+
+    def git(*words: str) -> str:
+        done = subprocess.run(
+            ["git", "-C", str(folder), *words], capture_output=True, text=True, timeout=20
+        )
+        done.check_returncode()
+        return done.stdout.strip()
+
+    try:
+        # An environment may lie within some other project's checkout.
+        if Path(git("rev-parse", "--show-toplevel")).resolve() != folder:
+            return None
+        changes = git("status", "--porcelain", "--untracked-files=no")
+        return git("rev-parse", "HEAD") + ("+changes" if changes else "")
+    except (OSError, subprocess.SubprocessError):
+        return None

@@ -1,0 +1,116 @@
+"""Training again from a record, and saying whether it came out the same."""
+
+import json
+import sys
+from typing import Any
+
+import jax
+from etils import epath
+
+from musegan_jax.config import Config, from_dict, override
+from musegan_jax.errors import UserError
+from musegan_jax.training import record
+from musegan_jax.training.record import Record
+
+# Nothing here changes a number of the training; samples would only take time.
+_OUTPUT = ("--output.melodies=", "--output.keep_best=0", "--output.keep_checkpoints=1")
+
+
+def plan(path: epath.Path, overrides: list[str]) -> tuple[Record, Config]:
+    """A record, and the config that trains the same again, up to where the recorded run came.
+
+    Raises:
+        UserError: if there is no record, it has no result, or an override would change the run.
+    """
+    run = record.read_file(path)
+    if run is None:
+        raise UserError(f"{path}: no such file; give the run.json of a training run")
+    recorded = _lines(path.parent / "fingerprints.jsonl")
+    iteration = run["result"]["iteration"] if run["result"] else max(recorded, default=0)
+    if not iteration:
+        raise UserError(f"{path}: this run has no result yet to compare with; let it go on")
+    config = from_dict(run["config"])
+    config = override(config, [*_OUTPUT, f"--training.iterations={iteration}", *overrides])
+    if config.training.iterations > iteration:
+        raise UserError(
+            f"{path}: the recorded run came to iteration {iteration}; set --training.iterations "
+            "to that or less"
+        )
+    return run, config
+
+
+def reproduce(
+    path: epath.Path, run: Record, config: Config, workdir: epath.Path
+) -> tuple[bool, list[str]]:
+    """Train by the plan, and compare.
+
+    Args:
+        path: of the record; the fingerprints and scalars of the run are looked for beside it.
+        run: the record.
+        config: of `plan`.
+        workdir: an empty folder.
+
+    Returns:
+        Whether all that both runs know is equal, and what to tell the person.
+
+    Raises:
+        UserError: if the folder is not empty, or the training cannot be.
+    """
+    from musegan_jax.training.loop import load_dataset, train
+
+    if workdir.exists() and any(workdir.iterdir()):
+        raise UserError(f"{workdir}: the folder is not empty; choose another --workdir")
+    new = record.make(config, load_dataset(config.data.dataset))
+    record.check_same(path, run, new)
+    if jax.process_index() == 0:
+        for line in record.differences(run["sessions"][-1], record.environment(config)):
+            print(f"differs from the record: {line}", file=sys.stderr, flush=True)
+    train(config, workdir)
+    here = record.read(workdir)
+    if here is None or here["result"]["iteration"] < config.training.iterations:
+        raise UserError(f"{workdir}: stopped before its end; nothing was compared")
+    return compare(path, run, workdir)
+
+
+def compare(path: epath.Path, run: Record, workdir: epath.Path) -> tuple[bool, list[str]]:
+    """The recorded run against the one in `workdir`: whether they are equal, and a report."""
+    marks = _lines(path.parent / "fingerprints.jsonl")
+    if run["result"]:
+        marks[run["result"]["iteration"]] = run["result"]["fingerprint"]
+    marks_here = _lines(workdir / "fingerprints.jsonl")
+    both = sorted(marks.keys() & marks_here.keys())
+    if not both:
+        raise UserError(f"{path}: no iteration was saved both there and here; nothing to compare")
+    report = []
+    scalars, scalars_here = _lines(path.parent / "metrics.jsonl"), _lines(workdir / "metrics.jsonl")
+    for iteration in sorted(scalars.keys() & scalars_here.keys()):
+        a, b = scalars[iteration], scalars_here[iteration]
+        names = [n for n in a if n in b and a[n] != b[n] and n not in ("seconds", "iteration")]
+        if names:
+            values = ", ".join(f"{n} {a[n]!r} there, {b[n]!r} here" for n in names[:3])
+            report.append(f"scalars first differ at iteration {iteration}: {values}")
+            break
+    for iteration in both:
+        a, b = marks[iteration], marks_here[iteration]
+        parts = [n for n in a if n not in ("iteration", "state") and a[n] != b.get(n)]
+        if parts or a["state"] != b["state"]:
+            report.append(f"the state first differs at iteration {iteration}: {', '.join(parts)}")
+            return False, report
+    if report:
+        return False, report
+    listed = ", ".join(map(str, both[-5:]))
+    report.append(
+        f"equal, bit for bit: {len(both)} saved states (iterations {'..., ' * (len(both) > 5)}"
+        f"{listed}); the last is {marks[both[-1]]['state']}"
+    )
+    return True, report
+
+
+def _lines(path: epath.Path) -> dict[int, dict[str, Any]]:
+    """The objects of a file of JSON lines by their iteration, those of one merged."""
+    found: dict[int, dict[str, Any]] = {}
+    if path.exists():
+        for text in path.read_text().splitlines():
+            line = json.loads(text)
+            found.setdefault(line["iteration"], {}).update(line)
+    return found

@@ -1,0 +1,101 @@
+"""The fixed melodies, accompanied again and again while the network learns."""
+
+import math
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import mido
+import numpy as np
+from etils import epath
+from jax.experimental import multihost_utils
+
+from musegan_jax import compose, files
+from musegan_jax.config import Config
+from musegan_jax.errors import UserError
+from musegan_jax.evaluation import metrics as music
+from musegan_jax.training import parallel, record
+from musegan_jax.training.record import Record
+from musegan_jax.training.state import TrainState, inference_variables
+
+
+class Heard(NamedTuple):
+    """What the network plays in one state: songs by name, and the means of their measures."""
+
+    songs: dict[str, mido.MidiFile]
+    scores: dict[str, float]
+
+    @property
+    def finite(self) -> dict[str, float]:
+        """The measures that could be taken; some cannot where nothing sounds."""
+        return {name: value for name, value in self.scores.items() if math.isfinite(value)}
+
+
+class Listeners(NamedTuple):
+    """Melodies ready to be accompanied, by the name that their files get."""
+
+    model: compose.Model  # without variables
+    melodies: dict[str, compose.Melody]
+
+    def hear(self, state: TrainState) -> Heard:
+        """Accompany all; in process 0 only, the others hear nothing."""
+        songs: dict[str, Any] = {}
+        scores: list[dict[str, float]] = []
+        if jax.process_index() == 0 and self.melodies:
+            variables = parallel.on_host(inference_variables(state))
+            model = self.model._replace(variables=variables)
+            for stem, melody in self.melodies.items():
+                roll = compose.generate(model, melody, seed=0, sample=0)
+                scores.append(music.quick_scores(*compose.voices(model, melody, roll)))
+                songs[stem] = compose.to_midi(model, melody, roll)
+        names = scores[0] if scores else ()
+        return Heard(songs, {name: float(np.mean([s[name] for s in scores])) for name in names})
+
+
+def prepare(config: Config, run: Record) -> Listeners:
+    """Read and prepare the melodies of `config.output`.
+
+    Raises:
+        UserError: if one cannot be read or does not fit the model.
+    """
+    model = record.model(run, None)
+    melodies = {}
+    for name in config.output.melodies:
+        score = compose.load_melody(name)
+        if Path(name).stem in melodies:
+            raise UserError(
+                f"config: output.melodies: two are called {Path(name).stem}, and their samples "
+                "would be; rename one"
+            )
+        try:
+            melody = compose.prepare(score, compose.pick_part(score, None, name), model)
+        except UserError as error:
+            raise UserError(f"config: output.melodies: {name}: {error}") from error
+        melodies[Path(name).stem] = melody
+    return Listeners(model, melodies)
+
+
+def best_score(config: Config, heard: Heard | None) -> float | None:
+    """What `output.keep_best` goes by, alike in all processes; None if it cannot be told."""
+    if not config.output.keep_best or heard is None:
+        return None
+    score = heard.scores.get(config.output.best_by, math.nan)
+    if jax.process_count() > 1:
+        score = float(multihost_utils.broadcast_one_to_all(np.float32(score)))
+    return score if math.isfinite(score) else None
+
+
+def write(heard: Heard, folder: epath.Path, iteration: int) -> list[epath.Path]:
+    """Write the songs into a folder; returns the files.
+
+    Raises:
+        UserError: if one cannot be written.
+    """
+    if not heard.songs:
+        return []
+    files.make_folder(folder)
+    return [
+        path
+        for stem, song in heard.songs.items()
+        for path in compose.write_song(song, folder, stem, f"{stem}, iteration {iteration}")
+    ]
