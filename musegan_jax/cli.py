@@ -240,13 +240,25 @@ def _processes(arguments: Arguments, settings: Any) -> Iterator[None]:
     from musegan_jax.training import determinism, distributed
 
     determinism.enable(settings)
-    # Orbax logs the traceback of an error that it also raises, and we say in one line.
-    logging.getLogger("absl").setLevel(logging.CRITICAL)
+    _quieten_orbax()
     options = (arguments.coordinator, arguments.processes, arguments.process_id)
     if not arguments.distributed and options != (None, None, None):
         raise UserError("--coordinator, --processes and --process-id need --distributed")
     with distributed.joined(*options) if arguments.distributed else contextlib.nullcontext():
         yield
+
+
+def _quieten_orbax() -> None:
+    """Orbax and TensorStore print tracebacks of errors that they also raise: we say one line."""
+    logging.getLogger("absl").setLevel(logging.CRITICAL)
+    usual = sys.unraisablehook
+
+    def hook(unraisable: Any) -> None:
+        # From callbacks whose event loop has gone, one for each array of a failed save.
+        if str(unraisable.exc_value) != "Event loop is closed":
+            usual(unraisable)
+
+    sys.unraisablehook = hook
 
 
 def _say(line: str) -> None:
@@ -258,7 +270,7 @@ def _fingerprint(arguments: Arguments) -> None:
 
     from musegan_jax.training.checkpoint import open_run
 
-    logging.getLogger("absl").setLevel(logging.CRITICAL)
+    _quieten_orbax()
     _, saved = open_run(epath.Path(arguments.workdir), _say, arguments.step)
     print(f"{'iteration':<17} {saved.state.step}")
     for name, digest in saved.fingerprint.items():
@@ -293,7 +305,7 @@ def _compose(arguments: Arguments) -> None:
 
     score = compose.load_melody(arguments.melody)
     part = compose.pick_part(score, arguments.track, arguments.melody)
-    logging.getLogger("absl").setLevel(logging.CRITICAL)
+    _quieten_orbax()
     model = load_model(epath.Path(arguments.workdir), _say, arguments.step)
     melody = compose.prepare(score, part, model)
     files.make_folder(arguments.out)

@@ -2,7 +2,6 @@
 
 import json
 import math
-import os
 import signal
 import subprocess
 import sys
@@ -16,9 +15,10 @@ from etils import epath
 
 from conftest import make_dataset
 from musegan_jax import config as configs
+from musegan_jax import files
 from musegan_jax.data import dataset
 from musegan_jax.errors import UserError
-from musegan_jax.training import checkpoint, loop, parallel
+from musegan_jax.training import checkpoint, loop, parallel, record
 
 LOSSES = ("critic_loss", "wasserstein", "penalty", "critic_gradient_norm", "generator_loss")
 
@@ -26,6 +26,13 @@ LOSSES = ("critic_loss", "wasserstein", "penalty", "critic_gradient_norm", "gene
 def state_of(workdir, config):
     saved = checkpoint.newest_valid(epath.Path(workdir), config, pytest.fail)
     return saved.state, saved.seconds
+
+
+def fingerprint_of(workdir):
+    """Of the newest checkpoint, from the array files themselves."""
+    run = record.read(epath.Path(workdir))
+    config = configs.from_dict(run["config"])
+    return checkpoint.newest_valid(epath.Path(workdir), config, pytest.fail).fingerprint
 
 
 def load_model(workdir):
@@ -223,30 +230,31 @@ def test_another_config_or_dataset_in_the_workdir_is_refused(straight, tmp_path)
         loop.train(with_(config, f"--data.dataset={other}"), workdir)
 
 
-def test_damage_is_named(straight, tmp_path, data_file):
+def test_a_damaged_record_is_named(straight, tmp_path):
     config, workdir, _ = straight
-    subprocess.run(["cp", "-r", f"{workdir}/.", str(tmp_path)], check=True)
+    copy(workdir, tmp_path)
     (tmp_path / "run.json").write_text('{"config": {}')
     with pytest.raises(UserError, match=r"run.json: damaged"):
         loop.train(config, tmp_path)
     (tmp_path / "run.json").unlink()
     with pytest.raises(UserError, match=r"checkpoints but no run.json"):
         loop.train(config, tmp_path)
-    subprocess.run(["cp", f"{workdir}/run.json", str(tmp_path)], check=True)
-    load_model(tmp_path)
-    newest = tmp_path / "checkpoints" / "6"
-    largest = max((newest / "state").rglob("*"), key=lambda path: path.stat().st_size)
-    for path in (largest, newest / "progress" / "metadata"):
-        whole = path.read_bytes()
-        os.truncate(path, len(whole) // 2)
-        # A process of its own, because Orbax leaves coroutines behind; and as a user sees it.
-        words = ["compose", "twinkle", "--workdir", tmp_path, "--out", tmp_path / "song"]
-        done = subprocess.run(
-            [sys.executable, "-m", "musegan_jax.cli", *words], capture_output=True, text=True
-        )
-        assert done.returncode == 2 and "cannot be read" in done.stderr
-        assert done.stderr.count("\n") == 1 and not (tmp_path / "song").exists()
-        path.write_bytes(whole)
+
+
+def copy(workdir, to):
+    subprocess.run(["cp", "-r", f"{workdir}/.", str(to)], check=True)
+
+
+def test_a_run_without_a_checkpoint_binds_nobody(tiny, straight, tmp_path):
+    config, workdir, _ = straight
+    (tmp_path / "run.json").write_bytes((workdir / "run.json").read_bytes())
+    loop.train(with_(tiny, "--training.iterations=1", "--training.batch_size=8"), tmp_path)
+    assert record.read(epath.Path(tmp_path))["config"]["training"]["batch_size"] == 8
+
+
+def test_one_run_at_a_time_in_a_workdir(tiny, tmp_path):
+    with files.locked(tmp_path), pytest.raises(UserError, match="another process is training"):
+        loop.train(tiny, tmp_path)
 
 
 def test_a_folder_that_is_no_run_is_no_model(tmp_path):

@@ -1,5 +1,6 @@
 """Checkpoints: Orbax behind a writer and a few functions that read."""
 
+import contextlib
 import json
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -208,9 +209,19 @@ class Checkpoints:
         self._manager.close()
 
     def _failed(self, error: Exception) -> UserError:
-        reason = getattr(error, "strerror", None) or str(error).strip().splitlines()[0][:200]
+        text = str(error)
+        reason = text.strip().splitlines()[0][:200] if text.strip() else type(error).__name__
+        if "No space left on device" in text:
+            reason = "no space left on device"
+        if jax.process_index() == 0:
+            # What was written of it would keep a full disk full; the next start removes the rest.
+            for path in self._folder.glob("*.orbax-checkpoint-tmp"):
+                with contextlib.suppress(OSError):
+                    path.rmtree()
+        kept = ", ".join(map(str, ocp.utils.checkpoint_steps(self._folder))) or "none yet"
         return UserError(
-            f"{self._folder}: a checkpoint cannot be written ({reason}); the older ones are whole"
+            f"{self._folder}: a checkpoint cannot be written ({reason}); whole ones: {kept}. Make "
+            "room, then the same command goes on from the newest"
         )
 
 

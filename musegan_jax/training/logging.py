@@ -68,7 +68,7 @@ class Log:
 
     def scalars(self, iteration: int, values: Mapping[str, float]) -> None:
         """Write the scalars that belong to `iteration` finished iterations."""
-        if self._first and self._scalars.write({"iteration": iteration, **values}):
+        if self._first and values and self._scalars.write({"iteration": iteration, **values}):
             for name, value in values.items() if self._board else ():
                 self._board.add_scalar(name, value, iteration)
 

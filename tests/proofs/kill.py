@@ -1,0 +1,120 @@
+"""Kill a run again and again, and see that it ends in the same state as one that was left alone.
+
+COMMAND   python tests/proofs/kill.py --kills 20
+          python tests/proofs/kill.py --kills 3 --processes 2
+TIME      10 s a kill with one process, a minute with two (the survivor must notice), on two cores
+
+Saves after every iteration, so that most kills fall into a save. With several processes (of two
+CPU devices each) one of them is killed, the others must end by themselves within a minute, and all
+are started again. The short versions in the test suite are test_train.py's
+`test_sigkill_at_a_random_moment_changes_nothing` and test_distributed.py.
+"""
+
+import argparse
+import json
+import os
+import random
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+PER_KILL = 12  # iterations that a run makes between two kills, about
+
+
+def start(workdir: Path, dataset: Path, iterations: int, processes: int) -> list:
+    command = [
+        sys.executable, "-m", "musegan_jax.cli", "train", "--config", "configs/tiny.py",
+        "--workdir", str(workdir), f"--data.dataset={dataset}", "--output.melodies=",
+        "--output.save_every=1", f"--training.iterations={iterations}",
+    ]  # fmt: skip
+    flags = f"--xla_force_host_platform_device_count={2 if processes > 1 else 1}"
+    environment = {**os.environ, "JAX_PLATFORMS": "cpu", "XLA_FLAGS": flags}
+    with socket.socket() as one:
+        one.bind(("localhost", 0))
+        address = f"localhost:{one.getsockname()[1]}"
+    joining = ["--distributed", "--coordinator", address, "--processes", str(processes)]
+    return [
+        subprocess.Popen(
+            [*command, *([*joining, "--process-id", str(n)] if processes > 1 else [])],
+            env=environment, stderr=subprocess.PIPE, text=True,
+        )
+        for n in range(processes)
+    ]  # fmt: skip
+
+
+def logged(workdir: Path) -> int:
+    path = workdir / "metrics.jsonl"
+    return len(path.read_text().splitlines()) if path.exists() else 0
+
+
+def end_of(processes: list, limit: float) -> list[str]:
+    return [process.communicate(timeout=limit)[1] for process in processes]
+
+
+def final(workdir: Path) -> dict:
+    result = json.loads((workdir / "run.json").read_text())["result"]
+    shown = subprocess.run(
+        [sys.executable, "-m", "musegan_jax.cli", "fingerprint", str(workdir)],
+        capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    # What the record says, and what the files of the checkpoint hold.
+    return {**result["fingerprint"], "printed": shown.stdout}
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--kills", type=int, default=20)
+    parser.add_argument("--processes", type=int, default=1)
+    parser.add_argument("--seed", type=int, default=None, help="of the moments")
+    arguments = parser.parse_args()
+    seed = arguments.seed if arguments.seed is not None else random.randrange(10**6)
+    moments = random.Random(seed)
+    iterations = PER_KILL * arguments.kills
+    sys.path.insert(0, "tests")
+    from conftest import make_dataset
+    from musegan_jax.data import dataset
+
+    with tempfile.TemporaryDirectory() as folder:
+        made = Path(folder) / "made.npz"
+        dataset.save(make_dataset(), made)
+        straight, killed = Path(folder) / "straight", Path(folder) / "killed"
+        said = end_of(processes := start(straight, made, iterations, arguments.processes), 600)
+        assert all(process.returncode == 0 for process in processes), said
+        kills, in_saves = 0, 0
+        while kills < arguments.kills:
+            processes = start(killed, made, iterations, arguments.processes)
+            before = logged(killed)
+            while logged(killed) <= before and all(p.poll() is None for p in processes):
+                time.sleep(0.005)
+            time.sleep(moments.uniform(0, 1))
+            victim = moments.choice(processes)
+            if victim.poll() is not None:
+                print(f"finished after {kills} kills", *end_of(processes, 60))
+                break
+            victim.kill()
+            kills += 1
+            begin = time.monotonic()
+            said = end_of(processes, 60)  # raises if a survivor hangs
+            in_saves += any((killed / "checkpoints").glob("*.orbax-checkpoint-tmp"))
+            others = [text for p, text in zip(processes, said, strict=True) if p is not victim]
+            for text in others:
+                assert "another process of the run was lost" in text, text
+            ended = f"; the others ended in {time.monotonic() - begin:.0f} s" if others else ""
+            print(f"kill {kills} at about iteration {logged(killed)}{ended}", flush=True)
+        said = end_of(processes := start(killed, made, iterations, arguments.processes), 600)
+        assert all(process.returncode == 0 for process in processes), said
+        equal = final(straight) == final(killed)
+        damaged = list(killed.glob("damaged/*"))
+    print(
+        f"{kills} kills (seed {seed}), {in_saves} of them in a save, {len(damaged)} checkpoints "
+        f"set aside as damaged; {iterations} iterations: "
+        f"{'the same fingerprint' if equal else 'ANOTHER FINGERPRINT'} as the run left alone"
+    )
+    return 0 if equal else 1
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -1,0 +1,141 @@
+"""Contract test 3: one device, several, jit and pmap: the same draws, the same mathematics."""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from jax.sharding import PartitionSpec
+
+from musegan_jax import config as configs
+from musegan_jax import rng
+from musegan_jax.data import batches
+from musegan_jax.errors import UserError
+from musegan_jax.training import parallel
+from musegan_jax.training import step as steps
+
+LAYOUTS = [("mesh", 2), ("mesh", 4), ("pmap", 1), ("pmap", 2), ("pmap", 4)]
+
+
+def laid_out(config, strategy, devices=0, where="device"):
+    return configs.override(
+        config,
+        [
+            "--training.batch_size=8",
+            f"--parallel.strategy={strategy}",
+            f"--parallel.devices={devices}",
+            f"--parallel.data={where}",
+        ],
+    )
+
+
+def begin(config, data):
+    layout = parallel.make_layout(config)
+    feed = parallel.make_feed(config, layout, batches.make_windows(data, config))
+    state = parallel.initial_state(config, layout)
+    return layout, feed, state, parallel.compile_step(config, layout, state, feed(0))
+
+
+def run(config, data, iterations):
+    """The state and the metrics after every iteration, on the host."""
+    _, feed, state, step = begin(config, data)
+    history = []
+    for iteration in range(iterations):
+        state, metrics = step(state, feed(iteration))
+        history.append(parallel.on_host((state, metrics)))
+    return history
+
+
+def draws(config, windows, root, examples):
+    """All that is random in one update."""
+    keys = steps.update_keys(root, jnp.int32(7), 1, examples)
+    real = batches.draw_batch(config, windows, keys.data)
+    return real, steps._noise(config, keys.noise, real), jax.vmap(jax.random.uniform)(keys.penalty)
+
+
+@pytest.fixture(scope="module")
+def one_device(tiny, data):
+    config = laid_out(tiny, "jit")
+    return run(config, data, 4)
+
+
+@pytest.mark.parametrize(("strategy", "devices"), LAYOUTS)
+def test_data_noise_and_blends_are_equal_bit_for_bit(tiny, data, strategy, devices):
+    config = laid_out(tiny, strategy, devices)
+    windows = batches.make_windows(data, config)
+    draw = functools.partial(draws, config)
+    expected = jax.jit(draw)(windows, rng.root_key(0), np.arange(8, dtype=np.int32))
+    layout = parallel.make_layout(config)
+    assert len(layout.devices) == devices
+    windows, examples = layout.replicate(windows), layout.distribute(layout.rows(8))
+    if strategy == "pmap":
+        found = jax.pmap(draw, in_axes=(None, None, 0), devices=layout.devices)(
+            windows, rng.root_key(0), examples
+        )
+        found = [part.reshape(-1, *part.shape[2:]) for part in found]
+    else:
+        root = jax.jit(lambda: rng.root_key(0), out_shardings=layout.whole)()
+        found = jax.jit(draw)(windows, root, examples)
+        assert all(part.sharding.spec[0] == parallel.AXIS for part in found)  # work was shared
+    for a, b in zip(expected, found, strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
+@pytest.mark.parametrize(("strategy", "devices"), LAYOUTS)
+def test_an_iteration_is_the_same_but_for_the_order_of_additions(
+    tiny, data, one_device, strategy, devices
+):
+    """Every gradient, through Adam's moments: parameters hide them, since Adam divides by size."""
+    state, metrics = run(laid_out(tiny, strategy, devices), data, 1)[0]
+    before, expected = one_device[0]
+    for name, value in expected.items():
+        np.testing.assert_allclose(metrics[name], value, rtol=1e-5, err_msg=name)
+    for name in ("batch_stats", "generator_opt", "critic_opt"):
+        found, wanted = getattr(state, name), getattr(before, name)
+        # Some gradients are zero but for rounding: those of a bias before a normalisation.
+        scale = max(float(np.abs(leaf).max()) for leaf in jax.tree.leaves(wanted))
+        for a, b in zip(jax.tree.leaves(found), jax.tree.leaves(wanted), strict=True):
+            np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-6 * scale, err_msg=name)
+
+
+@pytest.mark.parametrize(("strategy", "devices"), [("mesh", 2), ("pmap", 4)])
+def test_what_the_host_feeds_is_what_the_device_draws(tiny, data, strategy, devices):
+    resident = run(laid_out(tiny, strategy, devices), data, 2)
+    fed = run(laid_out(tiny, strategy, devices, "host"), data, 2)
+    jax.tree.map(np.testing.assert_array_equal, fed[-1], resident[-1])
+
+
+def test_data_that_do_not_fit_stay_on_the_host(tiny, data, monkeypatch):
+    monkeypatch.setattr(parallel, "FITS", 1)
+    config = laid_out(tiny, "mesh", 2, "auto")
+    layout = parallel.make_layout(config)
+    fed = parallel.make_feed(config, layout, batches.make_windows(data, config))(0)
+    assert isinstance(fed, batches.Fed)
+    assert fed.bits.sharding.spec == PartitionSpec(parallel.AXIS)
+
+
+def test_the_whole_state_is_donated_under_every_strategy(tiny, data):
+    for strategy in ("jit", "mesh", "pmap"):
+        _, feed, state, step = begin(laid_out(tiny, strategy), data)
+        after, _ = step(state, feed(0))
+        assert all(leaf.is_deleted() for leaf in jax.tree.leaves(state)), strategy
+        # One array for each leaf, wherever it lies; never a stack of the devices' copies.
+        assert [leaf.shape for leaf in jax.tree.leaves(after)] == [
+            leaf.shape for leaf in jax.tree.leaves(parallel.abstract_state(tiny))
+        ]
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--training.batch_size=6"], "must be a multiple of the 4 devices"),
+        (["--parallel.devices=5"], "there are 4"),
+        (["--parallel.strategy=jit", "--parallel.devices=2"], "at most 1"),
+        (["--parallel.strategy=fast"], "jit, mesh or pmap"),
+        (["--parallel.data=disk"], "auto, device or host"),
+    ],
+)
+def test_layouts_that_cannot_be(tiny, words, message):
+    with pytest.raises(UserError, match=message):
+        parallel.make_layout(configs.override(tiny, words))
