@@ -1,0 +1,151 @@
+"""A record is enough to train the same again, and to see where another run departs."""
+
+import json
+import os
+import subprocess
+import sys
+
+import pytest
+
+from musegan_jax import cli
+from musegan_jax import config as configs
+from musegan_jax.training import determinism, loop
+from musegan_jax.training.environment import environment
+from test_train import copy, fingerprint_of, with_
+
+
+@pytest.fixture(scope="module")
+def recorded(tiny, tmp_path_factory):
+    """A run of four iterations, saved at 2 and 4."""
+    workdir = tmp_path_factory.mktemp("recorded")
+    loop.train(tiny, workdir)
+    return workdir
+
+
+def reproduce(capsys, workdir, *words):
+    status = cli.main(["reproduce", str(workdir / "run.json"), *words])
+    return status, *capsys.readouterr()
+
+
+def test_the_same_again_is_equal(recorded, capsys):
+    status, out, err = reproduce(capsys, recorded)
+    assert status == 0, err
+    assert "equal, bit for bit: 2 saved states (iterations 2, 4)" in out
+    assert fingerprint_of(recorded)["state"] in out
+    assert "differs from the record" not in err
+
+
+def test_the_record_alone_is_enough(recorded, tmp_path, capsys):
+    (tmp_path / "run.json").write_bytes((recorded / "run.json").read_bytes())
+    status, out, _ = reproduce(capsys, tmp_path)
+    assert status == 0 and "1 saved states (iterations 4)" in out
+
+
+def test_a_part_of_the_run_can_be_compared(recorded, tmp_path, capsys):
+    words = ("--training.iterations=2", "--workdir", str(tmp_path / "again"))
+    status, out, _ = reproduce(capsys, recorded, *words)
+    assert status == 0 and "(iterations 2)" in out
+    assert (tmp_path / "again" / "run.json").exists()  # a named folder stays
+
+
+def test_where_another_run_first_differs(recorded, tmp_path, capsys):
+    """On another topology the order of additions differs, and the command says from where on."""
+    status, out, err = reproduce(capsys, recorded, "--parallel.strategy=jit")
+    assert status == 1
+    assert "strategy: mesh there, jit here" in err
+    assert "scalars first differ at iteration" in out
+    assert "the state first differs at iteration 2: " in out and "generator_params" in out
+    # A record that was tampered with is seen too.
+    copy(recorded, tmp_path)
+    record = json.loads((tmp_path / "run.json").read_text())
+    record["result"]["fingerprint"]["critic_params"] = "0" * 64
+    (tmp_path / "run.json").write_text(json.dumps(record))
+    status, out, _ = reproduce(capsys, tmp_path)
+    assert status == 1 and out.strip() == "the state first differs at iteration 4: critic_params"
+
+
+def test_what_cannot_be_reproduced(recorded, tmp_path, capsys):
+    cases = [
+        ([str(tmp_path / "none.json")], "no such file"),
+        ([str(recorded / "run.json"), "--training.seed=5"], "training.seed = 0, the command says"),
+        ([str(recorded / "run.json"), "--training.iterations=9"], "came to iteration 4"),
+        ([str(recorded / "run.json"), "--workdir", str(recorded)], "is not empty"),
+        ([str(recorded / "run.json"), "--data.dataset=none.npz"], "none.npz"),
+    ]
+    for words, message in cases:
+        status = cli.main(["reproduce", *words])
+        _, err = capsys.readouterr()
+        assert status == 2 and message in err and err.count("\n") == 1, err
+
+
+def test_fingerprint_prints_every_part(recorded, capsys):
+    assert cli.main(["fingerprint", str(recorded)]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0].split() == ["iteration", "4"]
+    found = dict(line.split() for line in lines[1:])
+    assert found == fingerprint_of(recorded)
+    assert cli.main(["fingerprint", str(recorded), "--step", "2"]) == 0
+    assert dict(line.split() for line in capsys.readouterr().out.splitlines()[1:]) != found
+    assert cli.main(["fingerprint", str(recorded), "--step", "3"]) == 2
+    assert "no checkpoint of iteration 3; there are: 2, 4" in capsys.readouterr().err
+
+
+def test_the_determinism_switch(tiny, tmp_path):
+    """The command sets the flag before JAX starts; later it is refused, and it is recorded."""
+    command = [
+        sys.executable, "-m", "musegan_jax.cli", "train", "--config", "configs/tiny.py",
+        "--workdir", str(tmp_path / "run"), f"--data.dataset={tiny.data.dataset}",
+        "--output.melodies=", "--deterministic", "--training.iterations=1",
+    ]  # fmt: skip
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    record = json.loads((tmp_path / "run" / "run.json").read_text())
+    assert record["config"]["training"]["deterministic"] is True
+    assert record["sessions"][0]["deterministic"] is True
+    assert determinism.FLAG in record["sessions"][0]["xla_flags"]
+
+
+def test_the_determinism_switch_comes_too_late_here(tiny, monkeypatch):
+    import jax
+
+    assert jax.devices()  # JAX has started
+    config = with_(tiny, "--training.deterministic=true")
+    with pytest.raises(configs.UserError, match="JAX has started already"):
+        determinism.enable(config)
+    determinism.enable(tiny)
+    determinism.check(config)  # a CPU needs no flag
+
+    class Gpu:
+        platform = "gpu"
+
+    monkeypatch.setattr(jax, "devices", lambda: [Gpu()])
+    with pytest.raises(configs.UserError, match="XLA_FLAGS=--xla_gpu_deterministic_ops=true"):
+        determinism.check(config)
+    monkeypatch.setenv("XLA_FLAGS", f"--one {determinism.FLAG}")
+    determinism.check(config)
+
+
+def test_the_environment_names_what_the_bits_depend_on(tiny, monkeypatch):
+    here = environment(tiny)
+    assert here["device"]["count"] == 4 and here["processes"] == 1
+    assert here["packages"]["jax"] and len(here["commit"] or "0" * 40) >= 40
+    assert here["cpu"]["threads"] >= 1 and here["xla_flags"] == os.environ["XLA_FLAGS"]
+    monkeypatch.setenv("NPROC", "3")
+    assert environment(tiny)["cpu"]["threads"] == 3
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--processes", "2"], "need --distributed"),
+        (["--distributed", "--processes", "2"], "belong together"),
+        (["--distributed", "--coordinator", "a", "--processes", "2", "--process-id", "0"], "PORT"),
+        (["--distributed", "--coordinator", "a:1", "--processes", "2", "--process-id", "2"], "1"),
+    ],
+)
+def test_processes_that_cannot_be(tmp_path, capsys, words, message):
+    command = ["train", "--config", "configs/tiny.py", "--workdir", str(tmp_path / "run")]
+    status = cli.main([*command, *words])
+    err = capsys.readouterr().err
+    assert status == 2 and message in err and err.count("\n") == 1
+    assert not (tmp_path / "run").exists()
