@@ -186,28 +186,39 @@ def compile_step(
     root = jax.jit(lambda: rng.root_key(config.training.seed), out_shardings=layout.whole)()
     examples = layout.distribute(layout.rows(config.training.batch_size))
     if layout.strategy == "pmap":
+        # pmap is lowered for what one process has of a split array, and called with the whole.
+        parts = _own_part(layout, (data, examples))
+        lowered = lower(train_step, config, layout, state, parts[0], root, parts[1])
+    else:
+        lowered = lower(train_step, config, layout, state, data, root, examples)
+    compiled = lowered.compile()
+    return lambda state, data: compiled(state, data, root, examples)
+
+
+def lower(
+    step: Callable, config: Config, layout: Layout, state: Any, data: Any, root: Any, examples: Any
+) -> Any:
+    """A step with the signature of `train_step`, traced for these arguments, ready to compile.
+
+    The arguments may be abstract: then the devices need not be there either.
+    """
+    if layout.strategy == "pmap":
         # Whole data are the same for all; a fed batch is split, but for what it says of drums.
         split = FED_AXES if isinstance(data, Fed) else None
-        step = jax.pmap(
-            functools.partial(train_step, config, axis=AXIS),
+        return jax.pmap(
+            functools.partial(step, config, axis=AXIS),
             axis_name=AXIS,
             in_axes=(None, split, None, 0),
             # The state stays one array, never a stack of copies.
             out_axes=(None, None),
             devices=None if jax.process_count() > 1 else layout.devices,
             donate_argnums=0,
-        )
-        # pmap is lowered for what one process has of a split array, and called with the whole.
-        lowered = step.lower(state, _own_part(layout, data), root, _own_part(layout, examples))
-    else:
-        step = jax.jit(
-            functools.partial(train_step, config),
-            donate_argnums=0,
-            out_shardings=(layout.whole, layout.whole),
-        )
-        lowered = step.lower(state, data, root, examples)
-    compiled = lowered.compile()
-    return lambda state, data: compiled(state, data, root, examples)
+        ).lower(state, data, root, examples)
+    return jax.jit(
+        functools.partial(step, config),
+        donate_argnums=0,
+        out_shardings=(layout.whole, layout.whole),
+    ).lower(state, data, root, examples)
 
 
 def _own_part(layout: Layout, tree: Any) -> Any:

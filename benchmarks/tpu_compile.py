@@ -1,0 +1,161 @@
+"""Compile the training step for TPU slices that are not here, and count what it will do.
+
+COMMAND   python benchmarks/tpu_compile.py --json benchmarks/results/tpu_compile.json
+          (with the extra `tpu`, on any machine; no TPU is needed)
+TIME      2 minutes on two CPU cores
+
+The compiler is the real one, so operations, bytes, temporary memory and collectives are exact and
+free of noise. The two kinds of update are compiled apart, since each is dispatched several times
+within an iteration; then the whole iteration, for its memory. Figures are for one chip. "Roofline"
+is the larger of FLOPs / peak and bytes / bandwidth: no measurement, but what no such step can beat.
+"""
+
+import argparse
+import json
+import os
+import re
+from pathlib import Path
+
+# Before JAX starts: no TPU is looked for, and the metadata server of a TPU machine is not asked.
+os.environ["JAX_PLATFORMS"] = "cpu"
+os.environ["TPU_SKIP_MDS_QUERY"] = "1"
+
+import jax
+import numpy as np
+from jax.experimental import topologies
+from jax.sharding import AxisType, Mesh
+
+from musegan_jax import config as configs
+from musegan_jax import files, rng
+from musegan_jax.data.batches import Windows, batch_of
+from musegan_jax.training import parallel, step
+from musegan_jax.training.environment import environment
+
+# Per chip: bf16 FLOP/s, bytes/s, bytes. Source: "System architecture" pages of Cloud TPU.
+PEAKS = {
+    "v4": (275e12, 1228e9, 32e9),
+    "v5e": (197e12, 819e9, 16e9),
+    "v5p": (459e12, 2765e9, 95e9),
+    "v6e": (918e12, 1640e9, 32e9),
+}
+COLLECTIVE = re.compile(
+    r"= (\S.*?) (all-reduce|all-gather|reduce-scatter|all-to-all|collective-permute)(-start)?\("
+)
+
+
+def layout_of(topology: str) -> parallel.Layout:
+    """All chips of a slice such as v5e:16x16 as one data axis."""
+    bounds = {"chips_per_host_bounds": (1, 1, 1)} if topology.endswith(":1x1") else {}
+    described = topologies.get_topology_desc(platform="tpu", topology_name=topology, **bounds)
+    mesh = Mesh(np.array(described.devices), (parallel.AXIS,), axis_types=(AxisType.Auto,))
+    return parallel.Layout("mesh", mesh)
+
+
+def critic_update(config, state, data, root, examples):
+    """The first critic update of an iteration, its draws included."""
+    keys = step.update_keys(root, state.step, 0, examples)
+    return step.critic_step(config, state, batch_of(config, data, 0, keys.data), keys)
+
+
+def generator_update(config, state, data, root, examples):
+    """The generator update of an iteration, its draws included."""
+    update = config.training.critic_updates
+    keys = step.update_keys(root, state.step, update, examples)
+    return step.generator_step(config, state, batch_of(config, data, update, keys.data), keys)
+
+
+def abstract_arguments(config: configs.Config, layout: parallel.Layout) -> tuple:
+    """Shapes of a step's arguments, with data as large as the chorales."""
+
+    def whole(tree):
+        return jax.tree.map(
+            lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=layout.whole), tree
+        )
+
+    steps, windows, tracks = 68316, 2072, config.model.tracks
+    shape = jax.ShapeDtypeStruct
+    data = Windows(
+        shape((steps, tracks, 16), np.uint8),
+        shape((windows,), np.int32),
+        shape((windows, 2), np.int32),
+        shape((tracks,), bool),
+    )
+    examples = shape((config.training.batch_size,), np.int32, sharding=layout.split)
+    root = jax.eval_shape(lambda: rng.root_key(0))
+    return whole(parallel.abstract_state(config)), whole(data), whole(root), examples
+
+
+def bytes_of(shapes: str) -> int:
+    """Bytes of an HLO result type such as `(f32[64]{0}, bf16[4,4]{1,0})`."""
+    sizes = {"f32": 4, "bf16": 2, "s32": 4, "u32": 4, "pred": 1, "u8": 1}
+    total = 0
+    for kind, dims in re.findall(r"(f32|bf16|s32|u32|pred|u8)\[([\d,]*)\]", shapes):
+        total += sizes[kind] * int(np.prod([int(n) for n in dims.split(",") if n] or [1]))
+    return total
+
+
+def measure(function, config: configs.Config, layout: parallel.Layout, kind: str) -> dict:
+    """Compile one function and read what the compiler says of it, for one chip."""
+    compiled = parallel.lower(
+        function, config, layout, *abstract_arguments(config, layout)
+    ).compile()
+    costs, memory = compiled.cost_analysis(), compiled.memory_analysis()
+    flops, moved = costs["flops"], costs["bytes accessed"]
+    peak, bandwidth, _ = PEAKS[kind]
+    collectives = [
+        {"kind": name, "bytes": bytes_of(result)}
+        for result, name, _ in COLLECTIVE.findall(compiled.as_text())
+    ]
+    return {
+        "flops": flops,
+        "bytes_accessed": moved,
+        "temporary_bytes": memory.temp_size_in_bytes,
+        "argument_bytes": memory.argument_size_in_bytes,
+        "collectives": collectives,
+        "roofline_s": max(flops / peak, moved / bandwidth),
+    }
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--config", default="configs/reference.py")
+    parser.add_argument("--topology", nargs="+", default=["v5e:1x1", "v5e:16x16"])
+    parser.add_argument("--batch-per-chip", type=int, default=256)
+    parser.add_argument("--json", type=Path, help="write the record here")
+    arguments, overrides = parser.parse_known_args()
+    base = configs.override(configs.load(arguments.config), ["--model.dtype=bfloat16", *overrides])
+    record = {"environment": environment(base), "slices": []}
+    for topology in arguments.topology:
+        layout = layout_of(topology)
+        kind, chips = topology.split(":")[0], layout.mesh.size
+        config = configs.override(
+            base, [f"--training.batch_size={chips * arguments.batch_per_chip}"]
+        )
+        print(
+            f"{topology}: {chips} x {arguments.batch_per_chip} examples, {config.model.dtype}; for "
+            "one chip: operations, bytes moved,\n  temporary memory, collectives, roofline",
+            flush=True,
+        )
+        parts = {}
+        for name, function in (
+            ("critic update", critic_update),
+            ("generator update", generator_update),
+            ("iteration", step.train_step),
+        ):
+            found = parts[name] = measure(function, config, layout, kind)
+            reduced = [collective["bytes"] for collective in found["collectives"]]
+            print(
+                f"  {name:<17}{found['flops'] / 1e9:7.0f} GFLOP"
+                f"{found['bytes_accessed'] / 1e9:7.2f} GB{found['temporary_bytes'] / 1e6:7.0f} MB"
+                f"{len(reduced):4d} collectives of {sum(reduced) / 1e6:.1f} MB"
+                f"{found['roofline_s'] * 1e3:7.2f} ms",
+                flush=True,
+            )
+        record["slices"].append({"topology": topology, "config": config.to_dict(), "parts": parts})
+    if arguments.json:
+        with files.replacing(arguments.json) as temporary:
+            temporary.write_text(json.dumps(record, indent=2) + "\n")
+
+
+if __name__ == "__main__":
+    main()
