@@ -45,7 +45,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # or the interpreter would flush and complain
         return 0
     except OSError as error:  # a full disk, say: nobody nearer knew more
-        print(f"musegan-jax: {error.filename or 'writing'}: {error.strerror}", file=sys.stderr)
+        reason = error.strerror or " ".join(str(error).split())
+        print(f"musegan-jax: {error.filename or 'writing'}: {reason}", file=sys.stderr)
         return 2
 
 
@@ -266,29 +267,28 @@ def _say(line: str) -> None:
 
 
 def _fingerprint(arguments: Arguments) -> None:
-    from etils import epath
-
+    from musegan_jax import files
     from musegan_jax.training.checkpoint import open_run
 
     _quieten_orbax()
-    _, saved = open_run(epath.Path(arguments.workdir), _say, arguments.step)
+    _, saved = open_run(files.locate(arguments.workdir), _say, arguments.step)
     print(f"{'iteration':<17} {saved.state.step}")
     for name, digest in saved.fingerprint.items():
         print(f"{name:<17} {digest}")
 
 
 def _reproduce(arguments: Arguments) -> int:
-    from etils import epath
+    from musegan_jax import files
 
     if arguments.distributed and not arguments.workdir:
         raise UserError("--distributed needs --workdir: a folder that all processes share")
     from musegan_jax.training import reproduce
 
-    path = epath.Path(arguments.record)
+    path = files.locate(arguments.record)
     run, settings = reproduce.plan(path, arguments.overrides)
     with _processes(arguments, settings), contextlib.ExitStack() as stack:
         workdir = arguments.workdir or stack.enter_context(tempfile.TemporaryDirectory())
-        equal, lines = reproduce.reproduce(path, run, settings, epath.Path(workdir))
+        equal, lines = reproduce.reproduce(path, run, settings, files.locate(workdir))
     for line in lines:
         print(line)
     return 0 if equal else 1
@@ -298,15 +298,13 @@ def _compose(arguments: Arguments) -> None:
     for name, low, high in (("samples", 1, 1000), ("seed", 0, 2**32 - 1)):
         if not low <= getattr(arguments, name) <= high:
             raise UserError(f"--{name} must be from {low} to {high}")
-    from etils import epath
-
     from musegan_jax import compose, files
     from musegan_jax.training.checkpoint import load_model
 
     score = compose.load_melody(arguments.melody)
     part = compose.pick_part(score, arguments.track, arguments.melody)
     _quieten_orbax()
-    model = load_model(epath.Path(arguments.workdir), _say, arguments.step)
+    model = load_model(files.locate(arguments.workdir), _say, arguments.step)
     melody = compose.prepare(score, part, model)
     files.make_folder(arguments.out)
     for line in compose.remarks(model, melody):

@@ -5,9 +5,12 @@ import os
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from musegan_jax.errors import UserError
+
+if TYPE_CHECKING:  # a quarter of a second that `--help` must not wait for
+    from etils import epath
 
 try:
     import fcntl
@@ -21,6 +24,29 @@ AnyPath = str | os.PathLike[str]
 def is_remote(path: AnyPath) -> bool:
     """Whether this is an address such as `gs://bucket/run`, not a path of this machine."""
     return "://" in str(path)
+
+
+def locate(path: AnyPath) -> "epath.Path":
+    """A path or a remote address as an `etils.epath.Path`, which reads and writes both.
+
+    Raises:
+        UserError: if nothing here can reach the address.
+    """
+    from etils import epath
+
+    located = epath.Path(path)
+    if is_remote(path):
+        try:
+            located.exists()
+        except ImportError as error:
+            raise UserError(
+                f"{path}: reading and writing there needs another package ({error}); for gs:// "
+                "install the extra `gcs`"
+            ) from error
+        except Exception as error:  # whatever a network, a permission or a client brings about
+            reason = (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
+            raise UserError(f"{path}: cannot be reached ({reason})") from error
+    return located
 
 
 def make_folder(path: Any) -> Any:
@@ -39,6 +65,32 @@ def make_folder(path: Any) -> Any:
             f"{path}: cannot write into this folder ({error.strerror or error}); choose another"
         ) from error
     return path
+
+
+def move_folder(source: "epath.Path", target: "epath.Path") -> None:
+    """Move a folder to where none is; a remote one is copied first, as it cannot be renamed.
+
+    Raises:
+        UserError: if that is impossible.
+    """
+    try:
+        if not is_remote(source):
+            source.rename(target)
+            return
+        _copy_folder(source, target)
+        source.rmtree()
+    except OSError as error:
+        raise UserError(
+            f"{source}: cannot be moved to {target} ({error.strerror or error})"
+        ) from error
+
+
+def _copy_folder(source: "epath.Path", target: "epath.Path") -> None:
+    for path in source.iterdir():
+        if path.is_dir():
+            _copy_folder(path, target / path.name)
+        else:
+            (target / path.name).write_bytes(path.read_bytes())
 
 
 @contextlib.contextmanager

@@ -54,7 +54,7 @@ def read(workdir: epath.Path, iteration: int, config: Config) -> Saved:
         as_numpy = jax.tree.map(lambda _: ocp.RestoreArgs(restore_type=np.ndarray), abstract)
         with _reader() as reader:
             state = reader.restore(
-                folder / "state",
+                _absolute(folder) / "state",
                 args=ocp.args.PyTreeRestore(item=abstract, restore_args=as_numpy),
             )
         found, wanted = fingerprint(state), progress["fingerprint"]
@@ -65,6 +65,11 @@ def read(workdir: epath.Path, iteration: int, config: Config) -> Saved:
     except Exception as error:
         lines = str(error).strip().splitlines() or ["damaged"]
         raise UserError(f"{folder}: this checkpoint cannot be read ({lines[0][:200]})") from error
+
+
+def _absolute(folder: epath.Path) -> epath.Path:
+    """What Orbax wants. A remote address is; `resolve` would put this machine's folder before."""
+    return folder if files.is_remote(folder) else folder.resolve()
 
 
 def _reader() -> ocp.Checkpointer:
@@ -123,10 +128,11 @@ def _all(fine: bool) -> bool:
 def _set_aside(workdir: epath.Path, iteration: int) -> None:
     """Move a damaged checkpoint away without deleting anything."""
     folder = files.make_folder(workdir / DAMAGED)
-    taken = {path.name for path in folder.iterdir()}
+    # A remote folder is only there when something is in it.
+    taken = {path.name for path in folder.iterdir()} if folder.exists() else set()
     names = (str(iteration) + (f"-{n}" if n else "") for n in range(len(taken) + 1))
     free = next(name for name in names if name not in taken)
-    (workdir / FOLDER / str(iteration)).rename(folder / free)
+    files.move_folder(workdir / FOLDER / str(iteration), folder / free)
 
 
 class Checkpoints:
@@ -141,8 +147,7 @@ class Checkpoints:
         """Open, and create where missing, the checkpoint folder of `workdir`."""
         self._folder, self._config = workdir / FOLDER, config
         self._manager = ocp.CheckpointManager(
-            # Orbax wants an absolute path; a remote one is.
-            self._folder.resolve(),
+            _absolute(self._folder),
             options=ocp.CheckpointManagerOptions(
                 preservation_policy=_preservation(config.output),
                 save_decision_policy=policies.FixedIntervalPolicy(1),

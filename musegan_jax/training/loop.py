@@ -49,12 +49,13 @@ def train(config: Config, workdir: Any) -> list[epath.Path]:
         UserError: for whatever the user can mend; also when a loss or norm is not finite.
     """
     determinism.check(config)
+    workdir = files.locate(workdir)
     layout = parallel.make_layout(config)
     data = load_dataset(config.data.dataset)
     windows = batches.make_windows(data, config)
     new = record.make(config, data)
     listeners = samples.prepare(config, new)
-    run = _Run(config, epath.Path(workdir), layout, windows, listeners, new)
+    run = _Run(config, workdir, layout, windows, listeners, new)
     files.make_folder(run.workdir)
     alone = files.locked(run.workdir) if jax.process_index() == 0 else contextlib.nullcontext()
     try:
