@@ -143,8 +143,8 @@ def _octaves(pitches: np.ndarray, model: Model) -> int:
     ]
     if not fitting:
         raise UserError(
-            f"the melody spans MIDI pitches {pitches.min()} to {pitches.max()}, and no octave of "
-            f"it fits the model's {low} to {high}; pick another track with --track"
+            f"the melody spans MIDI pitches {pitches.min()} to {pitches.max()}, which in no octave "
+            f"fits the model's {low} to {high}; take stray notes out, or choose another track"
         )
 
     def outside(shift: int) -> tuple[int, int]:
@@ -170,9 +170,10 @@ def remarks(model: Model, melody: Melody) -> Iterator[str]:
         name = melody.part.name or f"of program {melody.part.program}"
         yield f"melody: the track {name}, of {pitched} tracks (another: --track)"
     if melody.shift:
+        octaves = abs(melody.shift) // 12
         yield (
-            f"the melody lies outside what the model was trained on; it was accompanied "
-            f"{abs(melody.shift) // 12} octave(s) {'higher' if melody.shift > 0 else 'lower'} "
+            "the melody lies outside what the model was trained on; it was accompanied "
+            f"{octaves} octave{'s' * (octaves > 1)} {'higher' if melody.shift > 0 else 'lower'} "
             "and moved back"
         )
     if melody.steps > model.window_steps:
@@ -248,6 +249,11 @@ def to_midi(model: Model, melody: Melody, roll: np.ndarray) -> mido.MidiFile:
         used += not track.is_drum
         song.tracks.append(midi.note_track(track.name, channel, track.program, rows))
     return song
+
+
+def has_accompaniment(song: mido.MidiFile) -> bool:
+    """Whether a song of `to_midi` has notes beside the melody's."""
+    return any(message.type == "note_on" for track in song.tracks[2:] for message in track)
 
 
 def _marks(score: midi.Score) -> mido.MidiTrack:

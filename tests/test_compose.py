@@ -280,12 +280,21 @@ def test_a_melody_is_moved_by_octaves_and_back(model, pitches, shift):
     said = [line for line in compose.remarks(model, melody) if "octave" in line]
     assert bool(said) == bool(shift)
     if shift:
-        assert f"{abs(shift) // 12} octave(s) {'higher' if shift > 0 else 'lower'}" in said[0]
+        octaves = "1 octave" if abs(shift) == 12 else f"{abs(shift) // 12} octaves"
+        assert f"{octaves} {'higher' if shift > 0 else 'lower'}" in said[0]
+
+
+def test_an_empty_accompaniment_is_noticed(model):
+    melody = prepare(model, make_song({("Tune", 0): [(0, 4, 60)]}))
+    roll = np.zeros((melody.steps, model.config.pitches, len(model.tracks)), bool)
+    assert not compose.has_accompaniment(compose.to_midi(model, melody, roll))
+    roll[0, 10, 1 - model.config.condition_track] = True
+    assert compose.has_accompaniment(compose.to_midi(model, melody, roll))
 
 
 def test_a_melody_wider_than_the_model_is_refused(model):
     wide = make_song({("Tune", 0): [(0, 1, 20), (1, 2, 84)]})
-    with pytest.raises(UserError, match=r"pitches 20 to 84.* 28 to 91; .*--track"):
+    with pytest.raises(UserError, match=r"pitches 20 to 84.* 28 to 91; take stray"):
         prepare(model, wide)
 
 

@@ -133,22 +133,23 @@ def test_a_note_of_no_length_is_none(path):
 
 def test_seconds_honour_every_tempo_change(path):
     # 480 ticks a beat. Default 120 bpm for a beat (0.5 s), then 60 bpm for two beats (2 s), then
-    # 240 bpm: 0.25 s a beat. The changes stand in different tracks; the tempo 0 of a damaged file
-    # counts as 1 microsecond a beat, so its beat takes nothing.
+    # 240 bpm: 0.25 s a beat, at last 6000 bpm. The changes stand in different tracks.
     score = read(
         path,
         smf(
             tempo(480, 1_000_000) + tempo(960, 250_000) + END,
-            NOTE + tempo(1920, 0) + on(480, 60) + off(240, 60) + END,
+            NOTE + tempo(1920, 10_000) + on(480, 60) + off(240, 60) + END,
         ),
     )
     ticks = np.array([0, 240, 480, 960, 1440, 1920, 2400, 2880])
-    wanted = [0, 0.25, 0.5, 1.5, 2.5, 2.75, 3.0, 3.0]
+    wanted = [0, 0.25, 0.5, 1.5, 2.5, 2.75, 3.0, 3.01]
     np.testing.assert_allclose(score.seconds(ticks), wanted, atol=2e-6)
     assert score.seconds(960).shape == ()
     # Of two tempos at one tick the later in the file holds: 1 s a beat.
-    score = read(path, smf(tempo(0, 1) + tempo(0, 1_000_000) + NOTE + END))
+    score = read(path, smf(tempo(0, 10_000) + tempo(0, 1_000_000) + NOTE + END))
     assert score.seconds(480) == 1.0
+    with pytest.raises(UserError, match="a tempo of 0 microseconds a beat"):
+        read(path, smf(tempo(0, 0) + NOTE + END))
 
 
 def test_bars_follow_the_time_signatures(path):
@@ -286,7 +287,7 @@ def test_a_file_that_is_too_large_is_refused_unread(tmp_path):
 def test_a_piece_of_the_longest_length_is_read(path):
     """The limits are not one off: 10,000 beats of .36 s, and marks far behind the last note."""
     content = tempo(0, 360_000) + on(9_999, 60) + off(1, 60)
-    content += tempo(FAR // 2, 1) + meter(FAR // 4, 3, 4)
+    content += tempo(FAR // 2, 10_000) + meter(FAR // 4, 3, 4)
     score = read(path, smf(content, resolution=1))
     np.testing.assert_allclose(score.seconds(score.end), 3600)
     assert score.end == 10_000 and len(score.bar_lines()) == 2_501

@@ -13,7 +13,7 @@ LAYERS = [
     {"data", "models"},
     {"rendering", "evaluation", "compose"},
     {"training"},
-    {"cli"},
+    {"cli", "commands"},
 ]
 
 

@@ -17,6 +17,7 @@ from musegan_jax import files, pianoroll
 from musegan_jax.errors import UserError
 
 DRUM_CHANNEL = 9
+SHORTEST_BEAT = 10_000  # microseconds; 6000 beats a minute are no music
 DEFAULT_TEMPO = 500_000  # microseconds per quarter note: 120 bpm
 # What a reader accepts; a file past these is damaged or not a piece of music. Each is checked
 # before anything of the size it speaks of is allocated.
@@ -165,7 +166,11 @@ def parse(midi: mido.MidiFile, name: str) -> Score:
             if tick > MAX_TICKS:
                 raise UserError(f"{name}: a track lasts absurdly long: is the file damaged?")
             if message.type == "set_tempo":
-                tempos[tick] = max(message.tempo, 1)
+                if message.tempo < SHORTEST_BEAT:
+                    raise UserError(
+                        f"{name}: a tempo of {message.tempo} microseconds a beat: is it damaged?"
+                    )
+                tempos[tick] = message.tempo
             elif message.type == "time_signature":
                 # A bar of a sixteenth to 32 quarters is a meter; the rest is damage, and a bar of
                 # no length an endless loop.

@@ -1,0 +1,91 @@
+"""Files that are whole or not there, in a folder or in a bucket."""
+
+import json
+
+import pytest
+from etils import epath
+
+from musegan_jax import files
+from musegan_jax.errors import UserError
+from musegan_jax.training.logging import JsonLines
+
+
+@pytest.fixture
+def bucket(tmp_path, monkeypatch):
+    """A folder that is treated as a remote one: nothing is appended, renamed or locked there."""
+    monkeypatch.setattr(files, "is_remote", lambda path: str(path).startswith(str(tmp_path)))
+    monkeypatch.setattr(epath.Path, "rename", None)
+    return epath.Path(tmp_path)
+
+
+@pytest.mark.parametrize("text", [True, False])
+def test_a_file_is_replaced_or_left_alone(tmp_path, text):
+    path = tmp_path / "file.txt"
+    path.write_text("old")
+    with pytest.raises(ZeroDivisionError), files.replacing(str(path) if text else path) as file:
+        file.write_text("half")
+        raise ZeroDivisionError
+    assert path.read_text() == "old" and list(tmp_path.iterdir()) == [path]
+    with files.replacing(path) as file:
+        assert file.suffix == ".txt"
+        file.write_text("new")
+    assert path.read_text() == "new" and list(tmp_path.iterdir()) == [path]
+
+
+def test_a_remote_file_is_written_at_once(bucket):
+    path = bucket / "file.txt"
+    with pytest.raises(ZeroDivisionError), files.replacing(path) as file:
+        assert not str(file).startswith(str(bucket))
+        file.write_text("half")
+        raise ZeroDivisionError
+    assert not path.exists() and not file.parent.exists()
+    with files.replacing(path) as file:
+        file.write_text("new")
+    assert path.read_text() == "new"
+
+
+def test_remote_lines_are_published(bucket):
+    path = bucket / "metrics.jsonl"
+    lines = JsonLines(path, 0)
+    lines.write({"iteration": 1})
+    assert not path.exists()
+    lines.publish()
+    lines.write({"iteration": 2})
+    assert path.read_text() == '{"iteration": 1}\n'
+    lines.close()
+    again = JsonLines(path, 1)  # resumed after 1: what lies beyond is dropped
+    again.write({"iteration": 2, "loss": 3})
+    again.close()
+    assert [json.loads(line) for line in path.read_text().splitlines()] == [
+        {"iteration": 1}, {"iteration": 2, "loss": 3},
+    ]  # fmt: skip
+
+
+def test_a_remote_folder_is_copied_and_removed(bucket):
+    (bucket / "a" / "b").mkdir(parents=True)
+    (bucket / "a" / "b" / "c").write_text("1")
+    (bucket / "a" / "d").write_text("2")
+    # A bucket makes folders by itself.
+    (bucket / "to" / "b").mkdir(parents=True)
+    files.move_folder(bucket / "a", bucket / "to")
+    assert not (bucket / "a").exists()
+    assert (bucket / "to" / "b" / "c").read_text() == "1"
+    assert (bucket / "to" / "d").read_text() == "2"
+
+
+def test_a_folder_is_locked_for_one(tmp_path):
+    with files.locked(tmp_path):
+        with pytest.raises(UserError, match="another process"), files.locked(tmp_path):
+            pass
+    with files.locked(tmp_path):
+        pass
+    assert not list(tmp_path.iterdir())
+
+
+def test_an_address_that_cannot_be_reached():
+    try:
+        import gcsfs  # noqa: F401
+    except ImportError:
+        with pytest.raises(UserError, match="install the extra `gcs`"):
+            files.locate("gs://no-such-bucket/run")
+    assert files.locate("runs/a") == epath.Path("runs/a")
