@@ -1,0 +1,197 @@
+"""Time our training iteration against the same GAN in Keras and PyTorch, alternating.
+
+COMMAND   python benchmarks/peers.py --peers keras,torch --iterations 8
+NEEDS     pip install keras tensorflow torch
+
+First every peer must compute what we compute, see `peers.checks`. Every implementation is a
+process that waits while the others run. A round is ours, peer, ours, next peer: each peer's time
+is divided into the time of ours just before it.
+"""
+
+import argparse
+import importlib.util
+import json
+import math
+import os
+import platform
+import statistics
+import subprocess
+import sys
+from pathlib import Path
+
+from musegan_jax import config as configs
+from musegan_jax import files
+from musegan_jax.errors import UserError
+from peers import checks
+from peers.worker import Worker
+
+PACKAGES = {"keras": ("keras", "tensorflow"), "torch": ("torch",), "torch-eager": ("torch",)}
+VARIABLES = ("XLA_FLAGS", "OMP_NUM_THREADS", "OMP_WAIT_POLICY")  # that change speed
+WARM_UP = 2  # iterations after the one that compiles
+TURN = 0.5  # seconds: shorter iterations run several to a turn, dispatched as in training
+EXAMPLES = 8  # in the checks
+
+
+def need_packages(peers: list[str]) -> None:
+    """Every peer is known and installed.
+
+    Raises:
+        UserError: if not, naming the command that installs it.
+    """
+    for peer in peers:
+        if peer not in PACKAGES:
+            raise UserError(f"--peers: {peer!r} is none of {', '.join(PACKAGES)}")
+        missing = [name for name in PACKAGES[peer] if importlib.util.find_spec(name) is None]
+        if missing:
+            raise UserError(
+                f"the {peer} peer needs {' and '.join(missing)}: pip install {' '.join(missing)}"
+            )
+
+
+def check(peer: Worker, start: dict, inputs: dict, expected: dict) -> dict[str, float]:
+    """Print how far the peer's answers are from ours, and return it.
+
+    Raises:
+        UserError: if any is further than the tolerance.
+    """
+    peer.ask("load", start)
+    found = peer.ask("answers", *(inputs[name] for name in ("real", "noise", "weight")))
+    errors = checks.differences(expected, found)
+    for kind, error, name in checks.summary(errors):
+        worst = "" if kind == name else f"  ({name.split(' ')[-1]})"
+        print(f"  {kind:26} {error:.1e}{worst}", flush=True)
+    if not checks.agree(errors, checks.KINKS):
+        raise UserError(
+            f"{peer.name} does not compute the same: above {checks.TOLERANCE}, or {checks.KINKS} "
+            "in gradients and new weights"
+        )
+    return errors
+
+
+def measure(workers: dict[str, Worker], rounds: int) -> dict[str, dict]:
+    """Compile all, then let ours and each peer take turns; times by name.
+
+    `turns` are of the implementation; a peer's `pairs` are (ours just before it, its own).
+    """
+    results = {}
+    for name, worker in workers.items():
+        first = worker.ask("time", 1)["wall_s"]
+        warm = min(worker.ask("time", 1)["wall_s"] for _ in range(WARM_UP))
+        count = max(1, math.ceil(TURN / warm))
+        # The first call also runs once; what it takes above that is tracing and compiling.
+        results[name] = {"compile_s": max(0.0, first - warm), "per_turn": count, "turns": []}
+    peers = [name for name in workers if name != "ours"]
+    for name in peers:
+        results[name]["pairs"] = []
+
+    def turn(name: str) -> float:
+        seconds = workers[name].ask("time", results[name]["per_turn"])
+        results[name]["turns"].append(seconds)
+        return seconds["wall_s"]
+
+    for _ in range(rounds):
+        for name in peers:
+            results[name]["pairs"].append((turn("ours"), turn(name)))
+    for result in results.values():
+        seconds = sorted(seconds["wall_s"] for seconds in result["turns"])
+        result["median_s"] = statistics.median(seconds)
+        result["p10_s"], result["p90_s"] = quantile(seconds, 0.1), quantile(seconds, 0.9)
+        if "pairs" in result:
+            result["ratios"] = [ours / theirs for ours, theirs in result["pairs"]]
+    return results
+
+
+def quantile(ordered: list[float], share: float) -> float:
+    """Linear interpolation between the ordered values, as `numpy.quantile`."""
+    place = share * (len(ordered) - 1)
+    low = math.floor(place)
+    high = min(low + 1, len(ordered) - 1)
+    return ordered[low] + (place - low) * (ordered[high] - ordered[low])
+
+
+def commit() -> str:
+    """The checkout's commit, with `-dirty` where files differ from it; empty outside git."""
+    words = ["git", "describe", "--always", "--dirty", "--abbrev=40", "--match="]
+    try:
+        return subprocess.run(
+            words, cwd=Path(__file__).parent, capture_output=True, text=True
+        ).stdout.strip()
+    except OSError:
+        return ""
+
+
+def report(results: dict[str, dict]) -> None:
+    """Print one line for each implementation, and the ratios."""
+    for name, result in results.items():
+        line = (
+            f"{name:11} compile {result['compile_s']:.1f} s; iteration median "
+            f"{result['median_s']:.4g} s (p10 {result['p10_s']:.4g}, p90 {result['p90_s']:.4g})"
+        )
+        if ratios := result.get("ratios"):
+            line += (
+                f"; ours/{name} {statistics.median(ratios):.2f}, pair by pair "
+                f"{min(ratios):.2f} to {max(ratios):.2f}"
+            )
+        print(line)
+
+
+def run(arguments: argparse.Namespace, overrides: list[str]) -> None:
+    config = configs.override(configs.load(arguments.config), overrides)
+    peers = arguments.peers.split(",")
+    need_packages(peers)
+    if arguments.iterations < 1:
+        raise UserError(f"--iterations {arguments.iterations}: it must be at least 1")
+    workers = {"ours": Worker("ours", config)}
+    try:
+        rolls = workers["ours"].ask("rolls")
+        case = workers["ours"].ask("answers", min(EXAMPLES, config.training.batch_size))
+        weights = workers["ours"].ask("weights")
+        errors, described = {}, {"ours": workers["ours"].ask("describe")}
+        for name in peers:
+            workers[name] = Worker(name, config, rolls)
+            print(f"{name}: relative difference from ours", flush=True)
+            errors[name] = check(workers[name], *case)
+            described[name] = workers[name].ask("describe")
+            # What the checks compiled must not be missing from the compile time.
+            workers[name].stop()
+            if not arguments.check:
+                workers[name] = Worker(name, config, rolls)
+                workers[name].ask("load", weights)
+        results = {} if arguments.check else measure(workers, arguments.iterations)
+    finally:
+        for worker in workers.values():
+            worker.stop()
+    report(results)
+    if arguments.json:
+        record = {
+            "config": config.to_dict(),
+            "precision": config.model.dtype,
+            "commit": commit(),
+            "python": platform.python_version(),
+            "cpu_count": os.cpu_count(),
+            "environment": {k: os.environ.get(k, "") for k in VARIABLES},
+            "implementations": described,
+            "differences": errors,
+            "results": results,
+        }
+        with files.replacing(arguments.json) as temporary:
+            temporary.write_text(json.dumps(record, indent=2) + "\n")
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--config", default="configs/reference.py")
+    parser.add_argument("--peers", default="keras,torch", help="which, separated by commas")
+    parser.add_argument("--iterations", type=int, default=8, help="turns of each peer")
+    parser.add_argument("--check", action="store_true", help="check only, measure nothing")
+    parser.add_argument("--json", type=Path, help="write the record here")
+    try:
+        run(*parser.parse_known_args())
+    except UserError as error:
+        print(f"peers: {error}", file=sys.stderr)
+        return 2
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
