@@ -91,7 +91,9 @@ def measure(workers: dict[str, Worker], rounds: int) -> dict[str, dict]:
 
     for _ in range(rounds):
         for name in peers:
-            results[name]["pairs"].append((turn("ours"), turn(name)))
+            ours, theirs = turn("ours"), turn(name)
+            results[name]["pairs"].append((ours, theirs))
+            print(f"  ours {ours:.4g} s, {name} {theirs:.4g} s", flush=True)
     for result in results.values():
         seconds = sorted(seconds["wall_s"] for seconds in result["turns"])
         result["median_s"] = statistics.median(seconds)

@@ -9,8 +9,6 @@ Shapes are `(B, T, P, C)`, as in Flax, and so are the layouts of all weights. Wh
 - Where they agree by themselves: SAME padding of a 4x4 kernel, (1, 1) with stride 2 on even maps
   and (1, 2) with stride 1; the share of the old running statistic as momentum; the biased variance
   in the running statistics; the order `(T, P, C)` of a flattened map.
-
-`benchmarks/NOTES.md` says which other forms were slower.
 """
 
 import os
@@ -45,7 +43,7 @@ class Adam(keras.optimizers.Adam):
         variable.assign_sub(change)
 
 
-def down(features: int, number: int) -> keras.Sequential:
+def down(features: int, number: int) -> keras.Layer:
     """4x4 convolution of stride 2 and LeakyReLU: `(B, T, P, C)` -> `(B, T/2, P/2, features)`."""
     return layers.Conv2D(
         features,
@@ -114,6 +112,9 @@ class KerasPeer:
         """Build for `config`, to train on the signed `rolls`, float32 `(N, T, P, K)`."""
         if config.model.dtype != "float32":
             raise UserError("the Keras peer computes in float32 only: set --model.dtype=float32")
+        for device in tf.config.list_physical_devices("GPU"):
+            # TensorFlow would take all of the memory, and JAX is on the same GPU.
+            tf.config.experimental.set_memory_growth(device, True)
         self.config, self.rolls = config, tf.constant(rolls)
         steps, t = config.data.window_steps, config.training
         self.generator = make_generator(config.model, steps)
@@ -125,7 +126,7 @@ class KerasPeer:
         self.generator_adam.build(self.generator.trainable_variables)
         self.critic_adam.build(self.critic.trainable_variables)
         self.variables = named("generator", self.generator) | named("critic", self.critic)
-        self._iteration = tf.function(self.iteration)
+        self._iteration = tf.function(self.iteration, autograph=False)
 
     def load(self, weights: dict[str, np.ndarray]) -> None:
         """Copy weights in, by the names and layouts of `peers.ours`."""
@@ -214,10 +215,12 @@ class KerasPeer:
             "fake, batch statistics": self.generator([condition, noise], training=True).numpy(),
         }
         self.load(before)
-        loss, penalty, critic_gradients = tf.function(self.critic_update)(real, noise, weight)
+        critic_update = tf.function(self.critic_update, autograph=False)
+        generator_update = tf.function(self.generator_update, autograph=False)
+        loss, penalty, critic_gradients = critic_update(real, noise, weight)
         scored = {k: v for k, v in self.weights().items() if k.startswith("critic/")}
         self.load(before)
-        generator_loss, generator_gradients = tf.function(self.generator_update)(real, noise)
+        generator_loss, generator_gradients = generator_update(real, noise)
         found |= {
             "critic loss": loss.numpy(),
             "penalty": penalty.numpy(),

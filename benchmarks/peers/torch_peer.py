@@ -14,8 +14,6 @@ the whole iteration is one CUDA graph. What differs from Flax:
   variance is the unbiased one; `BatchNorm` below keeps the biased one. Epsilon is 1e-3, not 1e-5.
 - Kernels start as Kaiming-uniform and biases at random; here every weight is copied in.
 - Adam agrees with optax's: epsilon after the bias correction; its default 1e-8 becomes 1e-7.
-
-`benchmarks/NOTES.md` says which other forms were slower.
 """
 
 import contextlib
@@ -39,10 +37,10 @@ class BatchNorm(nn.BatchNorm2d):
         super().__init__(features, eps=1e-3, momentum=0.2)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """Normalise in float32, whatever `x` is."""
-        x = x.float()
+        """Normalise in float32, whatever `x` is; `x`'s type comes out."""
+        dtype, x = x.dtype, x.float()
         if not self.training:
-            return super().forward(x)
+            return super().forward(x).to(dtype)
         # Backward reads the statistics that it was given, so the kept ones are not changed here.
         moved = self.running_var.clone()
         y = F.batch_norm(
@@ -52,7 +50,7 @@ class BatchNorm(nn.BatchNorm2d):
         with torch.no_grad():
             kept = (1 - self.momentum) * self.running_var
             self.running_var.copy_(kept + (moved - kept) * ((n - 1) / n))
-        return y
+        return y.to(dtype)
 
 
 class Down(nn.Conv2d):
@@ -98,7 +96,7 @@ class Generator(nn.Module):
         for layer in self.downs[1:]:
             skips.append(x)
             x = next(norms)(layer(x))
-        x = torch.cat([x, noise], 1)
+        x = torch.cat([x, noise.to(x.dtype)], 1)
         for layer, skip in zip(self.ups[:-1], reversed(skips), strict=True):
             x = torch.cat([F.relu(next(norms)(layer(x))), skip], 1)
         return torch.tanh(self.ups[-1](x).float())
@@ -194,6 +192,7 @@ class TorchPeer:
             config.model.generator_filters[-1],
         )
         self.variables = named(self.generator, self.critic)
+        self.low_precision = config.model.dtype == "bfloat16"
         self.captured = compiled and cuda
         self._critic_gradients, self._generator_loss = self.critic_gradients, self.generator_loss
         if compiled:
@@ -217,9 +216,10 @@ class TorchPeer:
 
     def autocast(self) -> contextlib.AbstractContextManager:
         """The config's precision for convolutions."""
-        low = self.config.model.dtype == "bfloat16"
         # The cache would keep casts of weights that an update has since changed.
-        return torch.autocast(self.device.type, torch.bfloat16, enabled=low, cache_enabled=False)
+        return torch.autocast(
+            self.device.type, torch.bfloat16, enabled=self.low_precision, cache_enabled=False
+        )
 
     def condition_of(self, real: torch.Tensor) -> torch.Tensor:
         """The conditioning track `(B, 1, T, P)`."""
@@ -335,7 +335,12 @@ class TorchPeer:
         return {"versions": VERSIONS, "device": device}
 
     def answers(self, real: np.ndarray, noise: np.ndarray, weight: np.ndarray) -> dict:
-        """What `peers.ours.answers` gives, from the weights loaded; moves them."""
+        """What `peers.ours.answers` gives, from the weights loaded; moves them.
+
+        In full float32, which stays set; on a GPU, PyTorch and JAX else compute float32
+        convolutions in TF32.
+        """
+        self.low_precision = torch.backends.cudnn.allow_tf32 = False
         real, noise = (
             torch.tensor(x, device=self.device).permute(0, 3, 1, 2) for x in (real, noise)
         )

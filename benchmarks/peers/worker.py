@@ -56,6 +56,8 @@ def _serve(connection: Connection, name: str, config: Config, rolls: Any) -> Non
             connection.send((True, answer))
     except UserError as error:
         connection.send((False, str(error)))
+    except EOFError:  # whoever asked is gone
+        return
     except Exception:
         connection.send((False, traceback.format_exc()))
 
