@@ -13,9 +13,7 @@ import importlib.util
 import json
 import math
 import os
-import platform
 import statistics
-import subprocess
 import sys
 from pathlib import Path
 
@@ -26,7 +24,7 @@ from peers import checks
 from peers.worker import Worker
 
 PACKAGES = {"keras": ("keras", "tensorflow"), "torch": ("torch",), "torch-eager": ("torch",)}
-VARIABLES = ("XLA_FLAGS", "OMP_NUM_THREADS", "OMP_WAIT_POLICY")  # that change speed
+VARIABLES = ("OMP_NUM_THREADS", "OMP_WAIT_POLICY")  # that change speed
 WARM_UP = 2  # iterations after the one that compiles
 TURN = 0.5  # seconds: shorter iterations run several to a turn, dispatched as in training
 EXAMPLES = 8  # in the checks
@@ -111,17 +109,6 @@ def quantile(ordered: list[float], share: float) -> float:
     return ordered[low] + (place - low) * (ordered[high] - ordered[low])
 
 
-def commit() -> str:
-    """The checkout's commit, with `-dirty` where files differ from it; empty outside git."""
-    words = ["git", "describe", "--always", "--dirty", "--abbrev=40", "--match="]
-    try:
-        return subprocess.run(
-            words, cwd=Path(__file__).parent, capture_output=True, text=True
-        ).stdout.strip()
-    except OSError:
-        return ""
-
-
 def report(results: dict[str, dict]) -> None:
     """Print one line for each implementation, and the ratios."""
     for name, result in results.items():
@@ -168,10 +155,7 @@ def run(arguments: argparse.Namespace, overrides: list[str]) -> None:
         record = {
             "config": config.to_dict(),
             "precision": config.model.dtype,
-            "commit": commit(),
-            "python": platform.python_version(),
-            "cpu_count": os.cpu_count(),
-            "environment": {k: os.environ.get(k, "") for k in VARIABLES},
+            "variables": {name: os.environ.get(name, "") for name in VARIABLES},
             "implementations": described,
             "differences": errors,
             "results": results,

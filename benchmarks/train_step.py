@@ -5,7 +5,6 @@ COMMAND   python benchmarks/train_step.py --config configs/reference.py --iterat
 
 import argparse
 import json
-import platform
 import statistics
 import time
 from pathlib import Path
@@ -14,9 +13,10 @@ import jax
 import numpy as np
 
 from musegan_jax import config as configs
-from musegan_jax import files, rng
+from musegan_jax import files
 from musegan_jax.data.batches import Windows
-from musegan_jax.training.parallel import compile_step, initial_state
+from musegan_jax.training import parallel
+from musegan_jax.training.environment import environment
 
 WARM_UP = 2
 
@@ -39,24 +39,23 @@ def synthetic_windows(config: configs.Config) -> Windows:
 
 
 def measure(config: configs.Config, iterations: int) -> dict:
-    windows, root = jax.device_put((synthetic_windows(config), rng.root_key(0)))
-    state = initial_state(config)
+    layout = parallel.make_layout(config)
+    data = layout.replicate(synthetic_windows(config))
+    state = parallel.initial_state(config, layout)
     begin = time.perf_counter()
-    step = compile_step(config, state, windows, root)
+    step = parallel.compile_step(config, layout, state, data)
     compiled = time.perf_counter() - begin
     seconds = []
     for _ in range(WARM_UP + iterations):
         begin = time.perf_counter()
-        state, _ = jax.block_until_ready(step(state, windows, root))
+        state, _ = jax.block_until_ready(step(state, data))
         seconds.append(time.perf_counter() - begin)
     seconds = seconds[WARM_UP:]
     median = statistics.median(seconds)
     examples = config.training.batch_size * (config.training.critic_updates + 1)
     return {
         "config": config.to_dict(),
-        "jax": jax.__version__,
-        "python": platform.python_version(),
-        "device": {"kind": jax.devices()[0].device_kind, "count": 1},
+        "environment": environment(config),
         "compile_s": compiled,
         "iteration_s": seconds,
         "median_s": median,

@@ -11,12 +11,11 @@ from musegan_jax.config import Config
 from musegan_jax.data.batches import draw_batch
 from musegan_jax.models.critic import make_critic
 from musegan_jax.models.generator import draw_noise, make_generator, noise_shape
+from musegan_jax.training import parallel
 from musegan_jax.training import step as steps
-from musegan_jax.training.parallel import compile_step, initial_state, place
+from musegan_jax.training.environment import environment
 from musegan_jax.training.state import TrainState, create_state
 from train_step import synthetic_windows
-
-VERSIONS = {"jax": jax.__version__}
 
 
 class Ours:
@@ -24,18 +23,20 @@ class Ours:
 
     def __init__(self, config: Config):
         """Prepare to compile; nothing runs yet but the initialisation."""
-        self.config = config
-        self.windows = place(synthetic_windows(config))
-        self.root = jax.device_put(rng.root_key(config.training.seed))
-        self.state = initial_state(config)
+        # One device, as the peers.
+        one = dataclasses.replace(config.parallel, strategy="jit")
+        self.config = dataclasses.replace(config, parallel=one)
+        self.layout = parallel.make_layout(self.config)
+        self.data = self.layout.replicate(synthetic_windows(config))
+        self.state = parallel.initial_state(self.config, self.layout)
         self.step = None
 
     def run(self, iterations: int) -> tuple[float, float]:
         """Run iterations and wait for the last; the first call compiles. The last losses."""
         if self.step is None:
-            self.step = compile_step(self.config, self.state, self.windows, self.root)
+            self.step = parallel.compile_step(self.config, self.layout, self.state, self.data)
         for _ in range(iterations):
-            self.state, metrics = self.step(self.state, self.windows, self.root)
+            self.state, metrics = self.step(self.state, self.data)
         jax.block_until_ready((self.state, metrics))
         return float(metrics["critic_loss"]), float(metrics["generator_loss"])
 
@@ -52,10 +53,8 @@ class Ours:
         return answers(self.config, examples)
 
     def describe(self) -> dict:
-        """Versions and device."""
-        devices = jax.local_devices()
-        device = {"kind": devices[0].device_kind, "platform": devices[0].platform, "used": 1}
-        return {"versions": VERSIONS, "device": device | {"count": len(devices)}}
+        """Versions, device and flags."""
+        return environment(self.config)
 
 
 def all_rolls(config: Config) -> np.ndarray:
@@ -119,7 +118,7 @@ def answers(config: Config, examples: int) -> tuple[dict, dict, dict]:
 
 def _answers(config: Config, examples: int) -> tuple[dict, dict, dict]:
     state = lively_state(config)
-    windows = place(synthetic_windows(config))
+    windows = jax.device_put(synthetic_windows(config))
     keys = steps.update_keys(
         rng.root_key(config.training.seed), state.step, 0, jnp.arange(examples, dtype=jnp.int32)
     )
