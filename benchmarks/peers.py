@@ -153,6 +153,8 @@ def run(arguments: argparse.Namespace, overrides: list[str]) -> None:
     report(results)
     if arguments.json:
         record = {
+            "benchmark": "peers",
+            "environment": described["ours"],
             "config": config.to_dict(),
             "precision": config.model.dtype,
             "variables": {name: os.environ.get(name, "") for name in VARIABLES},

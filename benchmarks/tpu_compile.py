@@ -124,7 +124,7 @@ def main() -> None:
     parser.add_argument("--json", type=Path, help="write the record here")
     arguments, overrides = parser.parse_known_args()
     base = configs.override(configs.load(arguments.config), ["--model.dtype=bfloat16", *overrides])
-    record = {"environment": environment(base), "slices": []}
+    record = {"benchmark": "tpu_compile", "environment": environment(base), "slices": []}
     for topology in arguments.topology:
         layout = layout_of(topology)
         kind, chips = topology.split(":")[0], layout.mesh.size
@@ -151,7 +151,9 @@ def main() -> None:
                 f"{found['roofline_s'] * 1e3:7.2f} ms",
                 flush=True,
             )
-        record["slices"].append({"topology": topology, "config": config.to_dict(), "parts": parts})
+        record["slices"].append(
+            {"topology": topology, "chips": chips, "config": config.to_dict(), "parts": parts}
+        )
     if arguments.json:
         with files.replacing(arguments.json) as temporary:
             temporary.write_text(json.dumps(record, indent=2) + "\n")

@@ -54,6 +54,7 @@ def measure(config: configs.Config, iterations: int) -> dict:
     median = statistics.median(seconds)
     examples = config.training.batch_size * (config.training.critic_updates + 1)
     return {
+        "benchmark": "train_step",
         "config": config.to_dict(),
         "environment": environment(config),
         "compile_s": compiled,

@@ -94,5 +94,7 @@ def test_a_lost_process_ends_the_other_with_one_clear_line(tmp_path, data_file):
     begin = time.monotonic()
     statuses, said = finish(processes)
     assert time.monotonic() - begin < 60
-    assert statuses[0] != 0 and "process 0 of 2: ended because another process" in said[0][-1]
+    # Either the sum over processes fails, or JAX gives up and the watching process speaks.
+    assert statuses[0] != 0 and "process 0 of 2" in said[0][-1], said
+    assert "start all of them again" in said[0][-1]
     assert distributed.HEARTBEAT_SECONDS < 60
