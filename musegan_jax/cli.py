@@ -1,6 +1,7 @@
 """The command `musegan-jax`: what can be said to it, and how it ends."""
 
 import argparse
+import contextlib
 import os
 import signal
 import sys
@@ -29,12 +30,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         sys.stdout.flush()
         return status or 0
     except UserError as error:
-        print(f"musegan-jax: {' '.join(str(error).split())}", file=sys.stderr, flush=True)
-        if argv is None and "jax" in sys.modules:
-            # An orderly exit would wait for other processes that may never come, and for Orbax to
-            # write what it cannot, with a traceback for each file.
-            os._exit(2)
-        return 2
+        return _failed(" ".join(str(error).split()), own_process=argv is None)
     except KeyboardInterrupt:
         _interrupted()
     except BrokenPipeError:  # the reader of our output, `head` say, has seen enough
@@ -42,8 +38,18 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 0
     except OSError as error:  # a full disk, say: nobody nearer knew more
         reason = error.strerror or " ".join(str(error).split())
-        print(f"musegan-jax: {error.filename or 'writing'}: {reason}", file=sys.stderr)
-        return 2
+        return _failed(f"{error.filename or 'writing'}: {reason}", own_process=argv is None)
+
+
+def _failed(message: str, own_process: bool) -> int:
+    print(f"musegan-jax: {message}", file=sys.stderr, flush=True)
+    if own_process and "jax" in sys.modules:
+        # An orderly exit would wait for other processes that may never come, and for Orbax to
+        # write what it cannot, with a traceback for each file.
+        with contextlib.suppress(OSError):
+            sys.stdout.flush()
+        os._exit(2)
+    return 2
 
 
 def _interrupted() -> NoReturn:

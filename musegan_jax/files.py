@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from musegan_jax.errors import UserError
+from musegan_jax.errors import UserError, first_line
 
 if TYPE_CHECKING:  # a quarter of a second that `--help` must not wait for
     from etils import epath
@@ -44,8 +44,7 @@ def locate(path: AnyPath) -> "epath.Path":
                 "install the extra `gcs`"
             ) from error
         except Exception as error:  # whatever a network, a permission or a client brings about
-            reason = (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
-            raise UserError(f"{path}: cannot be reached ({reason})") from error
+            raise UserError(f"{path}: cannot be reached ({first_line(error)})") from error
     return located
 
 

@@ -112,9 +112,43 @@ def test_when_all_are_damaged_nothing_is_trained_over_them(saved, tmp_path):
     copy(workdir, tmp_path)
     for iteration in (1, 2, 3, 4):
         truncate(tmp_path, iteration)
-    with pytest.raises(UserError, match="none before it; use another --workdir"):
+    before = (tmp_path / "metrics.jsonl").read_text()
+    for _ in range(2):  # nor at the second try, which a cluster makes by itself
+        with pytest.raises(UserError, match="cannot be read .*, and there is none before it"):
+            loop.train(config, tmp_path)
+    assert checkpoint.iterations(epath.Path(tmp_path)) == [1, 2, 3, 4]
+    assert (tmp_path / "metrics.jsonl").read_text() == before
+
+
+def test_what_cannot_be_reached_is_not_damaged(saved, tmp_path, monkeypatch):
+    """A network that fails for a moment must not move a run's checkpoints away."""
+    config, workdir = saved
+    copy(workdir, tmp_path)
+
+    def broken():
+        raise ConnectionResetError("Connection reset by peer")
+
+    monkeypatch.setattr(checkpoint, "_reader", broken)
+    with pytest.raises(UserError, match="checkpoints/4: cannot be reached .Connection reset"):
         loop.train(config, tmp_path)
-    assert len(list((tmp_path / "damaged").iterdir())) == 4
+    assert checkpoint.iterations(epath.Path(tmp_path)) == [1, 2, 3, 4]
+    assert not (tmp_path / "damaged").exists()
+
+
+def test_remote_addresses_stay_as_they_are(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert str(checkpoint._absolute(epath.Path("gs://bucket/run"))) == "gs://bucket/run"
+    assert checkpoint._absolute(epath.Path("runs/a")) == epath.Path(tmp_path) / "runs" / "a"
+
+
+def test_a_mark_that_a_kill_kept_from_being_written_is_written_later(saved, tmp_path):
+    config, workdir = saved
+    copy(workdir, tmp_path)
+    path = tmp_path / "fingerprints.jsonl"
+    whole = path.read_text()
+    path.write_text("".join(whole.splitlines(keepends=True)[:-1]) + '{"iter')
+    loop.train(config, tmp_path)
+    assert path.read_text() == whole
 
 
 def test_a_checkpoint_says_what_it_is(saved):
@@ -182,8 +216,8 @@ def test_a_fingerprint_sees_every_bit_and_nothing_else(saved):
 
 @pytest.mark.slow
 @pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() != 0, reason="mounting needs root")
-@pytest.mark.parametrize("kibibytes", [60, 400])
-def test_a_full_disk_is_one_line_and_costs_no_checkpoint(tmp_path, data_file, kibibytes):
+@pytest.mark.parametrize(("kibibytes", "melody"), [(60, ""), (400, ""), (60, "twinkle")])
+def test_a_full_disk_is_one_line_and_costs_no_checkpoint(tmp_path, data_file, kibibytes, melody):
     mount = ["mount", "-t", "tmpfs", "-o", f"size={kibibytes}k", "tmpfs", str(tmp_path)]
     if subprocess.run(mount, capture_output=True).returncode:
         pytest.skip("no file system may be mounted here")
@@ -192,7 +226,8 @@ def test_a_full_disk_is_one_line_and_costs_no_checkpoint(tmp_path, data_file, ki
             [
                 sys.executable, "-m", "musegan_jax.cli", "train", "--config", "configs/tiny.py",
                 "--workdir", str(tmp_path / "run"), f"--data.dataset={data_file}",
-                "--output.melodies=", "--output.save_every=1", "--training.iterations=40",
+                f"--output.melodies={melody}", "--output.save_every=1",
+                f"--training.iterations={1 if melody else 40}",
                 "--output.keep_checkpoints=40", "--parallel.strategy=jit",
             ],
             capture_output=True, text=True,

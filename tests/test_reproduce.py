@@ -37,6 +37,8 @@ def test_the_same_again_is_equal(recorded, capsys):
 
 def test_the_record_alone_is_enough(recorded, tmp_path, capsys):
     (tmp_path / "run.json").write_bytes((recorded / "run.json").read_bytes())
+    # A process that was killed may have left this beside it.
+    (tmp_path / "fingerprints.jsonl").write_text('{"iter')
     status, out, _ = reproduce(capsys, tmp_path)
     assert status == 0 and "1 saved states (iterations 4)" in out
 
@@ -88,6 +90,17 @@ def test_fingerprint_prints_every_part(recorded, capsys):
     assert dict(line.split() for line in capsys.readouterr().out.splitlines()[1:]) != found
     assert cli.main(["fingerprint", str(recorded), "--step", "3"]) == 2
     assert "no checkpoint of iteration 3; there are: 2, 4" in capsys.readouterr().err
+
+
+def test_a_backend_that_does_not_start_is_one_line(tmp_path):
+    command = [sys.executable, "-m", "musegan_jax.cli", "train", "--config", "configs/tiny.py",
+               "--workdir", str(tmp_path / "run")]  # fmt: skip
+    environment = {**os.environ, "JAX_PLATFORMS": "cuda"}
+    done = subprocess.run(command, capture_output=True, text=True, env=environment)
+    if done.returncode == 0:
+        pytest.skip("there is a GPU")
+    assert done.returncode == 2 and "JAX finds no device" in done.stderr.splitlines()[-1]
+    assert "Traceback" not in done.stderr
 
 
 def test_the_determinism_switch(tiny, tmp_path):

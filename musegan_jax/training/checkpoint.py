@@ -9,19 +9,22 @@ import jax
 import numpy as np
 import orbax.checkpoint as ocp
 from etils import epath
-from jax.experimental import multihost_utils
 from orbax.checkpoint import checkpoint_managers as policies
 
 from musegan_jax import files
 from musegan_jax.compose import Model
 from musegan_jax.config import Config, OutputConfig, from_dict
-from musegan_jax.errors import UserError
+from musegan_jax.errors import UserError, first_line
 from musegan_jax.training import parallel, record
 from musegan_jax.training.fingerprint import Fingerprint, fingerprint
 from musegan_jax.training.state import TrainState, inference_variables
 
 FOLDER = "checkpoints"
 DAMAGED = "damaged"
+
+
+class Damaged(UserError):
+    """A checkpoint that is there, but cannot be what was saved."""
 
 
 class Saved(NamedTuple):
@@ -42,7 +45,8 @@ def read(workdir: epath.Path, iteration: int, config: Config) -> Saved:
     """One checkpoint, whatever topology it was saved on; every process reads for itself.
 
     Raises:
-        UserError: if it is not there, cannot be read, or is not what was saved.
+        Damaged: if it cannot be read, or is not what was saved.
+        UserError: if there is no such checkpoint, or no way to it.
     """
     folder = workdir / FOLDER / str(iteration)
     if iteration not in iterations(workdir):
@@ -61,10 +65,13 @@ def read(workdir: epath.Path, iteration: int, config: Config) -> Saved:
         if found != wanted:
             raise ValueError(f"its content has changed: sha256 {found['state'][:12]}...")
         return Saved(state, float(progress["seconds"]), found)
+    except OSError as error:
+        if not isinstance(error, FileNotFoundError):  # a network, a permission: no damage
+            raise UserError(f"{folder}: cannot be reached ({first_line(error)})") from error
+        raise Damaged(f"{folder}: this checkpoint cannot be read (a file is missing)") from error
     # Damage makes Orbax and TensorStore fail in whatever way it brings about.
     except Exception as error:
-        lines = str(error).strip().splitlines() or ["damaged"]
-        raise UserError(f"{folder}: this checkpoint cannot be read ({lines[0][:200]})") from error
+        raise Damaged(f"{folder}: this checkpoint cannot be read ({first_line(error)})") from error
 
 
 def _absolute(folder: epath.Path) -> epath.Path:
@@ -96,33 +103,35 @@ def newest_valid(
     Raises:
         UserError: if there are checkpoints, but not one can be read.
     """
-    skipped = ""
-    for iteration in reversed(iterations(workdir)):
+    skipped: dict[int, str] = {}
+    # One list for all: a shared folder may show different files to different machines.
+    for iteration in parallel.from_process_0(_newest(workdir)):
+        if iteration < 0:
+            continue
         try:
             saved = read(workdir, iteration, config)
-        except UserError as error:
-            saved, skipped = None, str(error)
-        if _all(saved is not None):
-            return saved
-        skipped = skipped or f"{workdir}: another process cannot read checkpoint {iteration}"
-        say(f"{skipped}; going back to the one before")
-        if set_aside:
-            if jax.process_index() == 0:
-                _set_aside(workdir, iteration)
-            _all(True)  # nobody goes on before it is moved
-    if skipped:
-        raise UserError(
-            f"{skipped}, and there is none before it; use another --workdir"
-            + (f" (what is damaged lies in {workdir / DAMAGED} now)" if set_aside else "")
-        )
-    return None
+        except Damaged as error:
+            saved, skipped[iteration] = None, str(error)
+        if parallel.all_of(saved is not None):
+            break
+        skipped.setdefault(iteration, f"{workdir}: another process cannot read {iteration}")
+        say(f"{skipped[iteration]}; going back to the one before")
+    else:
+        if not skipped:
+            return None
+        # Nothing is moved: perhaps it is not they that are damaged.
+        raise UserError(f"{list(skipped.values())[-1]}, and there is none before it")
+    if set_aside and jax.process_index() == 0:
+        for iteration in skipped:
+            _set_aside(workdir, iteration)
+    parallel.all_of(True)  # nobody goes on before they are moved
+    return saved
 
 
-def _all(fine: bool) -> bool:
-    """Whether it is so in every process."""
-    if jax.process_count() == 1:
-        return fine
-    return bool(np.all(multihost_utils.process_allgather(np.array(fine))))
+def _newest(workdir: epath.Path) -> np.ndarray:
+    """The newest saved iterations, newest first, filled up with -1 to a fixed length."""
+    found = iterations(workdir)[::-1][:64]
+    return np.array(found + [-1] * (64 - len(found)), np.int32)
 
 
 def _set_aside(workdir: epath.Path, iteration: int) -> None:
@@ -173,6 +182,8 @@ class Checkpoints:
         """
         here = parallel.on_host(state)
         iteration, marks = int(here.step), fingerprint(here)
+        # Two processes that had drifted apart would go on computing nonsense together.
+        parallel.agree("the state", marks["state"])
         if iteration <= self._newest:
             return marks
         updates = self._config.training.critic_updates + 1
@@ -185,7 +196,7 @@ class Checkpoints:
             "config": self._config.to_dict(),
         }
         try:
-            self._manager.save(
+            saved = self._manager.save(
                 iteration,
                 args=ocp.args.Composite(
                     state=ocp.args.PyTreeSave(state),
@@ -195,6 +206,8 @@ class Checkpoints:
             )
         except (OSError, ValueError) as error:
             raise self._failed(error) from error
+        if not saved:
+            raise UserError(f"{self._folder}: Orbax refused to save iteration {iteration}")
         self._newest = iteration
         return marks
 
@@ -209,25 +222,41 @@ class Checkpoints:
         except (OSError, ValueError) as error:
             raise self._failed(error) from error
 
-    def close(self) -> None:
-        """Finish writing and let go of the folder."""
-        self._manager.close()
+    def __enter__(self) -> "Checkpoints":
+        """For a `with` block, which ends by writing what is still to be written."""
+        return self
+
+    def __exit__(self, kind: Any, error: Any, trace: Any) -> None:
+        """Finish writing and let go of the folder.
+
+        Where an error ends the block, it is the one to be heard: what closing says on top of it,
+        of a full disk for one, comes from the same cause.
+        """
+        if error is None:
+            self.wait()
+            self._manager.close()
+            return
+        try:
+            self._manager.close()
+        except Exception:
+            self._clean()
 
     def _failed(self, error: Exception) -> UserError:
-        text = str(error)
-        reason = text.strip().splitlines()[0][:200] if text.strip() else type(error).__name__
-        if "No space left on device" in text:
-            reason = "no space left on device"
-        if jax.process_index() == 0:
-            # What was written of it would keep a full disk full; the next start removes the rest.
-            for path in self._folder.glob("*.orbax-checkpoint-tmp"):
-                with contextlib.suppress(OSError):
-                    path.rmtree()
+        full = "No space left on device" in str(error)
+        reason = "no space left on device" if full else first_line(error)
+        self._clean()
         kept = ", ".join(map(str, ocp.utils.checkpoint_steps(self._folder))) or "none yet"
         return UserError(
             f"{self._folder}: a checkpoint cannot be written ({reason}); whole ones: {kept}. Make "
             "room, then the same command goes on from the newest"
         )
+
+    def _clean(self) -> None:
+        """Remove what was written of a failed save: it would keep a full disk full."""
+        if jax.process_index() == 0:
+            for path in self._folder.glob("*.orbax-checkpoint-tmp"):
+                with contextlib.suppress(OSError):
+                    path.rmtree()
 
 
 def _preservation(output: OutputConfig) -> policies.PreservationPolicy:

@@ -1,11 +1,13 @@
 """Starting the processes of one run. Nothing here imports JAX before it is needed."""
 
 import contextlib
+import os
 import subprocess
 import sys
+import traceback
 from collections.abc import Callable, Iterator
 
-from musegan_jax.errors import UserError
+from musegan_jax.errors import UserError, first_line
 
 # A lost process must end the others soon, and a slow one must not.
 HEARTBEAT_SECONDS = 30
@@ -69,7 +71,7 @@ def joined(
             )
         except (RuntimeError, ValueError) as error:
             raise UserError(
-                f"--distributed: cannot join the other processes ({str(error).splitlines()[0]}); "
+                f"--distributed: cannot join the other processes ({first_line(error)}); "
                 "outside a cluster give --coordinator HOST:PORT --processes N --process-id I"
             ) from error
         who = f"process {jax.process_index()} of {jax.process_count()}"
@@ -77,7 +79,15 @@ def joined(
             f"{who}: ended because another process of the run was lost, or was killed itself; "
             "start all of them again: the run goes on from its newest checkpoint"
         )
-        yield
+        try:
+            yield
+        except (UserError, OSError, KeyboardInterrupt):
+            raise
+        except BaseException:
+            # An orderly exit would wait for the others, and they for this one.
+            traceback.print_exc()
+            say("end")
+            os._exit(1)
 
 
 @contextlib.contextmanager
@@ -90,12 +100,15 @@ def _watched() -> Iterator[Callable[[str], None]]:
     assert pipe is not None
 
     def say(line: str) -> None:
-        pipe.write(line + "\n")
-        pipe.flush()
+        # Whoever watches may be gone; the training is worth more.
+        with contextlib.suppress(OSError):
+            pipe.write(line + "\n")
+            pipe.flush()
 
     try:
         yield say
     finally:
         say("end")
-        pipe.close()
+        with contextlib.suppress(OSError):
+            pipe.close()
         watch.wait()

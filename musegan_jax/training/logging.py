@@ -31,8 +31,8 @@ class Log:
         """Go on after `iteration`: what a killed run had logged beyond it is dropped."""
         self._every, self._last = config.output.log_every, config.training.iterations
         self._clock = clock
-        self._first = jax.process_index() == 0
-        if not self._first:
+        self._primary = jax.process_index() == 0
+        if not self._primary:
             return
         self._scalars = JsonLines(workdir / "metrics.jsonl", iteration)
         self._marks = JsonLines(workdir / "fingerprints.jsonl", iteration)
@@ -42,7 +42,7 @@ class Log:
 
     def say(self, text: str) -> None:
         """Tell the person a line."""
-        if self._first:
+        if self._primary:
             self._progress.say(text)
 
     def step(self, iteration: int, metrics: Any) -> None:
@@ -60,7 +60,7 @@ class Log:
                     "training.critic_learning_rate, or use another training.seed, in a new "
                     "--workdir"
                 )
-        if not self._first:
+        if not self._primary:
             return
         self._progress.update(iteration, values)
         if iteration % self._every == 0 or iteration == self._last:
@@ -68,27 +68,31 @@ class Log:
 
     def scalars(self, iteration: int, values: Mapping[str, float]) -> None:
         """Write the scalars that belong to `iteration` finished iterations."""
-        if self._first and values and self._scalars.write({"iteration": iteration, **values}):
+        if self._primary and values and self._scalars.write({"iteration": iteration, **values}):
             for name, value in values.items() if self._board else ():
                 self._board.add_scalar(name, value, iteration)
 
     def saved(self, iteration: int, marks: Mapping[str, str]) -> None:
-        """Write the fingerprint of what was saved, and publish what was logged."""
-        if self._first:
+        """Write the fingerprint of what was saved."""
+        if self._primary:
             self._marks.write({"iteration": iteration, **marks})
             self._marks.publish()
+
+    def publish(self) -> None:
+        """Bring remote files up to date with what was logged."""
+        if self._primary:
             self._scalars.publish()
 
     def curves(self, path: epath.Path) -> None:
         """Draw all scalars so far into a PNG."""
-        if self._first:
+        if self._primary:
             from musegan_jax.rendering import plots
 
             plots.curves(self._scalars.local, path)
 
     def close(self) -> None:
         """Leave files and terminal in order."""
-        if not self._first:
+        if not self._primary:
             return
         self._progress.close()
         # What a full disk refuses now it has refused before: that error is the one to be heard.
@@ -107,9 +111,7 @@ class JsonLines:
 
     def __init__(self, path: epath.Path, iteration: int) -> None:
         """Open for appending after `iteration`; what lies beyond it is dropped."""
-        kept = []
-        if path.exists():
-            kept = [line for line in path.read_text().splitlines() if _is_until(line, iteration)]
+        kept = [line for line in read_lines(path) if line["iteration"] <= iteration]
         self._path = path
         self._folder = None
         self.local = Path(path)
@@ -117,17 +119,18 @@ class JsonLines:
             self._folder = tempfile.TemporaryDirectory()
             self.local = Path(self._folder.name) / path.name
         with files.replacing(self.local) as temporary:
-            temporary.write_text("".join(line + "\n" for line in kept))
-        # A resumed run samples again the state that it resumes from: the same line a second time.
-        self._known = {line for line in kept if json.loads(line)["iteration"] == iteration}
+            temporary.write_text("".join(json.dumps(line) + "\n" for line in kept))
+        # A resumed run hears and saves again the state that it resumes from: the same lines.
+        self._known: list[Mapping[str, Any]] = kept
         self._file = open(self.local, "a", encoding="utf-8", buffering=1)
 
     def write(self, values: Mapping[str, Any]) -> bool:
-        """Append a line, unless it was there before the run was resumed."""
-        line = json.dumps(values)
-        if line in self._known:
+        """Append a line, unless its iteration has the same one already."""
+        same = [line for line in self._known if line["iteration"] == values["iteration"]]
+        if values in same:
             return False
-        self._file.write(line + "\n")
+        self._known = [*same, values]
+        self._file.write(json.dumps(values) + "\n")
         return True
 
     def publish(self) -> None:
@@ -143,11 +146,18 @@ class JsonLines:
             self._folder.cleanup()
 
 
-def _is_until(line: str, iteration: int) -> bool:
-    try:
-        return json.loads(line)["iteration"] <= iteration
-    except (ValueError, KeyError, TypeError):
-        return False  # a line that a killed process left half-written
+def read_lines(path: epath.Path) -> list[dict[str, Any]]:
+    """The objects of a file of `JsonLines`; none where there is no file.
+
+    What a killed process left half-written is left out.
+    """
+    found = []
+    for text in path.read_text().splitlines() if path.exists() else ():
+        with contextlib.suppress(ValueError, KeyError, TypeError):
+            line = json.loads(text)
+            int(line["iteration"])
+            found.append(line)
+    return found
 
 
 def _tensorboard(folder: epath.Path, iteration: int) -> Any:
@@ -201,7 +211,9 @@ class Progress:
         """Print a line above the bar."""
         if self._bar is not None:
             self._bar.clear()
-        print(text, file=sys.stderr, flush=True)
+        # Nobody listens any more, after `| head` say: that is no reason to stop training.
+        with contextlib.suppress(BrokenPipeError):
+            print(text, file=sys.stderr, flush=True)
         if self._bar is not None:
             self._bar.refresh()
 

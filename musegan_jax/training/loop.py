@@ -5,12 +5,13 @@ import sys
 from typing import Any, NamedTuple
 
 import jax
+import numpy as np
 from etils import epath
 
 from musegan_jax import files
 from musegan_jax.config import Config
 from musegan_jax.data import batches, chorales, dataset
-from musegan_jax.errors import UserError
+from musegan_jax.errors import UserError, first_line
 from musegan_jax.training import determinism, parallel, record, samples
 from musegan_jax.training.checkpoint import Checkpoints, iterations, newest_valid
 from musegan_jax.training.fingerprint import Fingerprint
@@ -48,12 +49,15 @@ def train(config: Config, workdir: Any) -> list[epath.Path]:
     Raises:
         UserError: for whatever the user can mend; also when a loss or norm is not finite.
     """
+    determinism.enable(config)
+    layout = parallel.make_layout(config)
     determinism.check(config)
     workdir = files.locate(workdir)
-    layout = parallel.make_layout(config)
     data = load_dataset(config.data.dataset)
     windows = batches.make_windows(data, config)
     new = record.make(config, data)
+    parallel.agree("the config", record.config_digest(config))
+    parallel.agree("the dataset", new["dataset"]["sha256"])
     listeners = samples.prepare(config, new)
     run = _Run(config, workdir, layout, windows, listeners, new)
     files.make_folder(run.workdir)
@@ -81,7 +85,7 @@ def _resume(run: _Run) -> list[epath.Path]:
     config, workdir = run.config, run.workdir
     old = None
     # A record without a checkpoint is of a run that never came to anything: it binds nobody.
-    if iterations(workdir):
+    if parallel.from_process_0(np.array(len(iterations(workdir)))):
         old = record.read(workdir)
         if old is None:
             raise UserError(
@@ -98,11 +102,14 @@ def _resume(run: _Run) -> list[epath.Path]:
     if first >= config.training.iterations and old is not None and old["result"]:
         run = run._replace(record=old)  # nothing will be added to what it says
     with (
-        contextlib.closing(Checkpoints(workdir, config)) as checkpoints,
+        Checkpoints(workdir, config) as checkpoints,
         contextlib.closing(Log(config, workdir, first, clock)) as log,
     ):
         _write(workdir, run.record)
         log.say(_opening(run, first))
+        if saved is not None:
+            # A run that was killed between saving and writing this down writes it now.
+            log.saved(first, saved.fingerprint)
         return _loop(run, state, clock, checkpoints, log)
 
 
@@ -144,6 +151,7 @@ def _loop(
             heard = run.listeners.hear(state) if hear else None
             if save:
                 score = samples.best_score(config, heard)
+                log.publish()
                 marks = checkpoints.save(state, clock.seconds, score)
                 log.saved(iteration, marks)
             if heard is not None:
@@ -206,7 +214,7 @@ def _due(iteration: int, every: int) -> bool:
 
 def _explain(error: Exception) -> str:
     """What the runtime's failure means for the person."""
-    reason = str(error).strip().splitlines()[0][:200]
+    reason = first_line(error)
     if "RESOURCE_EXHAUSTED" in reason:
         return (
             f"the device's memory is full ({reason}); lower training.batch_size, or use more "

@@ -11,12 +11,13 @@ from typing import Any, NamedTuple
 
 import jax
 import numpy as np
+from jax.experimental import multihost_utils
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
 from musegan_jax import rng
 from musegan_jax.config import Config
 from musegan_jax.data.batches import Fed, Windows, choose, gather
-from musegan_jax.errors import UserError
+from musegan_jax.errors import UserError, first_line
 from musegan_jax.training.state import TrainState, create_state
 from musegan_jax.training.step import Metrics, train_step
 
@@ -62,7 +63,7 @@ class Layout(NamedTuple):
         return NamedSharding(self.mesh, PartitionSpec(AXIS))
 
     def rows(self, batch_size: int) -> np.ndarray:
-        """The global indices of the examples that this process's devices work on."""
+        """The global indices of the examples that this process's devices work on, int32 `(b,)`."""
         each = batch_size // len(self.devices)
         return np.arange(self.own[0] * each, (self.own[-1] + 1) * each, dtype=np.int32)
 
@@ -72,7 +73,10 @@ class Layout(NamedTuple):
         return jax.tree.map(lambda leaf: put(np.asarray(leaf)), tree)
 
     def distribute(self, rows: Any) -> jax.Array:
-        """This process's rows `(b, ...)` of a batch over its devices; pmap adds a device axis."""
+        """This process's rows `(b, ...)` of a batch over its devices: the global `(B, ...)`.
+
+        Under pmap `(devices, B / devices, ...)`.
+        """
         if self.strategy == "pmap":
             rows = rows.reshape(len(self.own), -1, *rows.shape[1:])
         return jax.make_array_from_process_local_data(self.split, rows)
@@ -85,10 +89,17 @@ def make_layout(config: Config) -> Layout:
         UserError: if there are not so many devices, or the batch does not divide over them.
     """
     strategy, wanted = config.parallel.strategy, config.parallel.devices
-    several = jax.process_count() > 1
+    try:
+        found = jax.devices()
+    # A driver or a plugin that does not start fails in a way of its own.
+    except Exception as error:
+        raise UserError(
+            f"JAX finds no device to compute on ({first_line(error)}); the environment variable "
+            "JAX_PLATFORMS chooses, for example JAX_PLATFORMS=cpu"
+        ) from error
     # A process's devices stand in a row, so that its part of the batch does.
-    devices = sorted(jax.devices(), key=lambda device: (device.process_index, device.id))
-    if several and (wanted or strategy == "jit"):
+    devices = sorted(found, key=lambda device: (device.process_index, device.id))
+    if jax.process_count() > 1 and (wanted or strategy == "jit"):
         raise UserError(
             f"config: parallel.strategy = {strategy}, parallel.devices = {wanted}: a run of "
             f"{jax.process_count()} processes takes all of their devices, by mesh or pmap; set "
@@ -108,6 +119,39 @@ def make_layout(config: Config) -> Layout:
         )
     # Auto axes, said in full: `jax.make_mesh` makes explicit ones unless told.
     return Layout(strategy, Mesh(np.array(devices), (AXIS,), axis_types=(AxisType.Auto,)))
+
+
+def from_process_0(array: np.ndarray) -> np.ndarray:
+    """What process 0 gave; every process of the run must call this."""
+    if jax.process_count() == 1:
+        return array
+    return np.asarray(multihost_utils.broadcast_one_to_all(array))
+
+
+def all_of(fine: bool) -> bool:
+    """Whether it is so in every process; none goes on before all have said."""
+    if jax.process_count() == 1:
+        return fine
+    return bool(np.all(multihost_utils.process_allgather(np.array(fine))))
+
+
+def agree(what: str, sha256: str) -> None:
+    """Make sure that all processes have the same of something.
+
+    Raises:
+        UserError: in all of them, naming the first that differs from process 0.
+    """
+    if jax.process_count() == 1:
+        return
+    own = np.frombuffer(bytes.fromhex(sha256), np.uint8)
+    everyone = np.asarray(multihost_utils.process_allgather(own))
+    for process, other in enumerate(everyone):
+        if not np.array_equal(other, everyone[0]):
+            raise UserError(
+                f"{what} of process {process} is not that of process 0 (sha256 "
+                f"{bytes(other).hex()[:12]}..., {bytes(everyone[0]).hex()[:12]}...); give all "
+                "processes the same config and the same data"
+            )
 
 
 def initial_state(config: Config, layout: Layout) -> TrainState:
@@ -130,6 +174,9 @@ def make_feed(config: Config, layout: Layout, windows: Windows) -> Feed:
 
     On the device the data lie there once and for all. On the host every process chooses, gathers
     and sends its own part of the iteration's batches; the choices are the device's, bit for bit.
+
+    Raises:
+        UserError: if the host must choose, and JAX was told to leave the CPU alone.
     """
     where = config.parallel.data
     if where == "auto":

@@ -1,5 +1,6 @@
 """The run record: `run.json` of a workdir, all that is needed to train the same again."""
 
+import dataclasses
 import datetime
 import json
 from typing import Any
@@ -48,6 +49,12 @@ def make(config: Config, dataset: Dataset) -> Record:
         "sessions": [],
         "result": None,
     }
+
+
+def config_digest(config: Config) -> str:
+    """A hash of the config but for the path of the data, which machines may keep elsewhere."""
+    anywhere = dataclasses.replace(config.data, dataset="")
+    return dataclasses.replace(config, data=anywhere).digest()
 
 
 def begin(old: Record | None, new: Record, config: Config, iteration: int) -> Record:
@@ -108,13 +115,13 @@ def read_file(path: epath.Path) -> Record | None:
     try:
         record = json.loads(path.read_text())
         model(record, None)  # what `compose` reads later must be there and of the right form
-        _ = record["dataset"]["sha256"], record["dataset"]["source"], record["sessions"]
+        _ = record["dataset"]["sha256"], record["dataset"]["source"], record["sessions"][-1]
         _ = record["result"] and record["result"]["fingerprint"]["state"]
     except (FileNotFoundError, NotADirectoryError):
         return None
     except OSError as error:
         raise UserError(f"{path}: cannot be read ({error.strerror})") from error
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, IndexError) as error:
         raise UserError(
             f"{path}: damaged ({error}); restore it, or train into another workdir"
         ) from error

@@ -1,15 +1,17 @@
 """Training again from a record, and saying whether it came out the same."""
 
-import json
 import sys
 from typing import Any
 
 import jax
+import numpy as np
 from etils import epath
 
 from musegan_jax.config import Config, from_dict, override
 from musegan_jax.errors import UserError
-from musegan_jax.training import record
+from musegan_jax.training import parallel, record
+from musegan_jax.training.logging import read_lines
+from musegan_jax.training.loop import load_dataset, train
 from musegan_jax.training.record import Record
 
 # Nothing here changes a number of the training; samples would only take time.
@@ -56,24 +58,41 @@ def reproduce(
     Raises:
         UserError: if the folder is not empty, or the training cannot be.
     """
-    from musegan_jax.training.loop import load_dataset, train
-
-    if workdir.exists() and any(workdir.iterdir()):
+    empty = not workdir.exists() or not any(workdir.iterdir())
+    if not parallel.all_of(empty):
         raise UserError(f"{workdir}: the folder is not empty; choose another --workdir")
-    new = record.make(config, load_dataset(config.data.dataset))
-    record.check_same(path, run, new)
-    if jax.process_index() == 0:
-        for line in record.differences(run["sessions"][-1], record.environment(config)):
-            print(f"differs from the record: {line}", file=sys.stderr, flush=True)
+    record.check_same(path, run, record.make(config, load_dataset(config.data.dataset)))
+    first = jax.process_index() == 0
+    if first:
+        for line in _differences(run, record.environment(config)):
+            print(line, file=sys.stderr, flush=True)
     train(config, workdir)
+    parallel.all_of(True)  # process 0 has written the result now
     here = record.read(workdir)
     if here is None or here["result"]["iteration"] < config.training.iterations:
         raise UserError(f"{workdir}: stopped before its end; nothing was compared")
-    return compare(path, run, workdir)
+    equal, report = compare(path, run, workdir)
+    return bool(parallel.from_process_0(np.array(equal))), report if first else []
+
+
+def _differences(run: Record, here: Record) -> list[str]:
+    """In what this environment is not the recorded one, and whether that was one at all."""
+    *before, last = run["sessions"]
+    lines = [f"differs from the record: {line}" for line in record.differences(last, here)]
+    if any(record.differences(session, last) for session in before):
+        lines.append(
+            "the recorded run was made in several sessions that differ (see `sessions` in the "
+            "record): no single one need give its bits"
+        )
+    return lines
 
 
 def compare(path: epath.Path, run: Record, workdir: epath.Path) -> tuple[bool, list[str]]:
-    """The recorded run against the one in `workdir`: whether they are equal, and a report."""
+    """The recorded run against the one in `workdir`: whether they are equal, and a report.
+
+    Raises:
+        UserError: if they have no saved iteration in common.
+    """
     marks = _lines(path.parent / "fingerprints.jsonl")
     if run["result"]:
         marks[run["result"]["iteration"]] = run["result"]["fingerprint"]
@@ -107,10 +126,8 @@ def compare(path: epath.Path, run: Record, workdir: epath.Path) -> tuple[bool, l
 
 
 def _lines(path: epath.Path) -> dict[int, dict[str, Any]]:
-    """The objects of a file of JSON lines by their iteration, those of one merged."""
+    """The lines of a file by their iteration, those of one merged."""
     found: dict[int, dict[str, Any]] = {}
-    if path.exists():
-        for text in path.read_text().splitlines():
-            line = json.loads(text)
-            found.setdefault(line["iteration"], {}).update(line)
+    for line in read_lines(path):
+        found.setdefault(line["iteration"], {}).update(line)
     return found

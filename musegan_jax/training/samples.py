@@ -8,7 +8,6 @@ import jax
 import mido
 import numpy as np
 from etils import epath
-from jax.experimental import multihost_utils
 
 from musegan_jax import compose, files
 from musegan_jax.config import Config
@@ -80,8 +79,7 @@ def best_score(config: Config, heard: Heard | None) -> float | None:
     if not config.output.keep_best or heard is None:
         return None
     score = heard.scores.get(config.output.best_by, math.nan)
-    if jax.process_count() > 1:
-        score = float(multihost_utils.broadcast_one_to_all(np.float32(score)))
+    score = float(parallel.from_process_0(np.array(score, np.float32)))
     return score if math.isfinite(score) else None
 
 

@@ -23,7 +23,7 @@ def stop_requests() -> Iterator[Stop]:
     One process: SIGINT, SIGTERM or SIGHUP (a closed terminal); a second one is not held. Several: a
     SIGTERM to any of them, which JAX's coordination service notices itself, as it does a notice of
     preemption; it makes all processes stop at one iteration, or the first to leave would leave the
-    others hanging in a sum over devices. Ctrl-C is passed on as SIGTERM.
+    others hanging in a sum over devices. The other two signals are passed on as SIGTERM.
     """
     caught: list[str] = []
     old: dict[signal.Signals, Any] = {}
@@ -44,9 +44,10 @@ def stop_requests() -> Iterator[Stop]:
 
     # Python runs handlers in the main thread only; elsewhere nothing asks to stop.
     with contextlib.suppress(ValueError):
-        for number in (signal.SIGINT,) if several else _SIGNALS:
-            # `nohup` ignores SIGHUP on purpose.
-            if signal.getsignal(number) != signal.SIG_IGN:
+        for number in _SIGNALS:
+            # `nohup` ignores SIGHUP on purpose; of several processes, JAX itself hears SIGTERM.
+            taken = several and number == signal.SIGTERM
+            if not taken and signal.getsignal(number) != signal.SIG_IGN:
                 old[number] = signal.signal(number, handle)
     try:
         yield stop

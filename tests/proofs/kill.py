@@ -92,8 +92,7 @@ def main() -> int:
             time.sleep(moments.uniform(0, 1))
             victim = moments.choice(processes)
             if victim.poll() is not None:
-                print(f"finished after {kills} kills", *end_of(processes, 60))
-                break
+                raise SystemExit(f"ended after {kills} kills: {end_of(processes, 60)}")
             victim.kill()
             kills += 1
             begin = time.monotonic()
