@@ -15,7 +15,13 @@ from musegan_jax.errors import UserError
 from musegan_jax.training import parallel
 from musegan_jax.training import step as steps
 
-LAYOUTS = [("mesh", 2), ("mesh", 4), ("pmap", 1), ("pmap", 2), ("pmap", 4)]
+LAYOUTS = [
+    ("mesh", 2),
+    ("pmap", 4),
+    pytest.param("mesh", 4, marks=pytest.mark.slow),
+    pytest.param("pmap", 1, marks=pytest.mark.slow),
+    pytest.param("pmap", 2, marks=pytest.mark.slow),
+]
 
 
 def laid_out(config, strategy, devices=0, where="device"):
