@@ -2,7 +2,7 @@
 
 COMMAND   python benchmarks/tpu_compile.py --json benchmarks/results/tpu_compile.json
           (with the extra `tpu`, on any machine; no TPU is needed)
-TIME      2 minutes on two CPU cores
+TIME      9 minutes on two CPU cores, half of it the whole iteration
 
 The compiler is the real one, so operations, bytes, temporary memory and collectives are exact and
 free of noise. The two kinds of update are compiled apart, since each is dispatched several times

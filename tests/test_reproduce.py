@@ -118,7 +118,7 @@ def test_the_determinism_switch(tiny, tmp_path):
     assert determinism.FLAG in record["sessions"][0]["xla_flags"]
 
 
-def test_the_determinism_switch_comes_too_late_here(tiny, monkeypatch):
+def test_the_determinism_switch_comes_too_late_here(tiny, tmp_path, monkeypatch):
     import jax
 
     assert jax.devices()  # JAX has started
@@ -127,6 +127,7 @@ def test_the_determinism_switch_comes_too_late_here(tiny, monkeypatch):
         determinism.enable(config)
     determinism.enable(tiny)
     determinism.check(config)  # a CPU needs no flag
+    loop.train(with_(config, "--training.iterations=1"), tmp_path)  # nor does training there
 
     class Gpu:
         platform = "gpu"

@@ -49,7 +49,6 @@ def train(config: Config, workdir: Any) -> list[epath.Path]:
     Raises:
         UserError: for whatever the user can mend; also when a loss or norm is not finite.
     """
-    determinism.enable(config)
     layout = parallel.make_layout(config)
     determinism.check(config)
     workdir = files.locate(workdir)

@@ -2,7 +2,7 @@
 
 COMMAND   python tests/proofs/kill.py --kills 20
           python tests/proofs/kill.py --kills 3 --processes 2
-TIME      10 s a kill with one process, a minute with two (the survivor must notice), on two cores
+TIME      17 s a kill with one process, half a minute with two, on two cores
 
 Saves after every iteration, so that most kills fall into a save. With several processes (of two
 CPU devices each) one of them is killed, the others must end by themselves within a minute, and all
