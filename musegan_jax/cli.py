@@ -147,6 +147,12 @@ def _add_processes(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--process-id", type=int, metavar="I", help="which this is, from 0")
 
 
+def _add_step(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--step", type=int, metavar="N", help="the checkpoint of iteration N (default: the newest)"
+    )
+
+
 def _add_fingerprint(subparsers: Any) -> None:
     parser = subparsers.add_parser(
         "fingerprint",
@@ -156,9 +162,7 @@ def _add_fingerprint(subparsers: Any) -> None:
         allow_abbrev=False,
     )
     parser.add_argument("workdir", type=_named, help="folder of the run")
-    parser.add_argument(
-        "--step", type=int, metavar="N", help="the checkpoint of iteration N (default: the newest)"
-    )
+    _add_step(parser)
     parser.set_defaults(run=commands.fingerprint)
 
 
@@ -189,9 +193,7 @@ def _add_compose(subparsers: Any) -> None:
     )
     compose.add_argument("melody", type=_named, help="a MIDI file, or twinkle or ode_to_joy")
     compose.add_argument("--workdir", required=True, type=_named, help="folder of a training run")
-    compose.add_argument(
-        "--step", type=int, metavar="N", help="the checkpoint of iteration N (default: the newest)"
-    )
+    _add_step(compose)
     compose.add_argument(
         "--out", required=True, type=lambda text: Path(_named(text)), help="folder to write into"
     )

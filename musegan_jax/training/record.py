@@ -123,7 +123,7 @@ def read_file(path: epath.Path) -> Record | None:
         raise UserError(f"{path}: cannot be read ({error.strerror})") from error
     except (ValueError, KeyError, TypeError, IndexError) as error:
         raise UserError(
-            f"{path}: damaged ({error}); restore it, or train into another workdir"
+            f"{path}: damaged, or no run.json ({error}); restore it, or name another"
         ) from error
     return record
 
