@@ -51,17 +51,19 @@ def layout_of(topology: str) -> parallel.Layout:
     return parallel.Layout("mesh", mesh)
 
 
-def critic_update(config, state, data, root, examples):
-    """The first critic update of an iteration, its draws included."""
+def critic_update(config, state, data, root, examples, axis=None):
+    """The first critic update of an iteration, its draws and the generator's answers included."""
     keys = step.update_keys(root, state.step, 0, examples)
-    return step.critic_step(config, state, batch_of(config, data, 0, keys.data), keys)
+    real = batch_of(config, data, 0, keys.data)
+    fake = step.accompany(config, state, real, keys.noise)
+    return step.critic_step(config, state, real, fake, keys, axis)
 
 
-def generator_update(config, state, data, root, examples):
+def generator_update(config, state, data, root, examples, axis=None):
     """The generator update of an iteration, its draws included."""
     update = config.training.critic_updates
     keys = step.update_keys(root, state.step, update, examples)
-    return step.generator_step(config, state, batch_of(config, data, update, keys.data), keys)
+    return step.generator_step(config, state, batch_of(config, data, update, keys.data), keys, axis)
 
 
 def abstract_arguments(config: configs.Config, layout: parallel.Layout) -> tuple:

@@ -57,11 +57,11 @@ class UNetGenerator(nn.Module):
         for features in self.filters[1:]:
             skips.append(x)
             x = norm(DownConv(features, self.dtype)(x))
-        x = jnp.concatenate([x, noise.astype(x.dtype)], axis=-1)
+        beside = noise
         for skip in reversed(skips):
-            x = nn.relu(norm(UpsampleConv(skip.shape[-1], self.dtype)(x)))
-            x = jnp.concatenate([x, skip], axis=-1)
-        x = UpsampleConv(self.tracks, self.dtype)(x)
+            x = nn.relu(norm(UpsampleConv(skip.shape[-1], self.dtype)(x, beside)))
+            beside = skip
+        x = UpsampleConv(self.tracks, self.dtype)(x, beside)
         return jnp.tanh(x.astype(jnp.float32))
 
 

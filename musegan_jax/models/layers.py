@@ -1,7 +1,9 @@
 """The two convolution blocks that both networks are made of.
 
 Shapes are `(B, T, P, C)`. Kernels are 4x4, Glorot-uniform; biases start at zero. Parameters are
-float32 whatever `dtype` the arithmetic runs in.
+float32 whatever `dtype` the arithmetic runs in. Each convolution has two forms of one function:
+`products` for CPU, and here what GPU and TPU have hardware for. Which is compiled follows from the
+platform that the program is compiled for.
 """
 
 from typing import Any
@@ -12,54 +14,122 @@ import jax.numpy as jnp
 from flax.linen.dtypes import promote_dtype
 from jax import lax
 
+from musegan_jax.models import products
+
 KERNEL = (4, 4)
 LEAK = 0.2
+FEW = 16  # channels; a convolution of fewer has too narrow matrices for `products`
 
 
+@jax.custom_jvp
 def leaky_relu(x: jax.Array) -> jax.Array:
     """`max(x, 0.2 x)`. Its second derivative is zero, which the gradient penalty relies on."""
-    return nn.leaky_relu(x, LEAK)
+    return jnp.maximum(x, LEAK * x)
 
 
-def convolve(x: jax.Array, kernel: jax.Array, padding: Any) -> jax.Array:
-    """Stride-1 convolution, `(B, T, P, C)` with `(h, w, C, D)`."""
+@leaky_relu.defjvp
+def _leaky_relu_jvp(primals: Any, tangents: Any) -> tuple[jax.Array, jax.Array]:
+    # By the sign of the output, which is the input's: the input need not be kept for the way back.
+    # On a TPU that saves a fifth of all bytes of a critic update.
+    y = leaky_relu(*primals)
+    return y, jnp.where(y >= 0, tangents[0], LEAK * tangents[0])
+
+
+def _convolve(x: jax.Array, kernel: jax.Array, padding: tuple[int, int]) -> jax.Array:
+    """Convolution of stride 2: `(B, 2T, 2P, C)` with `(h, w, C, D)` to `(B, T, P, D)`."""
     return lax.conv_general_dilated(
-        x, kernel, (1, 1), padding, dimension_numbers=("NHWC", "HWIO", "NHWC")
+        x, kernel, (2, 2), (padding, padding), dimension_numbers=("NHWC", "HWIO", "NHWC")
     )
 
 
-def upsample_convolve(x: jax.Array, kernel: jax.Array) -> jax.Array:
-    """Nearest-neighbour upsampling by 2, then a 4x4 convolution with SAME padding.
+def strided_convolve(x: jax.Array, kernel: jax.Array) -> jax.Array:
+    """4x4 convolution of stride 2 with SAME padding.
 
     Args:
         x: `(B, T, P, C)`.
         kernel: `(4, 4, C, D)`.
 
     Returns:
+        `(B, T / 2, P / 2, D)`.
+    """
+
+    def plain(x: jax.Array, kernel: jax.Array) -> jax.Array:
+        return _convolve(x, kernel, (1, 1))
+
+    if x.shape[-1] < FEW:
+        return plain(x, kernel)
+    return lax.platform_dependent(x, kernel, cpu=products.strided_convolve, default=plain)
+
+
+def upsample_convolve(kernel: jax.Array, *parts: jax.Array) -> jax.Array:
+    """Nearest-neighbour upsampling by 2, then a 4x4 convolution with SAME padding.
+
+    Args:
+        kernel: `(4, 4, C, D)`.
+        parts: arrays `(B, T, P, C_n)`; the input is all of them, one after another on the channel
+            axis, with C in sum.
+
+    Returns:
         `(B, 2T, 2P, D)`.
 
-    The upsampled map is never made. Output positions of one parity see only two or three distinct
-    inputs per dimension: with taps w0..w3, an even position sees (w0, w1 + w2, w3) on its left,
-    own and right input, an odd one (w0 + w1, w2 + w3) on its own and right input. Summing the taps
-    first and convolving at low resolution gives the same function with 25 of 64 products.
+    The upsampled map is never made, which saves 39 of 64 products.
     """
+    return lax.platform_dependent(
+        kernel, *parts, cpu=products.upsample_convolve, default=_transposed_convolve
+    )
+
+
+def _transposed_kernel(kernel: jax.Array) -> jax.Array:
+    """The 4x4 kernel as the 5x5 one of `_transposed_convolve`: `(4, 4, C, D)`, `(5, 5, D, C)`.
+
+    Upsampling repeats an input twice in each dimension, so that neighbouring taps w0..w3 meet the
+    same one: w0, w0 + w1, w1 + w2, w2 + w3, w3. A transposed convolution writes where a plain one
+    reads, hence the reversal and the exchange of the channels.
+    """
+    for axis in (0, 1):
+        edge = jnp.zeros_like(lax.slice_in_dim(kernel, 0, 1, axis=axis))
+        kernel = lax.concatenate([edge, kernel], axis) + lax.concatenate([kernel, edge], axis)
+    return lax.rev(kernel, (0, 1)).swapaxes(2, 3)
+
+
+@jax.custom_vjp
+def _transposed_convolve(kernel: jax.Array, *parts: jax.Array) -> jax.Array:
+    """`upsample_convolve` as the transpose of a 5x5 convolution of stride 2, with 25 products.
+
+    The gradients are spelled out so that each is a convolution that cuDNN has (forward, and by the
+    kernel); JAX would dilate the low-resolution input with zeros. And so that each part has its
+    own: one gradient for all would be written whole and read again for every part.
+    """
+    x = jnp.concatenate(parts, axis=-1)
     b, t, p, _ = x.shape
-    d = kernel.shape[-1]
+    h = _transposed_kernel(kernel)
+    out = jax.ShapeDtypeStruct((b, 2 * t, 2 * p, kernel.shape[-1]), x.dtype)
+    (y,) = jax.linear_transpose(lambda y: _convolve(y, h, (2, 1)), out)(x)
+    return y
 
-    def fold(w: jax.Array, axis: int) -> tuple[jax.Array, jax.Array]:
-        w0, w1, w2, w3 = jnp.split(w, 4, axis)
-        even = jnp.concatenate([w0, w1 + w2, w3], axis)
-        odd = jnp.concatenate([w0 + w1, w2 + w3], axis)
-        return even, odd
 
-    pads = ((1, 1), (0, 1))  # the neighbours that an even and an odd position see
-    phases = [
-        convolve(x, folded, (pads[i], pads[j]))
-        for i, rows in enumerate(fold(kernel, 0))
-        for j, folded in enumerate(fold(rows, 1))
-    ]
-    out = jnp.stack(phases, axis=3).reshape(b, t, p, 2, 2, d)
-    return out.transpose(0, 1, 3, 2, 4, 5).reshape(b, 2 * t, 2 * p, d)
+def _transposed_forward(kernel: jax.Array, *parts: jax.Array) -> tuple[jax.Array, Any]:
+    return _transposed_convolve(kernel, *parts), (kernel, parts)
+
+
+def _transposed_backward(kept: Any, dy: jax.Array) -> tuple[jax.Array, ...]:
+    kernel, parts = kept
+    h, unfold = jax.vjp(_transposed_kernel, kernel)
+    _, by_kernel = jax.vjp(lambda h: _convolve(dy, h, (2, 1)), h)
+    (dh,) = by_kernel(jnp.concatenate(parts, axis=-1))
+    ends = [sum(part.shape[-1] for part in parts[: n + 1]) for n in range(len(parts) - 1)]
+    dparts = [_convolve(dy, piece, (2, 1)) for piece in jnp.split(h, ends, axis=-1)]
+    return (*unfold(dh), *dparts)
+
+
+_transposed_convolve.defvjp(_transposed_forward, _transposed_backward)
+
+
+def _parameters(layer: nn.Module, channels: int, features: int) -> tuple[jax.Array, jax.Array]:
+    """A layer's kernel `(4, 4, channels, features)` and bias `(features,)`, float32."""
+    shape = (*KERNEL, channels, features)
+    kernel = layer.param("kernel", nn.initializers.glorot_uniform(), shape, jnp.float32)
+    return kernel, layer.param("bias", nn.initializers.zeros, (features,), jnp.float32)
 
 
 class UpsampleConv(nn.Module):
@@ -69,13 +139,12 @@ class UpsampleConv(nn.Module):
     dtype: Any = jnp.float32
 
     @nn.compact
-    def __call__(self, x: jax.Array) -> jax.Array:
-        """Apply the layer."""
-        shape = (*KERNEL, x.shape[-1], self.features)
-        kernel = self.param("kernel", nn.initializers.glorot_uniform(), shape, jnp.float32)
-        bias = self.param("bias", nn.initializers.zeros, (self.features,), jnp.float32)
-        x, kernel, bias = promote_dtype(x, kernel, bias, dtype=self.dtype)
-        return upsample_convolve(x, kernel) + bias[None, None, None, :]
+    def __call__(self, *parts: jax.Array) -> jax.Array:
+        """Apply the layer to arrays that lie one after another on the channel axis."""
+        channels = sum(part.shape[-1] for part in parts)
+        kernel, bias = _parameters(self, channels, self.features)
+        kernel, bias, *parts = promote_dtype(kernel, bias, *parts, dtype=self.dtype)
+        return upsample_convolve(kernel, *parts) + bias[None, None, None, :]
 
 
 class DownConv(nn.Module):
@@ -87,13 +156,6 @@ class DownConv(nn.Module):
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
         """Apply the layer."""
-        x = nn.Conv(
-            self.features,
-            KERNEL,
-            strides=2,
-            padding=((1, 1), (1, 1)),
-            dtype=self.dtype,
-            param_dtype=jnp.float32,
-            kernel_init=nn.initializers.glorot_uniform(),
-        )(x)
-        return leaky_relu(x)
+        kernel, bias = _parameters(self, x.shape[-1], self.features)
+        x, kernel, bias = promote_dtype(x, kernel, bias, dtype=self.dtype)
+        return leaky_relu(strided_convolve(x, kernel) + bias[None, None, None, :])

@@ -261,10 +261,19 @@ def lower(
             devices=None if jax.process_count() > 1 else layout.devices,
             donate_argnums=0,
         ).lower(state, data, root, examples)
+    function = functools.partial(step, config)
+    if layout.strategy == "mesh":
+        whole, split = PartitionSpec(), PartitionSpec(AXIS)
+        function = jax.shard_map(
+            functools.partial(function, axis=AXIS),
+            mesh=layout.mesh,
+            in_specs=(whole, Fed(split, split, whole) if isinstance(data, Fed) else whole, whole, split),
+            out_specs=(whole, whole),
+            # The step averages gradients itself; with the check on, JAX would sum them before.
+            check_vma=False,
+        )
     return jax.jit(
-        functools.partial(step, config),
-        donate_argnums=0,
-        out_shardings=(layout.whole, layout.whole),
+        function, donate_argnums=0, out_shardings=(layout.whole, layout.whole)
     ).lower(state, data, root, examples)
 
 

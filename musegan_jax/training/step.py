@@ -5,7 +5,6 @@ the global batch where `axis` names a mapped axis (pmap), and else the whole.
 Reference: WGAN-GP (Gulrajani et al. 2017, algorithm 1) as the AWS DeepComposer lab trains it.
 """
 
-import dataclasses
 from typing import Any, NamedTuple
 
 import jax
@@ -59,19 +58,43 @@ def _mean_over(axis: str | None, tree: Any) -> Any:
     return tree if axis is None else jax.lax.pmean(tree, axis)
 
 
+def accompany(
+    config: Config, state: TrainState, real: jax.Array, noise_keys: jax.Array
+) -> jax.Array:
+    """What the critic is shown as fake: the generator's answers, by its running statistics.
+
+    Args:
+        config: static.
+        state: what training changes.
+        real: `(B, T, P, K)` signed rolls, of which only the condition is used.
+        noise_keys: one per example, `(B,)`.
+
+    Returns:
+        float32 `(B, T, P, K)`. Each example's is its own, however many are computed together.
+    """
+    variables = {"params": state.generator_params, "batch_stats": state.batch_stats}
+    noise = _noise(config, noise_keys, real)
+    fake: Any = make_generator(config.model).apply(
+        variables, condition_of(config, real), noise, train=False
+    )
+    return fake
+
+
 def critic_step(
     config: Config,
     state: TrainState,
     real: jax.Array,
+    fake: jax.Array,
     keys: UpdateKeys,
     axis: str | None = None,
 ) -> tuple[TrainState, Metrics]:
-    """One update of the critic; the generator runs with its running statistics.
+    """One update of the critic.
 
     Args:
         config: static.
         state: what training changes.
         real: `(B, T, P, K)` signed rolls.
+        fake: `(B, T, P, K)`, what `accompany` answers to them.
         keys: of this update.
         axis: the mapped axis, if the batch is a part of the global one.
 
@@ -82,36 +105,29 @@ def critic_step(
     critic = make_critic(config.model)
     _, optimizer = make_optimizers(config)
     condition = condition_of(config, real)
-    fake: Any = jax.lax.stop_gradient(
-        make_generator(config.model).apply(
-            {"params": state.generator_params, "batch_stats": state.batch_stats},
-            condition,
-            _noise(config, keys.noise, real),
-            train=False,
-        )
-    )
     mixed = losses.blend(real, fake, jax.vmap(jax.random.uniform)(keys.penalty))
 
-    def score(params: Any, roll: jax.Array) -> Any:
+    def score(params: Any, roll: jax.Array, condition: jax.Array) -> Any:
         return critic.apply({"params": params}, roll, condition)
 
-    # In bf16 the norm of the input gradient is several percent off, and the penalty is about just
-    # that norm: this part stays in float32 whatever the networks compute in.
-    exact = make_critic(dataclasses.replace(config.model, dtype="float32"))
-
-    def exact_score(params: Any, roll: jax.Array) -> Any:
-        return exact.apply({"params": params}, roll, condition)
-
     penalty, direction = losses.gradient_penalty(
-        lambda roll: exact_score(state.critic_params, roll), mixed
+        lambda roll: score(state.critic_params, roll, condition), mixed
     )
     penalty = jnp.mean(penalty)
     weight = config.training.penalty_weight
+    # The weight goes in here and not onto the slopes below: so their gradient begins with ones, as
+    # the penalty's does, and the compiler sees that both go the same way back through the critic.
+    direction = direction * (weight / len(real))
 
     def surrogate(params: Any) -> tuple[jax.Array, jax.Array]:
-        wasserstein = jnp.mean(score(params, real)) - jnp.mean(score(params, fake))
-        slope = losses.penalty_surrogate(lambda roll: exact_score(params, roll), mixed, direction)
-        return -wasserstein + weight * jnp.mean(slope), wasserstein
+        both = score(
+            params, jnp.concatenate([real, fake]), jnp.concatenate([condition, condition])
+        )
+        wasserstein = jnp.mean(both[: len(real)]) - jnp.mean(both[len(real) :])
+        slopes = losses.penalty_surrogate(
+            lambda roll: score(params, roll, condition), mixed, direction
+        )
+        return jnp.sum(slopes) - wasserstein, wasserstein
 
     gradient, wasserstein = jax.grad(surrogate, has_aux=True)(state.critic_params)
     gradient, wasserstein, penalty = _mean_over(axis, (gradient, wasserstein, penalty))
@@ -204,16 +220,15 @@ def train_step(
         The new state, `step` one further, and the metrics of both networks, the critic's as the
         mean over its updates, and `parameter_norm`, finite only if every new parameter is.
     """
+    updates = config.training.critic_updates
+    keys = [update_keys(root, state.step, update, examples) for update in range(updates + 1)]
+    reals = [batch_of(config, data, update, keys[update].data) for update in range(updates + 1)]
     critic_metrics = []
-    for update in range(config.training.critic_updates):
-        keys = update_keys(root, state.step, update, examples)
-        real = batch_of(config, data, update, keys.data)
-        state, metrics = critic_step(config, state, real, keys, axis)
+    for update in range(updates):
+        fake = accompany(config, state, reals[update], keys[update].noise)
+        state, metrics = critic_step(config, state, reals[update], fake, keys[update], axis)
         critic_metrics.append(metrics)
-    update = config.training.critic_updates
-    keys = update_keys(root, state.step, update, examples)
-    real = batch_of(config, data, update, keys.data)
-    state, generator_metrics = generator_step(config, state, real, keys, axis)
+    state, generator_metrics = generator_step(config, state, reals[-1], keys[-1], axis)
     # Losses and gradients are of before the update; this is what the next checkpoint would hold.
     everything = (state.generator_params, state.batch_stats, state.critic_params)
     generator_metrics["parameter_norm"] = optax.tree.norm(everything)
