@@ -1,0 +1,112 @@
+"""What devices can do at best, and the least a training iteration must compute.
+
+Sources of the peaks (dense, without sparsity): NVIDIA's data sheets of A100, H100 and H200 (SXM);
+"System architecture" pages of Cloud TPU. They are for bf16; an H100 or A100 computes float32
+products in TF32 at half of that, if JAX is let (its default), and TPUs several times over in bf16.
+"""
+
+from typing import NamedTuple
+
+from musegan_jax.config import Config
+
+
+class Peak(NamedTuple):
+    """Of one device (one chip): bf16 FLOP/s, bytes/s and bytes of memory."""
+
+    flops: float
+    bandwidth: float
+    memory: float
+
+
+PEAKS = {
+    "v4": Peak(275e12, 1228e9, 32e9),
+    "v5e": Peak(197e12, 819e9, 16e9),
+    "v5p": Peak(459e12, 2765e9, 95e9),
+    "v6e": Peak(918e12, 1640e9, 32e9),
+    "A100": Peak(312e12, 2039e9, 80e9),
+    "H100": Peak(989e12, 3350e9, 80e9),
+    "H200": Peak(989e12, 4800e9, 141e9),
+}
+
+# Where JAX's name of a device holds none of the above: TPU v5 lite is v5e, v6 lite is v6e.
+NAMES = {"v5 lite": "v5e", "v5lite": "v5e", "v6 lite": "v6e", "v5": "v5p"}
+
+
+def peak_of(device_kind: str) -> Peak | None:
+    """The peak of a device by JAX's name of its kind; None where none is known, as for CPUs."""
+    for name, peak in PEAKS.items():
+        if name.lower() in device_kind.lower():
+            return peak
+    for part, name in NAMES.items():
+        if "TPU" in device_kind and part in device_kind:
+            return PEAKS[name]
+    return None
+
+
+def _inside(size: int, taps: int, stride: int, before: int) -> int:
+    """Products of a one-dimensional convolution over `size` positions that fall inside of it."""
+    starts = [position * stride - before for position in range(size // stride)]
+    return sum(0 <= start + tap < size for start in starts for tap in range(taps))
+
+
+def _upsampled(size: int) -> int:
+    """The same for upsampling by 2 and four taps, where taps that meet the same input are added.
+
+    An even output sees its left neighbour, its own input and the right one, an odd one only the
+    last two: five for each input, less the three that the edges lack.
+    """
+    return 5 * size - 3
+
+
+def minimum(config: Config) -> dict[str, float]:
+    """Floating-point operations that one example needs at least, 2 for each product and its sum.
+
+    Convolutions and the dense layer only, taps inside the map only; upsampling convolutions at low
+    resolution, each with 25 of 64 taps. By the rule of `training.step`:
+
+    - critic update: the generator forward; the critic forward on real, fake and blended, back to
+      the input for the blended one (and to the first layer's output for the two others), once more
+      forward along the penalty's direction, and three gradients of the kernels;
+    - generator update: the generator forward, back, and its kernels' gradients; the critic forward
+      and back to the roll.
+
+    Fast algorithms (Winograd's) may do with fewer products than these.
+    """
+    model, steps = config.model, config.data.window_steps
+
+    def down(filters: tuple[int, ...], channels: int) -> list[float]:
+        layers, t, p = [], steps, model.pitches
+        for features in filters:
+            taps = _inside(t, 4, 2, 1) * _inside(p, 4, 2, 1)
+            layers.append(2.0 * taps * channels * features)
+            t, p, channels = t // 2, p // 2, features
+        return layers
+
+    def up(filters: tuple[int, ...]) -> list[float]:
+        depth, layers = len(filters), []
+        t, p = steps >> depth, model.pitches >> depth
+        channels = 2 * filters[-1]  # with the noise
+        for features in (*reversed(filters[:-1]), model.tracks):
+            layers.append(2.0 * _upsampled(t) * _upsampled(p) * channels * features)
+            t, p, channels = 2 * t, 2 * p, 2 * features
+        return layers
+
+    critic = down(model.critic_filters, model.tracks + 1)
+    first, dense = critic[0], 2.0
+    for size in (steps, model.pitches):
+        dense *= size >> len(model.critic_filters)
+    critic.append(dense * model.critic_filters[-1])
+    whole, inner = sum(critic), sum(critic) - first
+    roll = first * model.tracks / (model.tracks + 1)  # back to the roll, not to the condition
+
+    encoder, decoder = down(model.generator_filters, 1), up(model.generator_filters)
+    forward = sum(encoder) + sum(decoder)
+    # No gradient is needed of the condition and of the noise, half of the decoder's first input.
+    back = sum(encoder[1:]) + sum(decoder) - decoder[0] / 2
+    critic_update = forward + 3 * whole + (inner + roll) + 2 * inner + whole + 3 * whole
+    generator_update = 2 * forward + back + whole + inner + roll
+    return {
+        "critic_update": critic_update,
+        "generator_update": generator_update,
+        "iteration": config.training.critic_updates * critic_update + generator_update,
+    }
