@@ -1,24 +1,36 @@
-"""Time the compiled training iteration of a config on synthetic data.
+"""Time the compiled training iteration over batch sizes, precisions and strategies.
 
-COMMAND   python benchmarks/train_step.py --config configs/reference.py --iterations 8
+COMMAND   python benchmarks/train_step.py --config configs/reference.py --turns 8
+          python benchmarks/train_step.py --batch-sizes 64,256,1024 --precisions float32,bfloat16 \
+              --json benchmarks/results/train_step_DEVICE.json
+TIME      a minute for each row on two CPU cores, half of it compiling
+
+Data are synthetic, as dense as chorales. Compiling is timed apart. A turn is as many iterations as
+take a fifth of a second, dispatched as in training and waited for at their end; two turns pass
+before the first that counts. MFU is the minimum operation count (`peaks.minimum`) per second over
+the device's bf16 peak, whatever the row's precision; beside it stands what a large matrix product
+reaches here. Memory is the compiler's account of one device.
 """
 
-import argparse
-import json
-import statistics
+import itertools
+import math
+import sys
 import time
-from pathlib import Path
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
+import peaks
+import records
 from musegan_jax import config as configs
-from musegan_jax import files
 from musegan_jax.data.batches import Windows
+from musegan_jax.errors import UserError, first_line
 from musegan_jax.training import parallel
 from musegan_jax.training.environment import environment
 
-WARM_UP = 2
+TURN = 0.2  # seconds
+WARM_UP = 2  # turns
 
 
 def synthetic_windows(config: configs.Config) -> Windows:
@@ -38,51 +50,157 @@ def synthetic_windows(config: configs.Config) -> Windows:
     )
 
 
-def measure(config: configs.Config, iterations: int) -> dict:
-    layout = parallel.make_layout(config)
-    data = layout.replicate(synthetic_windows(config))
-    state = parallel.initial_state(config, layout)
-    begin = time.perf_counter()
-    step = parallel.compile_step(config, layout, state, data)
-    compiled = time.perf_counter() - begin
-    seconds = []
-    for _ in range(WARM_UP + iterations):
+def matmul_flops(dtype: str) -> float:
+    """FLOP/s of a large square matrix product on one device: the best of five."""
+    size = 2048 if jax.default_backend() == "cpu" else 8192
+    x = jax.random.normal(jax.random.key(0), (size, size), jnp.dtype(dtype))
+    multiply = jax.jit(lambda a, b: a @ b)
+    jax.block_until_ready(multiply(x, x))
+    best = math.inf
+    for _ in range(5):
         begin = time.perf_counter()
-        state, _ = jax.block_until_ready(step(state, data))
-        seconds.append(time.perf_counter() - begin)
-    seconds = seconds[WARM_UP:]
-    median = statistics.median(seconds)
-    examples = config.training.batch_size * (config.training.critic_updates + 1)
-    return {
-        "benchmark": "train_step",
-        "config": config.to_dict(),
-        "environment": environment(config),
-        "compile_s": compiled,
-        "iteration_s": seconds,
-        "median_s": median,
-        "p10_s": float(np.quantile(seconds, 0.1)),
-        "p90_s": float(np.quantile(seconds, 0.9)),
-        "samples_per_s": examples / median,
+        jax.block_until_ready(multiply(x, x))
+        best = min(best, time.perf_counter() - begin)
+    return 2 * size**3 / best
+
+
+def peak_memory(compiled) -> int:
+    """Bytes that the program holds on one device at most, arguments and results included."""
+    memory = compiled.memory_analysis()
+    return (
+        memory.temp_size_in_bytes
+        + memory.argument_size_in_bytes
+        + memory.output_size_in_bytes
+        - memory.alias_size_in_bytes
+    )
+
+
+def measure(config: configs.Config, turns: int) -> dict:
+    """One row: the config's iteration, as it trains, on synthetic data."""
+    layout = parallel.make_layout(config)
+    batch, devices = config.training.batch_size, len(layout.devices)
+    row = {
+        "batch_size": batch,
+        "precision": config.model.dtype,
+        "strategy": config.parallel.strategy,
+        "devices": devices,
+    }
+    try:
+        data = layout.replicate(synthetic_windows(config))
+        state = parallel.initial_state(config, layout)
+        begin = time.perf_counter()
+        step = parallel.compile_step(config, layout, state, data)
+        compile_s = time.perf_counter() - begin
+        seconds, count = [], 1
+        for turn in range(1 + WARM_UP + turns):
+            begin = time.perf_counter()
+            for _ in range(count):
+                state, _ = step(state, data)
+            jax.block_until_ready(state)
+            elapsed = (time.perf_counter() - begin) / count
+            if turn == 1:  # the first one also loads the program
+                count = math.ceil(TURN / elapsed)
+            seconds.append(elapsed)
+    except jax.errors.JaxRuntimeError as error:
+        return row | {"failed": first_line(error)}
+    found = records.spread(seconds[1 + WARM_UP :])
+    rate = 1 / found["median_s"]
+    examples = batch * (config.training.critic_updates + 1)
+    achieved = peaks.minimum(config)["iteration"] * batch * rate
+    peak = peaks.peak_of(layout.devices[0].device_kind)
+    costs, memory = step.compiled.cost_analysis(), step.compiled.memory_analysis()
+    return row | {
+        "compile_s": compile_s,
+        **found,
+        "iterations_per_s": rate,
+        "samples_per_s": examples * rate,
+        "samples_per_s_per_device": examples * rate / devices,
+        "tflops": achieved / 1e12,
+        "mfu": achieved / (devices * peak.flops) if peak else None,
+        "flops": costs["flops"],
+        "bytes_accessed": costs["bytes accessed"],
+        "temporary_bytes": memory.temp_size_in_bytes,
+        "argument_bytes": memory.argument_size_in_bytes,
+        "peak_memory_bytes": peak_memory(step.compiled),
     }
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--config", default="configs/reference.py")
-    parser.add_argument("--iterations", type=int, default=8)
-    parser.add_argument("--json", type=Path, help="write the record here")
-    arguments, overrides = parser.parse_known_args()
-    config = configs.override(configs.load(arguments.config), overrides)
-    record = measure(config, arguments.iterations)
-    print(
-        f"compile {record['compile_s']:.1f} s; iteration median {record['median_s']:.3f} s "
-        f"(p10 {record['p10_s']:.3f}, p90 {record['p90_s']:.3f}); "
-        f"{record['samples_per_s']:.1f} samples/s"
+def wall(config: configs.Config, iterations: int) -> float:
+    """Seconds from nothing to the end of so many iterations, compiling included."""
+    begin = time.perf_counter()
+    layout = parallel.make_layout(config)
+    data = layout.replicate(synthetic_windows(config))
+    state = parallel.initial_state(config, layout)
+    step = parallel.compile_step(config, layout, state, data)
+    for _ in range(iterations):
+        state, _ = step(state, data)
+    jax.block_until_ready(state)
+    return time.perf_counter() - begin
+
+
+def describe(row: dict) -> str:
+    """A row in two lines of at most 80 columns."""
+    head = (
+        f"batch {row['batch_size']}, {row['precision']}, {row['strategy']} on {row['devices']}: "
     )
-    if arguments.json:
-        with files.replacing(arguments.json) as temporary:
-            temporary.write_text(json.dumps(record, indent=2) + "\n")
+    if "failed" in row:
+        return f"{head}failed\n  {row['failed']}"
+    mfu = "" if row["mfu"] is None else f", MFU {row['mfu']:.1%}"
+    return (
+        f"{head}median {row['median_s'] * 1e3:.4g} ms\n"
+        f"  p10 {row['p10_s'] * 1e3:.4g}, p90 {row['p90_s'] * 1e3:.4g}; compile "
+        f"{row['compile_s']:.1f} s; {row['samples_per_s']:.4g} samples/s; "
+        f"{row['tflops']:.3g} TFLOP/s{mfu}; {row['peak_memory_bytes'] / 1e6:.0f} MB"
+    )
+
+
+def run() -> None:
+    parser = records.parser(__doc__)
+    parser.add_argument("--config", default="configs/reference.py")
+    parser.add_argument("--batch-sizes", help="separated by commas; without: the config's")
+    parser.add_argument("--precisions", help="float32, bfloat16 or both; without: the config's")
+    parser.add_argument("--strategies", help="of jit, mesh, pmap; without: the config's")
+    parser.add_argument("--turns", type=int, default=8, help="timed turns of each row")
+    parser.add_argument(
+        "--wall", type=int, default=0, help="also time so many iterations from nothing"
+    )
+    arguments, overrides = parser.parse_known_args()
+    if arguments.turns < 1:
+        raise UserError(f"--turns {arguments.turns}: it must be at least 1")
+    base = configs.override(configs.load(arguments.config), overrides)
+    fields = {
+        "training.batch_size": (arguments.batch_sizes or str(base.training.batch_size)).split(","),
+        "model.dtype": (arguments.precisions or base.model.dtype).split(","),
+        "parallel.strategy": (arguments.strategies or base.parallel.strategy).split(","),
+    }
+    # All at once, so that the last of an hour's rows is not where a slip shows.
+    chosen = [
+        configs.override(base, [f"--{n}={v}" for n, v in zip(fields, values, strict=True)])
+        for values in itertools.product(*fields.values())
+    ]
+    for config in chosen:
+        parallel.make_layout(config)
+    peak = peaks.peak_of(jax.devices()[0].device_kind)
+    record = {
+        "benchmark": "train_step",
+        "environment": environment(base),
+        "config": base.to_dict(),
+        "minimum_flops": peaks.minimum(base),
+        "peak": peak._asdict() if peak else None,
+        "matmul_tflops": {dtype: matmul_flops(dtype) / 1e12 for dtype in fields["model.dtype"]},
+        "rows": [],
+    }
+    for dtype, reached in record["matmul_tflops"].items():
+        print(f"a {dtype} matrix product reaches {reached:.3g} TFLOP/s here")
+    for config in chosen:
+        record["rows"].append(measure(config, arguments.turns))
+        print(describe(record["rows"][-1]), flush=True)
+        records.write(arguments.json, record)  # what is measured stays if a later row ends all
+    if arguments.wall:
+        record["wall"] = {"iterations": arguments.wall, "seconds": wall(base, arguments.wall)}
+        print(f"{arguments.wall} iterations from nothing: {record['wall']['seconds']:.1f} s")
+        records.write(arguments.json, record)
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(records.command(run))

@@ -37,7 +37,7 @@ def generator(variables, condition: jax.Array, noise: jax.Array, *, train: bool)
 
     skips, x = [], condition
     for n in range(blocks):
-        layer = params[f"DownConv_{n}"]["Conv_0"]
+        layer = params[f"DownConv_{n}"]
         x = lax.conv_general_dilated(
             x, layer["kernel"], (2, 2), "SAME", dimension_numbers=("NHWC", "HWIO", "NHWC")
         )

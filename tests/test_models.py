@@ -10,7 +10,7 @@ import pytest
 
 import oracles
 from musegan_jax.config import Config, ModelConfig
-from musegan_jax.models import layers
+from musegan_jax.models import layers, products
 from musegan_jax.models.critic import make_critic
 from musegan_jax.models.generator import draw_noise, make_generator, noise_shape
 from musegan_jax.training.state import create_state
@@ -88,21 +88,76 @@ def test_reference_shapes():
     ]
 
 
-@pytest.mark.parametrize("shape", [(2, 1, 1, 3), (2, 2, 8, 5), (1, 3, 7, 4)])
-def test_upsample_convolve_is_the_plain_form(shape):
+def assert_same_function(ours, plain, *arguments):
+    """Values, gradients, and gradients of directional derivatives, as the penalty takes them."""
+
+    def everything(function):
+        def loss(*arguments):
+            value, slope = jax.jvp(function, arguments, arguments)
+            return jnp.sum(jnp.sin(value)) + jnp.sum(jnp.cos(slope))
+
+        def value_and_gradients(*arguments):
+            every = tuple(range(len(arguments)))
+            value = jnp.sum(jnp.sin(function(*arguments)))
+            plain = jax.grad(lambda *x: jnp.sum(jnp.sin(function(*x))), argnums=every)(*arguments)
+            return value, plain, jax.grad(loss, argnums=every)(*arguments)
+
+        return jax.jit(value_and_gradients)(*arguments)
+
+    np.testing.assert_allclose(ours(*arguments), plain(*arguments), atol=1e-5)
+    for a, b in zip(
+        jax.tree.leaves(everything(ours)), jax.tree.leaves(everything(plain)), strict=True
+    ):
+        np.testing.assert_allclose(a, b, atol=1e-5 * float(jnp.abs(b).max()) + 1e-5)
+
+
+@pytest.mark.parametrize("shape", [(2, 2, 2, 5), (2, 2, 6, 3), (1, 8, 4, 16), (2, 4, 10, 17)])
+def test_the_strided_convolution_as_products_is_the_plain_one(shape):
+    """Also where the outputs are odd in number, so that a tile of two is half empty."""
+
+    def plain(x, kernel):
+        return jax.lax.conv_general_dilated(
+            x, kernel, (2, 2), "SAME", dimension_numbers=("NHWC", "HWIO", "NHWC")
+        )
+
     x = jax.random.normal(jax.random.key(0), shape)
     kernel = jax.random.normal(jax.random.key(1), (4, 4, shape[-1], 6)) / shape[-1]
-    fast, slow = layers.upsample_convolve(x, kernel), oracles.upsample_convolve(x, kernel)
-    np.testing.assert_allclose(fast, slow, atol=1e-5)
+    assert_same_function(products.strided_convolve, plain, x, kernel)
+    assert_same_function(layers.strided_convolve, plain, x, kernel)
 
-    def loss(function):
-        total = lambda x, k: jnp.sum(jnp.sin(function(x, k)))  # noqa: E731
-        return jax.jit(jax.grad(total, argnums=(0, 1)))(x, kernel)
 
-    for ours, plain in zip(
-        loss(layers.upsample_convolve), loss(oracles.upsample_convolve), strict=True
-    ):
+def plain_upsample(kernel, *parts):
+    return oracles.upsample_convolve(jnp.concatenate(parts, axis=-1), kernel)
+
+
+@pytest.mark.parametrize("shape", [(2, 1, 1, 3), (2, 2, 8, 5), (1, 3, 7, 4)])
+@pytest.mark.parametrize(
+    "form", [products.upsample_convolve, layers.upsample_convolve, layers._transposed_convolve]
+)
+def test_every_form_of_the_upsampling_convolution_is_the_plain_one(form, shape):
+    x = jax.random.normal(jax.random.key(0), shape)
+    beside = jax.random.normal(jax.random.key(1), (*shape[:3], 2))
+    kernel = jax.random.normal(jax.random.key(2), (4, 4, shape[-1] + 2, 6)) / shape[-1]
+    np.testing.assert_allclose(
+        form(kernel, x, beside), plain_upsample(kernel, x, beside), atol=1e-5
+    )
+
+    def gradients(function):
+        def loss(*arguments):
+            return jnp.sum(jnp.sin(function(*arguments)))
+
+        return jax.jit(jax.grad(loss, argnums=(0, 1, 2)))(kernel, x, beside)
+
+    for ours, plain in zip(gradients(form), gradients(plain_upsample), strict=True):
         np.testing.assert_allclose(ours, plain, atol=1e-5 * float(jnp.abs(plain).max()) + 1e-5)
+
+
+def test_leaky_relu_is_that_of_the_library_with_its_slopes():
+    x = jnp.array([-3.0, -1e-3, 0.0, 1e-3, 2.0])
+    np.testing.assert_array_equal(layers.leaky_relu(x), nn.leaky_relu(x, 0.2))
+    for function in (jax.vjp, jax.linearize):
+        slopes = function(layers.leaky_relu, x)[1](jnp.ones(5))
+        np.testing.assert_allclose(jnp.ravel(jnp.array(slopes)), [0.2, 0.2, 1, 1, 1], rtol=1e-6)
 
 
 def test_down_convolution_pads_by_one_on_each_side():
@@ -110,7 +165,7 @@ def test_down_convolution_pads_by_one_on_each_side():
     x = jax.random.normal(jax.random.key(0), (2, 8, 8, 3))
     layer = layers.DownConv(5)
     params = layer.init(jax.random.key(1), x)
-    kernel = params["params"]["Conv_0"]["kernel"]
+    kernel = params["params"]["kernel"]
     plain = jax.lax.conv_general_dilated(
         x, kernel, (2, 2), "SAME", dimension_numbers=("NHWC", "HWIO", "NHWC")
     )
@@ -140,7 +195,7 @@ def test_the_generator_is_the_reference_block_by_block(train):
 
 def test_kernels_begin_glorot_uniform_and_biases_at_zero():
     params = small_variables()["params"]
-    for layer in (params["DownConv_1"]["Conv_0"], params["UpsampleConv_1"]):
+    for layer in (params["DownConv_1"], params["UpsampleConv_1"]):
         _, _, inputs, outputs = layer["kernel"].shape
         limit = (6 / (16 * (inputs + outputs))) ** 0.5
         largest = float(jnp.abs(layer["kernel"]).max())

@@ -69,7 +69,7 @@ def all_rolls(config: Config) -> np.ndarray:
 def _named(prefix: str, tree) -> dict[str, np.ndarray]:
     leaves = jax.tree_util.tree_leaves_with_path(tree)
     return {
-        "/".join([prefix, *(key.key for key in path if key.key != "Conv_0")]): np.asarray(leaf)
+        "/".join([prefix, *(key.key for key in path)]): np.asarray(leaf)
         for path, leaf in leaves
     }
 
@@ -136,7 +136,9 @@ def _answers(config: Config, examples: int) -> tuple[dict, dict, dict]:
 
     # Both from the same weights: Adam's first update moves a weight whose gradient is zero but for
     # rounding by a full step either way, and a generator after that would see another critic.
-    scored, critic_metrics = jax.jit(steps.critic_step, static_argnums=0)(config, state, real, keys)
+    scored, critic_metrics = jax.jit(steps.critic_step, static_argnums=0)(
+        config, state, real, still, keys
+    )
     after, metrics = jax.jit(steps.generator_step, static_argnums=0)(config, state, real, keys)
     after = after._replace(critic_params=scored.critic_params, critic_opt=scored.critic_opt)
     # Adam's first moment after one update is (1 - b1) times the gradient.

@@ -1,8 +1,8 @@
 """How the one pure step is compiled, and how a run lies over devices. Nothing else decides this.
 
 The state is the same on every device, the batch is split. Three ways to compile: `jit` on one
-device; `jit` over a mesh, where the compiler derives the communication from where the arrays lie;
-`pmap`, where the step itself averages over the devices. One device axis, "data", everywhere.
+device; `jit` over a mesh, and `pmap`, where the step is mapped over the devices and itself averages
+gradients and statistics over them. One device axis, "data", everywhere.
 """
 
 import functools
@@ -26,8 +26,25 @@ FITS = 2**30  # bytes of training data that `parallel.data = auto` puts on every
 
 FED_AXES: Any = Fed(0, 0, None)  # type: ignore[arg-type]
 
-CompiledStep = Callable[[TrainState, Windows | Fed], tuple[TrainState, Metrics]]
 Feed = Callable[[int], Windows | Fed]
+
+
+class CompiledStep(NamedTuple):
+    """`train_step`, ready to run: `step(state, data)` gives the new state and the metrics.
+
+    Attributes:
+        compiled: the program, with what the compiler knows of its operations and memory.
+        root: the run's root key, on every device.
+        examples: int32 `(B,)`, split over the devices.
+    """
+
+    compiled: Any
+    root: jax.Array
+    examples: jax.Array
+
+    def __call__(self, state: TrainState, data: Windows | Fed) -> tuple[TrainState, Metrics]:
+        """Dispatch one iteration. The state is donated: its buffers are those of the new one."""
+        return self.compiled(state, data, self.root, self.examples)
 
 
 class Layout(NamedTuple):
@@ -225,10 +242,9 @@ def _host(function: Callable, *arguments: Any) -> Any:
 def compile_step(
     config: Config, layout: Layout, state: TrainState, data: Windows | Fed
 ) -> CompiledStep:
-    """`train_step` compiled ahead of time: `(state, data) -> (state, metrics)`.
+    """`train_step` compiled ahead of time for these shapes.
 
-    The state is donated: its buffers are reused for the new one, so the old one is gone. Ahead of
-    time, a call with other shapes is an error, never a silent second compilation.
+    Ahead of time, a call with other shapes is an error, never a silent second compilation.
     """
     root = jax.jit(lambda: rng.root_key(config.training.seed), out_shardings=layout.whole)()
     examples = layout.distribute(layout.rows(config.training.batch_size))
@@ -238,8 +254,7 @@ def compile_step(
         lowered = lower(train_step, config, layout, state, parts[0], root, parts[1])
     else:
         lowered = lower(train_step, config, layout, state, data, root, examples)
-    compiled = lowered.compile()
-    return lambda state, data: compiled(state, data, root, examples)
+    return CompiledStep(lowered.compile(), root, examples)
 
 
 def lower(
@@ -263,18 +278,21 @@ def lower(
         ).lower(state, data, root, examples)
     function = functools.partial(step, config)
     if layout.strategy == "mesh":
+        # Mapped explicitly: where the compiler splits the batch by itself, it sums the gradient of
+        # the scores and that of the penalty apart, and the generator's in bf16.
         whole, split = PartitionSpec(), PartitionSpec(AXIS)
+        where = Fed(split, split, whole) if isinstance(data, Fed) else whole
         function = jax.shard_map(
             functools.partial(function, axis=AXIS),
             mesh=layout.mesh,
-            in_specs=(whole, Fed(split, split, whole) if isinstance(data, Fed) else whole, whole, split),
+            in_specs=(whole, where, whole, split),
             out_specs=(whole, whole),
-            # The step averages gradients itself; with the check on, JAX would sum them before.
+            # The step averages gradients itself; checked, JAX would sum them once before that.
             check_vma=False,
         )
-    return jax.jit(
-        function, donate_argnums=0, out_shardings=(layout.whole, layout.whole)
-    ).lower(state, data, root, examples)
+    shardings = (layout.whole, layout.whole)
+    compiling = jax.jit(function, donate_argnums=0, out_shardings=shardings)
+    return compiling.lower(state, data, root, examples)
 
 
 def _own_part(layout: Layout, tree: Any) -> Any:

@@ -1,7 +1,7 @@
 """One training iteration: pure functions of (state, batch, keys).
 
 How they are compiled, and for which devices, is `parallel`'s business. Each of them sees a part of
-the global batch where `axis` names a mapped axis (pmap), and else the whole.
+the global batch where `axis` names a mapped axis, and else the whole.
 Reference: WGAN-GP (Gulrajani et al. 2017, algorithm 1) as the AWS DeepComposer lab trains it.
 """
 
@@ -220,15 +220,17 @@ def train_step(
         The new state, `step` one further, and the metrics of both networks, the critic's as the
         mean over its updates, and `parameter_norm`, finite only if every new parameter is.
     """
-    updates = config.training.critic_updates
-    keys = [update_keys(root, state.step, update, examples) for update in range(updates + 1)]
-    reals = [batch_of(config, data, update, keys[update].data) for update in range(updates + 1)]
     critic_metrics = []
-    for update in range(updates):
-        fake = accompany(config, state, reals[update], keys[update].noise)
-        state, metrics = critic_step(config, state, reals[update], fake, keys[update], axis)
+    for update in range(config.training.critic_updates):
+        keys = update_keys(root, state.step, update, examples)
+        real = batch_of(config, data, update, keys.data)
+        fake = accompany(config, state, real, keys.noise)
+        state, metrics = critic_step(config, state, real, fake, keys, axis)
         critic_metrics.append(metrics)
-    state, generator_metrics = generator_step(config, state, reals[-1], keys[-1], axis)
+    update = config.training.critic_updates
+    keys = update_keys(root, state.step, update, examples)
+    real = batch_of(config, data, update, keys.data)
+    state, generator_metrics = generator_step(config, state, real, keys, axis)
     # Losses and gradients are of before the update; this is what the next checkpoint would hold.
     everything = (state.generator_params, state.batch_stats, state.critic_params)
     generator_metrics["parameter_norm"] = optax.tree.norm(everything)

@@ -1,0 +1,175 @@
+"""Time the way from a melody to MIDI, WAV and PNG, in a new process and in a running one.
+
+COMMAND   python benchmarks/compose.py --json benchmarks/results/compose_cpu.json
+          python benchmarks/compose.py --workdir runs/chorales
+TIME      2 minutes on two CPU cores
+
+Cold: the command `musegan-jax compose` in a process of its own, from its start to its end. Warm:
+the same call for the second time in this process, compiled already; the checkpoint is read again.
+Melodies are synthetic, 4/4 at 120 bpm. Without --workdir a model of the size of
+configs/chorales.py is trained for one iteration: it composes noise, which has more notes to write,
+draw and sound than music has.
+"""
+
+import contextlib
+import io
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+import mido
+import numpy as np
+import records
+from input_pipeline import TICKS, VOICES, voice, write_pieces
+
+from musegan_jax import cli, files
+from musegan_jax import config as configs
+from musegan_jax.data import midi
+from musegan_jax.errors import UserError
+from musegan_jax.rendering import audio
+from musegan_jax.training import record
+from musegan_jax.training.environment import environment
+
+SECONDS_PER_BAR = 2.0
+LENGTHS = {"2 bars": 2, "3 min": 90, "10 min": 300}  # in bars
+TIMES = ("median_s", "p10_s", "p90_s")
+SUFFIXES = (".mid", ".wav", ".png")
+
+
+def write_melody(path: Path, bars: int) -> None:
+    """Write a MIDI file of one line."""
+    song = mido.MidiFile(type=1, ticks_per_beat=TICKS)
+    line = voice(np.random.default_rng(0), 4 * bars, VOICES[0][1])
+    song.tracks.append(midi.note_track("Melody", 0, 0, line))
+    song.save(path)
+
+
+def command(words: list[str]) -> None:
+    """Run a command of `musegan-jax` in this process, without what it prints.
+
+    Raises:
+        UserError: if it fails.
+    """
+    printed = io.StringIO()
+    with contextlib.redirect_stdout(printed), contextlib.redirect_stderr(printed):
+        status = cli.main(words)
+    if status:
+        raise UserError(f"musegan-jax {words[0]}: {printed.getvalue().splitlines()[-1]}")
+
+
+def make_workdir(folder: Path) -> Path:
+    """Train the networks of configs/chorales.py for one iteration on synthetic pieces."""
+    (folder / "pieces").mkdir()
+    write_pieces(folder / "pieces", 16, bars=8)
+    dataset, workdir = str(folder / "pieces.npz"), folder / "run"
+    command(["data", "build", "midi", str(folder / "pieces"), "--parts", "4", "--out", dataset])
+    config = "configs/chorales.py"
+    words = [
+        f"--data.dataset={dataset}",
+        "--data.splits=train,valid,test",
+        "--training.iterations=1",
+        "--training.batch_size=2",
+        "--training.critic_updates=1",
+        "--parallel.devices=1",
+        "--output.melodies=",
+    ]
+    command(["train", "--config", config, "--workdir", str(workdir), *words])
+    return workdir
+
+
+def compose(melody: Path, workdir: str, out: Path) -> list[str]:
+    """The words of the command."""
+    return ["compose", str(melody), "--workdir", workdir, "--out", str(out)]
+
+
+def cold(words: list[str]) -> float:
+    """Seconds of the command in a new process.
+
+    Raises:
+        UserError: if it fails.
+    """
+    begin = time.perf_counter()
+    done = subprocess.run(
+        [sys.executable, "-m", "musegan_jax.cli", *words], capture_output=True, text=True
+    )
+    seconds = time.perf_counter() - begin
+    if done.returncode:
+        raise UserError(done.stderr.splitlines()[-1].removeprefix("musegan-jax: "))
+    return seconds
+
+
+def warm(words: list[str], times: int) -> list[float]:
+    """Seconds of the command in this process, after it has been called once."""
+    command(words)
+    seconds = []
+    for _ in range(times):
+        begin = time.perf_counter()
+        command(words)
+        seconds.append(time.perf_counter() - begin)
+    return seconds
+
+
+def measure(bars: int, workdir: str, folder: Path, times: int) -> dict[str, Any]:
+    """Compose for a melody of so many bars, cold and warm."""
+    melody, out = folder / f"melody{bars}.mid", folder / f"out{bars}"
+    write_melody(melody, bars)
+    words = compose(melody, workdir, out)
+    taken = {
+        "cold": records.spread([cold(words) for _ in range(times)]),
+        "warm": records.spread(warm(words, times)),
+    }
+    sizes = {suffix[1:]: (out / f"{melody.stem}{suffix}").stat().st_size for suffix in SUFFIXES}
+    return {"bars": bars, "music_s": bars * SECONDS_PER_BAR, **taken, "bytes": sizes}
+
+
+HEAD = (
+    f"{'':13}{'new process, s':^27}{'second call, s':^27}\n"
+    f"{'melody':<10}" + 2 * f"{'median':>9}{'p10':>9}{'p90':>9}" + f"{'WAV':>10}"
+)
+
+
+def line(row: dict[str, Any]) -> str:
+    """A row as a line of the table."""
+    times = "".join(f"{row[kind][name]:9.2f}" for kind in ("cold", "warm") for name in TIMES)
+    return f"{row['name']:<10}{times}{row['bytes']['wav'] / 1e6:7.1f} MB"
+
+
+def run() -> None:
+    parser = records.parser(__doc__ or "")
+    parser.add_argument("--workdir", help="of a training run; default: one made for this")
+    parser.add_argument("--times", type=int, default=3, help="of each measurement (default 3)")
+    arguments = parser.parse_args()
+    if arguments.times < 1:
+        raise UserError(f"--times {arguments.times}: it must be at least 1")
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = Path(temporary)
+        if not arguments.workdir:
+            print("training one iteration, to have a model ...", flush=True)
+        workdir = arguments.workdir or str(make_workdir(folder))
+        run_of = record.read(files.locate(workdir))
+        if run_of is None:
+            raise UserError(f"--workdir {workdir}: not the folder of a training run")
+        config = configs.from_dict(run_of["config"])
+        player = "simple waves" if audio.soundfont_player() is None else "a SoundFont"
+        print(f"sound: {player}\n{HEAD}", flush=True)
+        rows = []
+        for name, bars in LENGTHS.items():
+            rows.append(row := {"name": name, **measure(bars, workdir, folder, arguments.times)})
+            print(line(row), flush=True)
+    records.write(
+        arguments.json,
+        {
+            "benchmark": "compose",
+            "environment": environment(config),
+            "config": config.to_dict(),
+            "sound": player,
+            "rows": rows,
+        },
+    )
+
+
+if __name__ == "__main__":
+    sys.exit(records.command(run))

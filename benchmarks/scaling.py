@@ -1,0 +1,289 @@
+"""Time the compiled training iteration over 1, 2, 4, 8 devices, weak and strong scaling.
+
+COMMAND   python benchmarks/scaling.py --json benchmarks/results/scaling_cpu.json
+          python benchmarks/scaling.py --config configs/reference.py --batch-per-device 64
+TIME      3 minutes on two CPU cores, most of it compiling
+
+Weak: the batch of each device stays, the global one grows; strong: the global batch stays. Without
+--config the networks are small. Where there are only CPUs, JAX is told to simulate --simulate
+devices. They share the same cores: then ideal weak scaling is a constant number of examples a
+second in all, not a constant time, and strong scaling at best a constant time.
+
+"Collectives" is a share of the time that operations take, from a trace of a few iterations apart
+from the timed ones. Above the line: the durations of all events of instructions that the compiled
+program has as all-reduce, all-gather, reduce-scatter, all-to-all or collective-permute (their start
+and done, if apart). Below it: the durations of all events of operations; where one contains others
+only the outer. Both are summed over the lines of the trace (threads of a CPU, streams of a GPU, the
+line of operations of a TPU) and over all devices. Waiting within a collective for the slowest
+device counts as collective; so does what a GPU computes beside it on another stream, which only
+makes the sum below the line larger. Idle time counts nowhere.
+"""
+
+import argparse
+import os
+import re
+import statistics
+import sys
+import tempfile
+import time
+import warnings
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import records
+from jax.profiler import ProfileData
+
+from musegan_jax import config as configs
+from musegan_jax import rng
+from musegan_jax.errors import UserError
+from musegan_jax.training import parallel
+from musegan_jax.training.environment import environment
+from musegan_jax.training.step import train_step
+from train_step import synthetic_windows
+
+WARM_UP = 2
+TRACED = 2  # iterations
+# For eight simulated devices on two cores: networks of depth two compile in seconds.
+SMALL = (
+    "--model.generator_filters=16,32",
+    "--model.critic_filters=16,32",
+    "--training.batch_size=32",
+)
+COLLECTIVE = re.compile(
+    r"^\s*(?:ROOT )?%?(\S+) = .*? "
+    r"(?:all-reduce|all-gather|reduce-scatter|all-to-all|collective-permute)(?:-start|-done)?\(",
+    re.MULTILINE,
+)
+
+
+class Case(NamedTuple):
+    """One program: how many devices share a global batch of how many examples."""
+
+    devices: int
+    batch_size: int
+
+
+class Span(NamedTuple):
+    """An operation in one line of a trace, in nanoseconds."""
+
+    name: str
+    begin: float
+    duration: float
+
+
+def simulate(count: int) -> None:
+    """Let JAX find so many CPU devices, unless the environment already says how many."""
+    flag = "--xla_force_host_platform_device_count"
+    flags = os.environ.get("XLA_FLAGS", "")
+    # Read when the first device is asked for, which importing JAX does not do.
+    if flag not in flags:
+        os.environ["XLA_FLAGS"] = f"{flags} {flag}={count}".strip()
+
+
+def cases(counts: list[int], per_device: int, batch_size: int) -> dict[str, list[Case]]:
+    """The programs of each kind of scaling; one may be of both."""
+    return {
+        "weak": [Case(count, count * per_device) for count in counts],
+        "strong": [Case(count, batch_size) for count in counts],
+    }
+
+
+def compile_iteration(config: configs.Config, layout: parallel.Layout, state: Any) -> Any:
+    """What `parallel.compile_step` compiles, with the program's text and arguments kept."""
+    data = layout.replicate(synthetic_windows(config))
+    root = jax.jit(lambda: rng.root_key(config.training.seed), out_shardings=layout.whole)()
+    examples = layout.distribute(layout.rows(config.training.batch_size))
+    lowered = parallel.lower(train_step, config, layout, state, data, root, examples)
+    compiled = lowered.compile()
+    return compiled, lambda state: compiled(state, data, root, examples)
+
+
+def collectives(text: str) -> set[str]:
+    """Names of a compiled program's collectives: JAX may call an all-reduce `psum.3`."""
+    return set(COLLECTIVE.findall(text))
+
+
+def spans(trace: Any) -> Iterator[list[Span]]:
+    """The operations of each line of a trace."""
+    for plane in trace.planes:
+        lines = list(plane.lines)
+        on_device = plane.name.startswith("/device:")
+        # A TPU's plane also has lines of whole steps and modules, the same time once more.
+        lines = [line for line in lines if line.name == "XLA Ops"] or lines
+        for line in lines:
+            found = []
+            for event in line.events:
+                name = dict(event.stats).get("hlo_op")
+                # A host's plane has many other events; a device's has operations only.
+                if name is not None or on_device:
+                    label = str(name or event.name.split(" = ")[0]).lstrip("%")
+                    found.append(Span(label, event.start_ns, event.duration_ns))
+            yield found
+
+
+def outermost(line: Iterable[Span]) -> Iterator[Span]:
+    """Those that lie in no other."""
+    end = 0.0
+    for span in sorted(line, key=lambda span: (span.begin, -span.duration)):
+        if span.begin >= end:
+            end = span.begin + span.duration
+            yield span
+
+
+def communication(lines: Iterable[list[Span]], names: set[str]) -> dict[str, Any]:
+    """Seconds of operations, of them those of collectives, and the share."""
+    operations = reduced = 0.0
+    for line in lines:
+        operations += sum(span.duration for span in outermost(line))
+        # NCCL's kernels within a CUDA graph do not say which instruction they are of.
+        reduced += sum(
+            span.duration for span in line if span.name in names or "nccl" in span.name.lower()
+        )
+    share = reduced / operations if operations else None
+    return {"operations_s": operations / 1e9, "collectives_s": reduced / 1e9, "share": share}
+
+
+def traced(step: Any, state: Any, names: set[str]) -> tuple[Any, dict[str, Any]]:
+    """Run a few iterations under the profiler: the state after them, and `communication`."""
+    with tempfile.TemporaryDirectory() as folder:
+        with jax.profiler.trace(folder):
+            for _ in range(TRACED):
+                state, _ = jax.block_until_ready(step(state))
+        (path,) = Path(folder).rglob("*.xplane.pb")
+        with warnings.catch_warnings():  # of the bindings' own types, on Python 3.13
+            warnings.simplefilter("ignore", DeprecationWarning)
+            return state, communication(spans(ProfileData.from_file(str(path))), names)
+
+
+def measure(config: configs.Config, iterations: int) -> dict[str, Any]:
+    """Compile, time and trace one program."""
+    layout = parallel.make_layout(config)
+    state = parallel.initial_state(config, layout)
+    begin = time.perf_counter()
+    compiled, step = compile_iteration(config, layout, state)
+    seconds, compile_s = [], time.perf_counter() - begin
+    for _ in range(WARM_UP + iterations):
+        begin = time.perf_counter()
+        state, _ = jax.block_until_ready(step(state))
+        seconds.append(time.perf_counter() - begin)
+    names = collectives(compiled.as_text())
+    _, collective = traced(step, state, names)
+    seconds = seconds[WARM_UP:]
+    devices, batch = len(layout.devices), config.training.batch_size
+    examples = batch * (config.training.critic_updates + 1) / statistics.median(seconds)
+    return {
+        "strategy": layout.strategy,
+        "devices": devices,
+        "batch_size": batch,
+        "compile_s": compile_s,
+        **records.spread(seconds),
+        "examples_per_s": examples,
+        "examples_per_s_per_device": examples / devices,
+        "collectives": {"count": len(names), **collective},
+    }
+
+
+def line(row: dict[str, Any]) -> str:
+    """A row as a line of the table."""
+    share = row["collectives"]["share"]
+    return (
+        f"{row['devices']:7}{row['batch_size']:7}{row['median_s']:11.4g}{row['p10_s']:9.4g}"
+        f"{row['p90_s']:9.4g}{row['examples_per_s']:11.1f}"
+        f"{row['examples_per_s_per_device']:11.1f}"
+        + (f"{share:13.1%}" if share is not None else f"{'not seen':>13}")
+    )
+
+
+HEAD = (
+    f"{'':25}{'iteration, s':^22}{'examples/s':^23}\n"
+    f"{'devices':>7}{'batch':>7}{'median':>11}{'p10':>9}{'p90':>9}{'in all':>11}{'a device':>11}"
+    f"{'collectives':>13}"
+)
+
+
+def run() -> None:
+    parser = records.parser(__doc__ or "")
+    parser.add_argument("--config", help="default: configs/tiny.py with larger filters")
+    parser.add_argument("--iterations", type=int, default=8)
+    parser.add_argument("--devices", type=int, nargs="+", default=[1, 2, 4, 8])
+    parser.add_argument("--strategies", nargs="+", default=["mesh", "pmap"])
+    parser.add_argument(
+        "--batch-per-device",
+        type=int,
+        help="of weak scaling; default: the config's batch over the most devices",
+    )
+    parser.add_argument(
+        "--simulate", type=int, default=8, metavar="N", help="CPU devices (default 8)"
+    )
+    arguments, overrides = parser.parse_known_args()
+    check(arguments)
+    simulate(arguments.simulate)
+    config = configs.override(
+        configs.load(arguments.config or "configs/tiny.py"),
+        [*(() if arguments.config else SMALL), *overrides],
+    )
+    counts = sorted({count for count in arguments.devices if count <= jax.device_count()})
+    if not counts:
+        raise UserError(f"--devices: there are {jax.device_count()}; name none but smaller numbers")
+    size = config.training.batch_size
+    if any(size % count for count in counts):
+        raise UserError(f"training.batch_size = {size} must be a multiple of each of {counts}")
+    plan = cases(counts, arguments.batch_per_device or size // counts[-1], size)
+
+    device = jax.devices()[0]
+    print(f"{jax.device_count()} x {device.device_kind}; {config.model.dtype}")
+    if device.platform == "cpu":
+        print(
+            "Simulated devices share the cores: ideal is the same examples/s in all at any number "
+            "of\ndevices, not the same time."
+        )
+    measured: dict[tuple[str, Case], dict[str, Any]] = {}
+    rows = []
+    for strategy in arguments.strategies:
+        for scaling, wanted in plan.items():
+            print(f"\n{strategy}, {scaling} scaling\n{HEAD}", flush=True)
+            for case in wanted:
+                if (strategy, case) not in measured:
+                    words = [
+                        f"--parallel.strategy={strategy}",
+                        f"--parallel.devices={case.devices}",
+                        f"--training.batch_size={case.batch_size}",
+                    ]
+                    measured[strategy, case] = measure(
+                        configs.override(config, words), arguments.iterations
+                    )
+                rows.append({"scaling": scaling, **measured[strategy, case]})
+                print(line(rows[-1]), flush=True)
+    records.write(
+        arguments.json,
+        {
+            "benchmark": "scaling",
+            "environment": environment(config),
+            "config": config.to_dict(),
+            "simulated": device.platform == "cpu",
+            "rows": rows,
+        },
+    )
+
+
+def check(arguments: argparse.Namespace) -> None:
+    """Refuse options that no measurement can follow.
+
+    Raises:
+        UserError: naming the first of them.
+    """
+    for name in ("iterations", "batch_per_device", "simulate"):
+        value = getattr(arguments, name)
+        if value is not None and value < 1:
+            raise UserError(f"--{name.replace('_', '-')} {value}: it must be at least 1")
+    if min(arguments.devices) < 1:
+        raise UserError(f"--devices {min(arguments.devices)}: it must be at least 1")
+    for strategy in arguments.strategies:
+        if strategy not in ("mesh", "pmap"):
+            raise UserError(f"--strategies: {strategy!r} is none of mesh, pmap")
+
+
+if __name__ == "__main__":
+    sys.exit(records.command(run))
