@@ -7,7 +7,8 @@ from typing import Any
 from musegan_jax import files
 from musegan_jax.rendering.plots import COLOURS
 
-A, B = COLOURS[1], COLOURS[2]  # also before and after
+A, B = COLOURS[1], COLOURS[2]
+OTHER = COLOURS[5]  # beside A: peers, what was before
 MARKERS = "os^Dv"
 WIDTH = 8  # inches; with DPI, the width at which a README is shown
 DPI = 110
@@ -36,17 +37,13 @@ def _panels(height: float, columns: int = 1, **options: Any) -> tuple[Any, Seque
     return figure, panels
 
 
-def _plain(axis: Any, ticks: Sequence[int] | None = None) -> None:
-    """Numbers instead of powers on a logarithmic axis; with `ticks` at these only."""
-    from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter, NullLocator
+def _plain(axis: Any) -> None:
+    """Numbers instead of powers on a logarithmic axis."""
+    from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
+    axis.set_major_locator(LogLocator(subs=(1, 2, 5)))
     axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.10g}"))
-    if ticks is None:
-        axis.set_major_locator(LogLocator(subs=(1, 2, 5)))
-        axis.set_minor_formatter(NullFormatter())
-    else:
-        axis.set_ticks(ticks)
-        axis.set_minor_locator(NullLocator())
+    axis.set_minor_formatter(NullFormatter())
 
 
 def _whiskers(rows: Sequence[dict], factor: float) -> list[list[float]]:
@@ -59,49 +56,63 @@ def _whiskers(rows: Sequence[dict], factor: float) -> list[list[float]]:
 
 def time_unit(rows: Sequence[dict]) -> tuple[float, str]:
     """Seconds if a median is as long as that, else milliseconds: (units in a second, name)."""
-    return (1.0, "s") if max(row["median_s"] for row in rows) >= 1 else (1e3, "ms")
+    longest = max((row["median_s"] for row in rows), default=0)
+    return (1.0, "s") if longest >= 1 else (1e3, "ms")
 
 
-def _lines(axes: Any, rows: Sequence[dict], x: str, name: Callable[[dict], str]) -> None:
-    """Samples/s against `x` of the rows, a line for each name; both axes logarithmic."""
+def _lines(axes: Any, rows: Sequence[dict], x: str, y: str, name: Callable[[dict], str]) -> None:
+    """`y` against `x`, powers of two mostly, of the rows: a line for each name."""
     names = list(dict.fromkeys(map(name, rows)))
     for k, label in enumerate(names):
-        points = sorted((row[x], row["samples_per_s"]) for row in rows if name(row) == label)
+        points = sorted((row[x], row[y]) for row in rows if name(row) == label)
         style = {"color": COLOURS[1 + k % 7], "marker": MARKERS[k % len(MARKERS)]}
         axes.plot(*zip(*points, strict=True), label=label, linewidth=1.8, **style)
+    ticks = sorted({row[x] for row in rows})
     axes.set_xscale("log", base=2)
-    axes.set_yscale("log")
-    _plain(axes.xaxis, sorted({row[x] for row in rows}))
-    _plain(axes.yaxis)
+    axes.set_xticks(ticks, map(str, ticks))
+    axes.set_xticks([], minor=True)
+    axes.legend(frameon=False)
 
 
 def train_step(record: dict) -> Any | None:
-    """Samples/s against batch size; None if no row has a time."""
+    """Samples/s against batch size; None where fewer than two have times."""
     rows = [row for row in record["rows"] if "failed" not in row]
-    if not rows:
+    if len({row["batch_size"] for row in rows}) < 2:
         return None
     figure, (axes,) = _panels(4.2)
-    _lines(axes, rows, "batch_size", lambda row: f"{row['precision']}, {row['strategy']}")
+    _lines(
+        axes,
+        rows,
+        "batch_size",
+        "samples_per_s",
+        lambda row: f"{row['precision']}, {row['strategy']}",
+    )
+    axes.set_yscale("log")
+    _plain(axes.yaxis)
     axes.set_xlabel("batch size")
     axes.set_ylabel("samples per second")
-    axes.legend(frameon=False)
     return figure
 
 
 def scaling(record: dict) -> Any | None:
-    """Samples/s against devices, weak and strong apart; None without rows."""
+    """Examples/s against devices, weak and strong apart; None without rows."""
     rows = record["rows"]
-    kinds = list(dict.fromkeys(row["kind"] for row in rows))
+    kinds = list(dict.fromkeys(row["scaling"] for row in rows))
     if not kinds:
         return None
     figure, panels = _panels(3.6, len(kinds), sharey=True)
     for axes, kind in zip(panels, kinds, strict=True):
-        chosen = [row for row in rows if row["kind"] == kind]
-        _lines(axes, chosen, "devices", lambda row: row["strategy"])
+        chosen = [row for row in rows if row["scaling"] == kind]
+        _lines(axes, chosen, "devices", "examples_per_s", lambda row: row["strategy"])
         axes.set_title(f"{kind} scaling", loc="left", fontsize="medium")
         axes.set_xlabel("simulated devices" if record["simulated"] else "devices")
-        axes.legend(frameon=False)
-    panels[0].set_ylabel("samples per second")
+    if record["simulated"]:
+        # They share the cores: ideal is a constant, and a logarithm would magnify noise.
+        panels[0].set_ylim(0, 1.1 * max(row["examples_per_s"] for row in rows))
+    else:
+        panels[0].set_yscale("log")
+        _plain(panels[0].yaxis)
+    panels[0].set_ylabel("examples per second")
     return figure
 
 
@@ -113,20 +124,23 @@ def peers(record: dict) -> Any | None:
     rows = list(results.values())
     factor, unit = time_unit(rows)
     figure, (axes,) = _panels(1.0 + 0.5 * len(rows))
-    bars = axes.barh(
+    axes.barh(
         list(results),
         [factor * row["median_s"] for row in rows],
         xerr=_whiskers(rows, factor),
-        color=[A if name == "ours" else COLOURS[5] for name in results],
+        color=[A if name == "ours" else OTHER for name in results],
         height=0.65,
         capsize=3,
     )
-    # At the foot of the bar, where no whisker is.
-    axes.bar_label(
-        bars, [f" {factor * row['median_s']:.4g} {unit}" for row in rows], label_type="center"
-    )
-    for text, name in zip(axes.texts, results, strict=True):
-        text.set_color("white" if name == "ours" else "black")
+    for y, row in enumerate(rows):
+        axes.annotate(
+            f"{factor * row['median_s']:.4g} {unit}",
+            (factor * row["p90_s"], y),
+            xytext=(6, 0),
+            textcoords="offset points",
+            va="center",
+        )
+    axes.margins(x=0.12)  # for these
     axes.invert_yaxis()
     axes.grid(visible=False, axis="y")
     axes.set_xlabel(f"{unit} per iteration: median, whiskers from p10 to p90")
@@ -144,7 +158,7 @@ def tpu_compile(versions: dict[str, dict[tuple, dict]]) -> Any | None:
         return None
     names = list(dict.fromkeys(key[2] for key in keys))
     figure, panels = _panels(1.3 + 0.75 * len(names), len(slices), sharex=True, sharey=True)
-    height = 0.8 / len(versions)
+    height, colours = 0.8 / len(versions), (OTHER, A)[-len(versions) :]
     for axes, one in zip(panels, slices, strict=True):
         for k, (version, parts) in enumerate(versions.items()):
             here = [(n, parts[*one, name]) for n, name in enumerate(names) if (*one, name) in parts]
@@ -152,10 +166,10 @@ def tpu_compile(versions: dict[str, dict[tuple, dict]]) -> Any | None:
                 [n + (k - (len(versions) - 1) / 2) * height for n, _ in here],
                 [part["bytes_accessed"] / 1e9 for _, part in here],
                 height=0.92 * height,
-                color=(A, B)[k],
+                color=colours[k],
                 label=version,
             )
-            axes.bar_label(bars, fmt="%.3g", padding=3)
+            axes.bar_label(bars, fmt="%#.3g", padding=3)
         axes.set_title(f"{one[0]}, {one[1]} examples a chip", loc="left", fontsize="medium")
         axes.set_yticks(range(len(names)), names)
         axes.margins(x=0.14)  # for the numbers at the bars' ends
@@ -172,29 +186,36 @@ def tpu_compile(versions: dict[str, dict[tuple, dict]]) -> Any | None:
     return figure
 
 
-def compared(pairs: dict[str, tuple[dict, dict]], names: tuple[str, str]) -> Any:
-    """Times of A and B in pairs, a line of the picture for each; `names` are of the two."""
+def compared(
+    pairs: dict[str, tuple[dict, dict]], names: tuple[str, str], verdicts: Sequence[str]
+) -> Any:
+    """Times of A and B in pairs, one below the other; `names` are of the two.
+
+    `verdicts` are shown at the right, one for each pair.
+    """
     factor, unit = time_unit([row for pair in pairs.values() for row in pair])
-    figure, (axes,) = _panels(1.4 + 0.32 * len(pairs))
-    for y, (a, b) in enumerate(pairs.values()):
-        ends = (factor * a["median_s"], factor * b["median_s"])
-        axes.plot(ends, (y, y), color="#bbbbbb", linewidth=3, zorder=1)
+    figure, (axes,) = _panels(1.4 + 0.36 * len(pairs))
     for k, (name, colour) in enumerate(zip(names, (A, B), strict=True)):
         rows = [pair[k] for pair in pairs.values()]
         axes.errorbar(
             [factor * row["median_s"] for row in rows],
-            range(len(rows)),
+            [y + 0.3 * (k - 0.5) for y in range(len(rows))],
             xerr=_whiskers(rows, factor),
             fmt=MARKERS[k],
             color=colour,
+            markersize=5,
             capsize=3,
             label=name,
         )
+    for y, verdict in enumerate(verdicts):
+        axes.text(1.01, y, verdict, transform=axes.get_yaxis_transform(), va="center")
+        if y:
+            axes.axhline(y - 0.5, color="#eeeeee", linewidth=0.8)
     axes.set_xscale("log")
     _plain(axes.xaxis)
     axes.set_yticks(range(len(pairs)), list(pairs))
     axes.set_ylim(len(pairs) - 0.4, -0.6)
     axes.grid(visible=False, axis="y")
     axes.set_xlabel(f"{unit} per iteration: median, whiskers from p10 to p90")
-    figure.legend(loc="outside upper left", ncols=1, frameon=False)
+    figure.legend(loc="outside upper left", fontsize="small", frameon=False)
     return figure

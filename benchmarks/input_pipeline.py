@@ -1,7 +1,7 @@
 """Time how data get to the networks: building a dataset file, and feeding the iteration.
 
 COMMAND   python benchmarks/input_pipeline.py --json benchmarks/results/input_pipeline_cpu.json
-TIME      2 minutes on two CPU cores
+TIME      4 minutes on two CPU cores, most of it compiling
 
 Building: folders of synthetic MIDI files of four tracks, read and written as `musegan-jax data
 build midi --parts 4` does, each folder in a process of its own. Files are made before and not

@@ -11,6 +11,7 @@ import argparse
 import contextlib
 import json
 import statistics
+import textwrap
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -25,6 +26,7 @@ from musegan_jax.errors import UserError
 
 HERE = Path(__file__).parent
 START = "<!-- Below this line benchmarks/report.py writes. -->\n"
+REASON = 80  # characters of a compiler's message
 FIGURES = ("median_s", "p10_s", "p90_s", "compile_s")  # that are compared
 # What rows of a record say themselves, or the line about the machine.
 NOT_COMPARED = {
@@ -58,7 +60,7 @@ def reading(path: Path) -> Iterator[None]:
 
 def number(value: float) -> str:
     """Four significant digits, whole from a thousand on."""
-    return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.4g}"
+    return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:#.4g}"
 
 
 def optional(value: float | None, shown: str = "{:.4g}") -> str:
@@ -102,10 +104,12 @@ def train_step(record: dict) -> list[str]:
     if matmul := record["matmul_tflops"]:
         speeds = ", ".join(f"{number(speed)} in {name}" for name, speed in matmul.items())
         facts.append(f"Large matrix products, TFLOP/s: {speeds}.")
-    if wall := record.get("wall_1000_s"):
-        facts.append(f"1000 iterations with everything around them: {number(wall)} s.")
-    timed = [row for row in record["rows"] if "failed" not in row]
-    factor, unit = charts.time_unit(timed) if timed else (1.0, "s")
+    if wall := record.get("wall"):
+        facts.append(
+            f"{wall['iterations']} iterations from nothing, compiling included: "
+            f"{number(wall['seconds'])} s."
+        )
+    factor, unit = charts.time_unit([row for row in record["rows"] if "failed" not in row])
     header = (
         "batch",
         "precision",
@@ -124,7 +128,8 @@ def train_step(record: dict) -> list[str]:
     for row in record["rows"]:
         cells = [row[name] for name in ("batch_size", "precision", "strategy", "devices")]
         if "failed" in row:
-            rows.append([*cells, "", f"failed: {row['failed']}", *[""] * 6])
+            reason = textwrap.shorten(f"failed: {row['failed']}", REASON)
+            rows.append([*cells, "", reason, *[""] * 6])
             continue
         peak_memory = row["peak_memory_bytes"]
         rows.append(
@@ -231,20 +236,21 @@ def tpu_compile(record: dict) -> list[str]:
 
 def scaling(record: dict) -> list[str]:
     """Throughput over the number of devices."""
-    factor, unit = charts.time_unit(record["rows"]) if record["rows"] else (1.0, "s")
+    factor, unit = charts.time_unit(record["rows"])
     rows = [
         [
-            *(row[name] for name in ("kind", "strategy", "devices", "batch_size")),
+            *(row[name] for name in ("scaling", "strategy", "devices", "batch_size")),
             spread(row, factor),
-            number(row["samples_per_s"]),
-            number(row["samples_per_s_per_device"]),
-            optional(row["collective_share"], "{:.1%}"),
+            number(row["examples_per_s"]),
+            number(row["examples_per_s_per_device"]),
+            optional(row["collectives"]["share"], "{:.1%}"),
         ]
         for row in record["rows"]
     ]
     note = (
         "Weak: the same batch on each device; strong: the same batch in all."
-        + " The devices are simulated and share the cores of one processor." * record["simulated"]
+        + " Simulated devices share the cores: ideal is a constant number of examples/s in all."
+        * record["simulated"]
     )
     header = (
         "scaling",
@@ -252,34 +258,58 @@ def scaling(record: dict) -> list[str]:
         "devices",
         "batch",
         f"median, p10, p90, {unit}",
-        "samples/s",
-        "samples/s a device",
+        "examples/s",
+        "examples/s a device",
         "in collectives",
     )
     return [note, "", *table(header, rows)]
 
 
 def input_pipeline(record: dict) -> list[str]:
-    """Building a dataset, and what feeding costs an iteration."""
+    """Building a dataset file, and what feeding costs an iteration."""
     build = [
-        [one["files"], number(one["files_per_s"]), f"{one['peak_memory_bytes'] / 1e6:.0f}"]
+        [one["files"], number(one["files_per_s"])]
+        + [f"{one[name] / 1e6:.0f}" for name in ("before_bytes", "peak_bytes")]
         for one in record["build"]
     ]
-    feeding = [[name, number(1e3 * row["median_s"])] for name, row in record["feeding"].items()]
+    feed, alone = record["feed"], record["alone"]
+    fed = [
+        [title, spread(feed[name], 1e3), *cost]
+        for name, title, cost in (
+            ("device", "data on the device", [f"{feed['cost']['device']['median']:.1%}"]),
+            ("host", "fed by the host", [f"{feed['cost']['host']['median']:.1%}"]),
+            ("once", "sent once, used for all", [""]),
+        )
+    ]
     return [
-        *table(("MIDI files", "files/s", "MB peak memory"), build),
+        "Building a dataset file from MIDI files:",
         "",
-        *table(("batches from", "iteration, ms"), feeding),
+        *table(("files", "files/s", "MB in use before", "MB at most"), build),
+        "",
+        f"Feeding, batch {record['config']['training']['batch_size']}; the cost is the share of "
+        "the iteration's time, turn by turn:",
+        "",
+        *table(("data", "iteration: median, p10, p90, ms", "cost of feeding"), fed),
+        "",
+        f"Alone: drawing the batch of an update {number(1e3 * alone['draw']['median_s'])} ms, "
+        f"the host's feed of an iteration {number(1e3 * alone['host_feed']['median_s'])} ms.",
     ]
 
 
 def compose(record: dict) -> list[str]:
-    """From a melody to files, in a new process and in one that has composed before."""
+    """From a melody to MIDI, WAV and PNG."""
     rows = [
-        [row["length"], *(number(row[name]) for name in ("seconds_of_music", "cold_s", "warm_s"))]
+        [
+            row["name"],
+            f"{row['music_s']:.0f}",
+            row["notes"],
+            spread(row["cold"]),
+            spread(row["warm"]),
+        ]
         for row in record["rows"]
     ]
-    return table(("melody", "music, s", "cold, s", "warm, s"), rows)
+    header = ("melody", "music, s", "notes", "new process: median, p10, p90, s", "second call, s")
+    return [f"Sound by {record['sound']}.", "", *table(header, rows)]
 
 
 class Kind(NamedTuple):
@@ -305,7 +335,7 @@ KINDS = {
         "Bars: gigabytes that each part of the step moves, for each slice",
     ),
     "scaling": Kind(
-        scaling, charts.scaling, "Samples per second against devices, a line for each strategy"
+        scaling, charts.scaling, "Examples per second against devices, a line for each strategy"
     ),
     "input_pipeline": Kind(input_pipeline),
     "compose": Kind(compose),
@@ -320,8 +350,9 @@ def load(path: Path) -> dict:
     """
     with reading(path):
         record = json.loads(path.read_text())
-        if record["benchmark"] not in KINDS:
-            raise ValueError(f"benchmark {record['benchmark']!r}")
+        benchmark = record.get("benchmark") if isinstance(record, dict) else None
+        if benchmark not in KINDS:
+            raise ValueError(f"its benchmark is {benchmark!r}, none of {', '.join(KINDS)}")
         return record
 
 
@@ -382,6 +413,7 @@ def write_readme(folder: Path) -> None:
 class Side(NamedTuple):
     """What of a record is compared."""
 
+    benchmark: str
     where: str
     settings: dict[str, Any]  # config fields and versions by name
     rows: dict[tuple[str, ...], dict[str, float]]  # times of what was timed
@@ -411,6 +443,7 @@ def side(path: Path) -> Side:
             del environment[told]
         settings = flat(record["config"]) | flat(environment)
         return Side(
+            record["benchmark"],
             shown,
             {name: value for name, value in settings.items() if name not in NOT_COMPARED},
             {
@@ -436,7 +469,8 @@ def flat(tree: dict, prefix: str = "") -> dict[str, Any]:
 def verdict(a: dict[str, float], b: dict[str, float]) -> str:
     """Which is ahead and by what factor; ~ where the ranges from p10 to p90 overlap."""
     ratio = b["median_s"] / a["median_s"]
-    ahead = f"A {ratio:.2f}x" if ratio >= 1 else f"B {1 / ratio:.2f}x"
+    factor = f"{max(ratio, 1 / ratio):.2f}x"
+    ahead = "even" if factor == "1.00x" else f"{'A' if ratio > 1 else 'B'} {factor}"
     overlap = a["p10_s"] <= b["p90_s"] and b["p10_s"] <= a["p90_s"]
     return ahead + (" ~" if overlap else "")
 
@@ -467,14 +501,15 @@ def times(pairs: dict[tuple[str, ...], tuple[dict, dict]]) -> list[str]:
     return [*lines, "Medians of an iteration; ~ where the ranges from p10 to p90 overlap."]
 
 
-def only(name: str, mine: Side, theirs: Side) -> list[str]:
-    """Lines for what one side alone has timed."""
-    return [
-        f"only in {name}: {' '.join(key)}"
-        + (f" (the other failed: {theirs.failed[key]})" if key in theirs.failed else "")
-        for key in mine.rows
-        if key not in theirs.rows
-    ]
+def only(name: str, mine: Side, other: str, theirs: Side) -> list[str]:
+    """Lines for what one side alone has timed, and why the other has not."""
+    lines = []
+    for key in mine.rows:
+        if key not in theirs.rows:
+            lines.append(f"only in {name}: {' '.join(key)}")
+            if key in theirs.failed:
+                lines.append(textwrap.shorten(f"{other} failed: {theirs.failed[key]}", REASON))
+    return lines
 
 
 def compare(a: Side, b: Side) -> str:
@@ -488,12 +523,12 @@ def compare(a: Side, b: Side) -> str:
     lines += ["not the same in both:", *unlike] if unlike else []
     if pairs := common(a, b):
         lines += ["", *times(pairs)]
-    alone = only("A", a, b) + only("B", b, a)
+    alone = only("A", a, "B", b) + only("B", b, "A", a)
     return "\n".join(lines + ["", *alone] if alone else lines)
 
 
 def run() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("record", nargs="*", type=Path, help="none, or two to compare: A, then B")
     parser.add_argument("--plot", type=Path, help="draw the comparison as this PNG")
     parser.add_argument(
@@ -508,12 +543,16 @@ def run() -> None:
         write_readme(arguments.folder)
         return
     a, b = map(side, arguments.record)
+    if a.benchmark != b.benchmark:
+        raise UserError(f"A is of {a.benchmark}, B of {b.benchmark}: give two of one benchmark")
     print(compare(a, b))
     if arguments.plot:
         pairs = {" ".join(key): pair for key, pair in common(a, b).items()}
         if not pairs:
             raise UserError(f"{arguments.plot}: nothing to draw, both have timed nothing alike")
-        charts.save(charts.compared(pairs, (f"A: {a.where}", f"B: {b.where}")), arguments.plot)
+        verdicts = [verdict(*pair) for pair in pairs.values()]
+        names = f"A: {a.where}", f"B: {b.where}"
+        charts.save(charts.compared(pairs, names, verdicts), arguments.plot)
 
 
 if __name__ == "__main__":

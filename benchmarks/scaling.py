@@ -2,7 +2,7 @@
 
 COMMAND   python benchmarks/scaling.py --json benchmarks/results/scaling_cpu.json
           python benchmarks/scaling.py --config configs/reference.py --batch-per-device 64
-TIME      3 minutes on two CPU cores, most of it compiling
+TIME      5 minutes on two CPU cores, most of it compiling
 
 Weak: the batch of each device stays, the global one grows; strong: the global batch stays. Without
 --config the networks are small. Where there are only CPUs, JAX is told to simulate --simulate
@@ -226,7 +226,7 @@ def run() -> None:
     )
     counts = sorted({count for count in arguments.devices if count <= jax.device_count()})
     if not counts:
-        raise UserError(f"--devices: there are {jax.device_count()}; name none but smaller numbers")
+        raise UserError(f"--devices: there are only {jax.device_count()}")
     size = config.training.batch_size
     if any(size % count for count in counts):
         raise UserError(f"training.batch_size = {size} must be a multiple of each of {counts}")
@@ -236,8 +236,8 @@ def run() -> None:
     print(f"{jax.device_count()} x {device.device_kind}; {config.model.dtype}")
     if device.platform == "cpu":
         print(
-            "Simulated devices share the cores: ideal is the same examples/s in all at any number "
-            "of\ndevices, not the same time."
+            "Simulated devices share the cores: ideal is the same examples/s in all at "
+            "any\nnumber of devices, not the same time."
         )
     measured: dict[tuple[str, Case], dict[str, Any]] = {}
     rows = []

@@ -10,11 +10,9 @@ within an iteration; then the whole iteration, for its memory. Figures are for o
 is the larger of FLOPs / peak and bytes / bandwidth: no measurement, but what no such step can beat.
 """
 
-import argparse
-import json
 import os
 import re
-from pathlib import Path
+import sys
 
 # Before JAX starts: no TPU is looked for, and the metadata server of a TPU machine is not asked.
 os.environ["JAX_PLATFORMS"] = "cpu"
@@ -22,22 +20,19 @@ os.environ["TPU_SKIP_MDS_QUERY"] = "1"
 
 import jax
 import numpy as np
+import peaks
+import records
 from jax.experimental import topologies
 from jax.sharding import AxisType, Mesh
 
 from musegan_jax import config as configs
-from musegan_jax import files, rng
+from musegan_jax import rng
 from musegan_jax.data.batches import Windows, batch_of
+from musegan_jax.errors import UserError
 from musegan_jax.training import parallel, step
 from musegan_jax.training.environment import environment
 
-# Per chip: bf16 FLOP/s, bytes/s, bytes. Source: "System architecture" pages of Cloud TPU.
-PEAKS = {
-    "v4": (275e12, 1228e9, 32e9),
-    "v5e": (197e12, 819e9, 16e9),
-    "v5p": (459e12, 2765e9, 95e9),
-    "v6e": (918e12, 1640e9, 32e9),
-}
+TPUS = [name for name in peaks.PEAKS if name.startswith("v")]
 COLLECTIVE = re.compile(
     r"= (\S.*?) (all-reduce|all-gather|reduce-scatter|all-to-all|collective-permute)(-start)?\("
 )
@@ -103,7 +98,7 @@ def measure(function, config: configs.Config, layout: parallel.Layout, kind: str
     ).compile()
     costs, memory = compiled.cost_analysis(), compiled.memory_analysis()
     flops, moved = costs["flops"], costs["bytes accessed"]
-    peak, bandwidth, _ = PEAKS[kind]
+    peak = peaks.PEAKS[kind]
     collectives = [
         {"kind": name, "bytes": bytes_of(result)}
         for result, name, _ in COLLECTIVE.findall(compiled.as_text())
@@ -114,17 +109,21 @@ def measure(function, config: configs.Config, layout: parallel.Layout, kind: str
         "temporary_bytes": memory.temp_size_in_bytes,
         "argument_bytes": memory.argument_size_in_bytes,
         "collectives": collectives,
-        "roofline_s": max(flops / peak, moved / bandwidth),
+        "roofline_s": max(flops / peak.flops, moved / peak.bandwidth),
     }
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+def run() -> None:
+    parser = records.parser(__doc__)
     parser.add_argument("--config", default="configs/reference.py")
     parser.add_argument("--topology", nargs="+", default=["v5e:1x1", "v5e:16x16"])
     parser.add_argument("--batch-per-chip", type=int, default=256)
-    parser.add_argument("--json", type=Path, help="write the record here")
     arguments, overrides = parser.parse_known_args()
+    for topology in arguments.topology:
+        if topology.partition(":")[0] not in TPUS:
+            raise UserError(
+                f"--topology {topology}: such as v5e:16x16; {', '.join(TPUS)} are known"
+            )
     base = configs.override(configs.load(arguments.config), ["--model.dtype=bfloat16", *overrides])
     record = {"benchmark": "tpu_compile", "environment": environment(base), "slices": []}
     for topology in arguments.topology:
@@ -156,10 +155,8 @@ def main() -> None:
         record["slices"].append(
             {"topology": topology, "chips": chips, "config": config.to_dict(), "parts": parts}
         )
-    if arguments.json:
-        with files.replacing(arguments.json) as temporary:
-            temporary.write_text(json.dumps(record, indent=2) + "\n")
+        records.write(arguments.json, record)
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(records.command(run))

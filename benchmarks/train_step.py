@@ -20,9 +20,9 @@ import time
 import jax
 import jax.numpy as jnp
 import numpy as np
-
 import peaks
 import records
+
 from musegan_jax import config as configs
 from musegan_jax.data.batches import Windows
 from musegan_jax.errors import UserError, first_line
@@ -140,9 +140,7 @@ def wall(config: configs.Config, iterations: int) -> float:
 
 def describe(row: dict) -> str:
     """A row in two lines of at most 80 columns."""
-    head = (
-        f"batch {row['batch_size']}, {row['precision']}, {row['strategy']} on {row['devices']}: "
-    )
+    head = f"batch {row['batch_size']}, {row['precision']}, {row['strategy']} on {row['devices']}: "
     if "failed" in row:
         return f"{head}failed\n  {row['failed']}"
     mfu = "" if row["mfu"] is None else f", MFU {row['mfu']:.1%}"

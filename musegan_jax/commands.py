@@ -31,9 +31,11 @@ def train(arguments: Arguments) -> None:
 @contextlib.contextmanager
 def _processes(arguments: Arguments, settings: Any) -> Iterator[None]:
     """The environment that a training needs: flags, the other processes, a quiet Orbax."""
+    from musegan_jax import compilation_cache
     from musegan_jax.training import determinism, distributed
 
     determinism.enable(settings)
+    compilation_cache.keep()
     _quieten_orbax()
     options = (arguments.coordinator, arguments.processes, arguments.process_id)
     if not arguments.distributed and options != (None, None, None):
@@ -94,8 +96,10 @@ def compose(arguments: Arguments) -> None:
     for name, low, high in (("samples", 1, 1000), ("seed", 0, 2**32 - 1)):
         if not low <= getattr(arguments, name) <= high:
             raise UserError(f"--{name} must be from {low} to {high}")
-    from musegan_jax import compose, files
+    from musegan_jax import compilation_cache, compose, files
     from musegan_jax.training.checkpoint import load_model
+
+    compilation_cache.keep()
 
     score = compose.load_melody(arguments.melody)
     part = compose.pick_part(score, arguments.track, arguments.melody)

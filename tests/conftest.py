@@ -3,6 +3,7 @@
 import os
 
 os.environ["JAX_PLATFORMS"] = "cpu"
+os.environ["JAX_ENABLE_COMPILATION_CACHE"] = "false"  # nothing is left in anybody's home
 # Tests compile many small programs and run each a few times: unoptimised code is ready in a third
 # of the time.
 os.environ["XLA_FLAGS"] = (

@@ -145,3 +145,26 @@ def test_the_configs_command_lines_parse(capsys):
     assert configs.load("configs/tiny.py")
     status, out, _ = run(capsys, "train", "--help")
     assert status == 0 and "--training.batch_size=32" in out
+
+
+def test_a_second_start_finds_the_compiled_program(tmp_path):
+    """In the user's cache folder, and only where JAX has not been told otherwise."""
+    code = (
+        "import jax, jax.numpy as jnp\n"
+        "from musegan_jax import compilation_cache\n"
+        "jax.config.update('jax_persistent_cache_min_compile_time_secs', 0)\n"
+        "compilation_cache.keep()\n"
+        "jax.jit(lambda x: jnp.sin(x) @ x)(jnp.ones((8, 8)))\n"
+    )
+    unset = ("JAX_ENABLE_COMPILATION_CACHE", "JAX_COMPILATION_CACHE_DIR")
+    plain = {name: value for name, value in os.environ.items() if name not in unset}
+    plain["XDG_CACHE_HOME"] = str(tmp_path / "home")
+    for extra, folder in (
+        ({}, tmp_path / "home" / "musegan-jax" / "compiled"),
+        ({"JAX_COMPILATION_CACHE_DIR": str(tmp_path / "mine")}, tmp_path / "mine"),
+        ({"JAX_ENABLE_COMPILATION_CACHE": "false"}, None),
+    ):
+        before = set(tmp_path.rglob("*-cache"))
+        subprocess.run([sys.executable, "-c", code], check=True, env=plain | extra)
+        made = set(tmp_path.rglob("*-cache")) - before
+        assert {path.parent for path in made} == ({folder} if folder else set())

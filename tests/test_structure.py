@@ -8,7 +8,7 @@ from pathlib import Path
 PACKAGE = Path("musegan_jax")
 # Each layer may import those before it, and its own.
 LAYERS = [
-    {"errors", "files"},
+    {"errors", "files", "compilation_cache"},
     {"config", "rng", "pianoroll"},
     {"data", "models"},
     {"rendering", "evaluation", "compose"},

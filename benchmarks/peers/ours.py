@@ -69,8 +69,7 @@ def all_rolls(config: Config) -> np.ndarray:
 def _named(prefix: str, tree) -> dict[str, np.ndarray]:
     leaves = jax.tree_util.tree_leaves_with_path(tree)
     return {
-        "/".join([prefix, *(key.key for key in path)]): np.asarray(leaf)
-        for path, leaf in leaves
+        "/".join([prefix, *(key.key for key in path)]): np.asarray(leaf) for path, leaf in leaves
     }
 
 

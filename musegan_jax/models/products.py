@@ -37,9 +37,7 @@ def strided_convolve(x: jax.Array, kernel: jax.Array) -> jax.Array:
 
     def inputs(z: jax.Array, axis: int) -> tuple[jax.Array, ...]:
         n = z.shape[axis]
-        z0, z1, z2 = (
-            lax.slice_in_dim(z, start, n - 2 + start, 2, axis) for start in range(3)
-        )
+        z0, z1, z2 = (lax.slice_in_dim(z, start, n - 2 + start, 2, axis) for start in range(3))
         return z0 - z1, z1, z1 - z2
 
     def weights(g: jax.Array) -> tuple[jax.Array, ...]:

@@ -24,7 +24,9 @@ from musegan_jax.training.step import Metrics, train_step
 AXIS = "data"
 FITS = 2**30  # bytes of training data that `parallel.data = auto` puts on every device
 
+# How the devices share what the host feeds, as pmap's axes and as partitions.
 FED_AXES: Any = Fed(0, 0, None)  # type: ignore[arg-type]
+FED_SPECS: Any = Fed(PartitionSpec(AXIS), PartitionSpec(AXIS), PartitionSpec())  # type: ignore
 
 Feed = Callable[[int], Windows | Fed]
 
@@ -281,7 +283,7 @@ def lower(
         # Mapped explicitly: where the compiler splits the batch by itself, it sums the gradient of
         # the scores and that of the penalty apart, and the generator's in bf16.
         whole, split = PartitionSpec(), PartitionSpec(AXIS)
-        where = Fed(split, split, whole) if isinstance(data, Fed) else whole
+        where = FED_SPECS if isinstance(data, Fed) else whole
         function = jax.shard_map(
             functools.partial(function, axis=AXIS),
             mesh=layout.mesh,

@@ -120,9 +120,7 @@ def critic_step(
     direction = direction * (weight / len(real))
 
     def surrogate(params: Any) -> tuple[jax.Array, jax.Array]:
-        both = score(
-            params, jnp.concatenate([real, fake]), jnp.concatenate([condition, condition])
-        )
+        both = score(params, jnp.concatenate([real, fake]), jnp.concatenate([condition, condition]))
         wasserstein = jnp.mean(both[: len(real)]) - jnp.mean(both[len(real) :])
         slopes = losses.penalty_surrogate(
             lambda roll: score(params, roll, condition), mixed, direction
