@@ -24,9 +24,9 @@ import jax
 import jax.numpy as jnp
 import mido
 import numpy as np
+
 import records
 from input_pipeline import TICKS, VOICES, voice, write_pieces
-
 from musegan_jax import cli, files
 from musegan_jax import config as configs
 from musegan_jax.data import midi

@@ -29,8 +29,8 @@ import jax
 import jax.numpy as jnp
 import mido
 import numpy as np
-import records
 
+import records
 from musegan_jax import config as configs
 from musegan_jax import rng
 from musegan_jax.data import dataset, midi, sources

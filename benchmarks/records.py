@@ -6,6 +6,7 @@ import statistics
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -13,7 +14,7 @@ from musegan_jax import files
 from musegan_jax.errors import UserError
 
 
-def spread(seconds: list[float]) -> dict[str, object]:
+def spread(seconds: list[float]) -> dict[str, Any]:
     """Raw times with their median, p10 and p90, all in seconds."""
     return {
         "seconds": seconds,
@@ -30,12 +31,12 @@ def write(path: Path | None, record: dict) -> None:
             temporary.write_text(json.dumps(record, indent=2) + "\n")
 
 
-def parser(documentation: str) -> argparse.ArgumentParser:
+def parser(documentation: str | None) -> argparse.ArgumentParser:
     """A command line with the options that all benchmarks have.
 
     `documentation` is the script's docstring; its first line says what it does.
     """
-    made = argparse.ArgumentParser(description=documentation.splitlines()[0])
+    made = argparse.ArgumentParser(description=(documentation or "").splitlines()[0])
     made.add_argument("--json", type=Path, help="write the record here")
     return made
 

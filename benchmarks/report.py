@@ -19,7 +19,6 @@ from typing import Any, NamedTuple
 import charts
 import peaks
 import records
-
 from musegan_jax import config as configs
 from musegan_jax import files
 from musegan_jax.errors import UserError

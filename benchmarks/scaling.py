@@ -32,9 +32,9 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
-import records
 from jax.profiler import ProfileData
 
+import records
 from musegan_jax import config as configs
 from musegan_jax import rng
 from musegan_jax.errors import UserError

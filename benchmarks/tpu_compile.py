@@ -20,11 +20,11 @@ os.environ["TPU_SKIP_MDS_QUERY"] = "1"
 
 import jax
 import numpy as np
-import peaks
-import records
 from jax.experimental import topologies
 from jax.sharding import AxisType, Mesh
 
+import peaks
+import records
 from musegan_jax import config as configs
 from musegan_jax import rng
 from musegan_jax.data.batches import Windows, batch_of

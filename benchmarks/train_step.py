@@ -20,9 +20,9 @@ import time
 import jax
 import jax.numpy as jnp
 import numpy as np
+
 import peaks
 import records
-
 from musegan_jax import config as configs
 from musegan_jax.data.batches import Windows
 from musegan_jax.errors import UserError, first_line

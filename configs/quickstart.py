@@ -16,8 +16,6 @@ def get_config() -> Config:
     """Small enough for two CPU cores."""
     filters = (16, 32, 64, 128)
     return Config(
-        # 64 steps also keep the lowest map at 4 x 4: at 2 x 4, XLA's CPU convolution is seven
-        # times slower (benchmarks/NOTES.md).
         data=DataConfig(window_steps=64, transpose=(-5, 6)),
         model=ModelConfig(
             lowest_pitch=28, pitches=64, generator_filters=filters, critic_filters=filters

@@ -13,7 +13,7 @@ def keep() -> None:
     """
     import jax
 
-    if jax.config.jax_compilation_cache_dir is None:
+    if getattr(jax.config, "jax_compilation_cache_dir", None) is None:
         home = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
         folder = Path(home) / "musegan-jax" / "compiled"
         jax.config.update("jax_compilation_cache_dir", str(folder))

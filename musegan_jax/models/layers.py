@@ -143,8 +143,8 @@ class UpsampleConv(nn.Module):
         """Apply the layer to arrays that lie one after another on the channel axis."""
         channels = sum(part.shape[-1] for part in parts)
         kernel, bias = _parameters(self, channels, self.features)
-        kernel, bias, *parts = promote_dtype(kernel, bias, *parts, dtype=self.dtype)
-        return upsample_convolve(kernel, *parts) + bias[None, None, None, :]
+        kernel, bias, *same = promote_dtype(kernel, bias, *parts, dtype=self.dtype)
+        return upsample_convolve(kernel, *same) + bias[None, None, None, :]
 
 
 class DownConv(nn.Module):

@@ -1,0 +1,78 @@
+"""All records of one accelerator in ten minutes: ours, the PyTorch peers, the lab's 1000 iterations.
+
+COMMAND   python benchmarks/gpu.py --name h100
+NEEDS     jax, flax, optax, orbax-checkpoint, numpy; torch for the peers
+TIME      at most `--limit` seconds, 570 by default
+
+Runs the other scripts one after another, each in a process of its own. One that has not ended when
+the time is up is stopped, and what it has written stays: `train_step.py` writes row by row.
+"""
+
+import argparse
+import importlib.util
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import records
+from musegan_jax.errors import UserError
+
+HERE = Path(__file__).parent
+PEERS_SHARE = 0.45  # of the time, kept for the peers: PyTorch compiles for minutes
+
+
+def commands(name: str, config: str, out: Path) -> list[list[str]]:
+    """What is run, the most wanted first; records go into `out`."""
+    base = ["--config", config, "--model.dtype=bfloat16", "--parallel.strategy=jit"]
+    made = [
+        [
+            "train_step.py", *base,
+            "--batch-sizes", "64,256,1024", "--precisions", "bfloat16,float32",
+            "--wall", "1000", "--json", str(out / f"train_step_{name}.json"),
+        ]
+    ]  # fmt: skip
+    if importlib.util.find_spec("torch"):
+        made.append(
+            [
+                "peers.py", *base, "--peers", "torch,torch-eager",
+                "--iterations", "5", "--json", str(out / f"peers_{name}.json"),
+            ]
+        )  # fmt: skip
+    return made
+
+
+def run() -> None:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--name", required=True, help="of the accelerator, for the records' names")
+    parser.add_argument("--config", default="configs/reference.py")
+    parser.add_argument("--out", type=Path, default=HERE / "results")
+    parser.add_argument("--limit", type=float, default=570, help="seconds for all of it")
+    arguments = parser.parse_args()
+    if not arguments.out.is_dir():
+        raise UserError(f"--out {arguments.out}: no such folder")
+    end = time.monotonic() + arguments.limit
+    # The package may lie beside this folder, not be installed.
+    path = os.pathsep.join([str(HERE.parent), os.environ.get("PYTHONPATH", "")])
+    failed = []
+    todo = commands(arguments.name, arguments.config, arguments.out)
+    for place, (script, *words) in enumerate(todo):
+        left = end - time.monotonic()
+        share = left if place == len(todo) - 1 else left * (1 - PEERS_SHARE)
+        print(f"== {script} {' '.join(words)} (at most {share:.0f} s)", flush=True)
+        try:
+            done = subprocess.run(
+                [sys.executable, str(HERE / script), *words],
+                env=os.environ | {"PYTHONPATH": path},
+                timeout=share,
+            )
+            failed += [script] if done.returncode else []
+        except subprocess.TimeoutExpired:
+            print(f"{script}: stopped, the time is up", flush=True)
+    if failed:
+        raise UserError(f"{' and '.join(failed)} failed; see above")
+
+
+if __name__ == "__main__":
+    sys.exit(records.command(run))
