@@ -1,4 +1,4 @@
-"""All records of one accelerator in ten minutes: ours, the PyTorch peers, the lab's 1000 iterations.
+"""One accelerator in ten minutes: ours, the PyTorch peers, and the lab's 1000 iterations.
 
 COMMAND   python benchmarks/gpu.py --name h100
 NEEDS     jax, flax, optax, orbax-checkpoint, numpy; torch for the peers
