@@ -197,7 +197,7 @@ def measure_alone(config: configs.Config, windows: Windows, times: int) -> dict[
         key = rng.update_key(rng.root_key(config.training.seed), "data", iteration, 0)
         return draw_batch(config, windows, rng.example_keys(key, examples))
 
-    host = feeds(config, layout, windows)["host"]
+    host = parallel.make_feed(configs.override(config, ["--parallel.data=host"]), layout, windows)
     return {
         "draw": records.spread(repeat(lambda n: draw(resident, n), times)),
         "host_feed": records.spread(repeat(host, times)),

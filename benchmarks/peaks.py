@@ -11,21 +11,22 @@ from musegan_jax.config import Config
 
 
 class Peak(NamedTuple):
-    """Of one device (one chip): bf16 FLOP/s, bytes/s and bytes of memory."""
+    """Of one device (one chip): bf16 FLOP/s and bytes/s."""
 
     flops: float
     bandwidth: float
-    memory: float
 
 
 PEAKS = {
-    "v4": Peak(275e12, 1228e9, 32e9),
-    "v5e": Peak(197e12, 819e9, 16e9),
-    "v5p": Peak(459e12, 2765e9, 95e9),
-    "v6e": Peak(918e12, 1640e9, 32e9),
-    "A100": Peak(312e12, 2039e9, 80e9),
-    "H100": Peak(989e12, 3350e9, 80e9),
-    "H200": Peak(989e12, 4800e9, 141e9),
+    "v4": Peak(275e12, 1228e9),
+    "v5e": Peak(197e12, 819e9),
+    "v5p": Peak(459e12, 2765e9),
+    "v6e": Peak(918e12, 1640e9),
+    "A100-SXM4-40GB": Peak(312e12, 1555e9),
+    "A100-SXM4-80GB": Peak(312e12, 2039e9),
+    "H100 PCIe": Peak(756e12, 2000e9),
+    "H100 80GB HBM3": Peak(989e12, 3350e9),
+    "NVIDIA H200": Peak(989e12, 4800e9),
 }
 
 # Where JAX's name of a device holds none of the above: TPU v5 lite is v5e, v6 lite is v6e.
@@ -103,7 +104,9 @@ def minimum(config: Config) -> dict[str, float]:
     forward = sum(encoder) + sum(decoder)
     # No gradient is needed of the condition and of the noise, half of the decoder's first input.
     back = sum(encoder[1:]) + sum(decoder) - decoder[0] / 2
-    critic_update = forward + 3 * whole + (inner + roll) + 2 * inner + whole + 3 * whole
+    # Along the penalty's direction the condition stays, so that its channel has no share.
+    slope = inner + roll
+    critic_update = forward + 3 * whole + (inner + roll) + 2 * inner + slope + 2 * whole + slope
     generator_update = 2 * forward + back + whole + inner + roll
     return {
         "critic_update": critic_update,

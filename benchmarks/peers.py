@@ -26,7 +26,7 @@ from peers.worker import Worker
 PACKAGES = {"keras": ("keras", "tensorflow"), "torch": ("torch",), "torch-eager": ("torch",)}
 VARIABLES = ("OMP_NUM_THREADS", "OMP_WAIT_POLICY")  # that change speed
 WARM_UP = 2  # iterations after the one that compiles
-TURN = 0.5  # seconds: shorter iterations run several to a turn, dispatched as in training
+TURN = 0.5  # seconds: shorter iterations run several to a turn, queued
 EXAMPLES = 8  # in the checks
 
 

@@ -2,6 +2,7 @@
 
 import argparse
 import json
+import os
 import statistics
 import sys
 from collections.abc import Callable
@@ -42,7 +43,13 @@ def parser(documentation: str | None) -> argparse.ArgumentParser:
 
 
 def command(run: Callable[[], None]) -> int:
-    """Exit status of `run()`: 2 and one line for what the user can mend."""
+    """Exit status of `run()`: 2 and one line for what the user can mend.
+
+    Nothing is taken from a disk that a benchmark should compile, here or in a child process.
+    """
+    os.environ["JAX_ENABLE_COMPILATION_CACHE"] = "false"
+    if "jax" in sys.modules:
+        sys.modules["jax"].config.update("jax_enable_compilation_cache", False)
     try:
         run()
     except UserError as error:

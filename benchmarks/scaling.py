@@ -36,11 +36,9 @@ from jax.profiler import ProfileData
 
 import records
 from musegan_jax import config as configs
-from musegan_jax import rng
 from musegan_jax.errors import UserError
 from musegan_jax.training import parallel
 from musegan_jax.training.environment import environment
-from musegan_jax.training.step import train_step
 from train_step import synthetic_windows
 
 WARM_UP = 2
@@ -90,16 +88,6 @@ def cases(counts: list[int], per_device: int, batch_size: int) -> dict[str, list
     }
 
 
-def compile_iteration(config: configs.Config, layout: parallel.Layout, state: Any) -> Any:
-    """What `parallel.compile_step` compiles, with the program's text and arguments kept."""
-    data = layout.replicate(synthetic_windows(config))
-    root = jax.jit(lambda: rng.root_key(config.training.seed), out_shardings=layout.whole)()
-    examples = layout.distribute(layout.rows(config.training.batch_size))
-    lowered = parallel.lower(train_step, config, layout, state, data, root, examples)
-    compiled = lowered.compile()
-    return compiled, lambda state: compiled(state, data, root, examples)
-
-
 def collectives(text: str) -> set[str]:
     """Names of a compiled program's collectives: JAX may call an all-reduce `psum.3`."""
     return set(COLLECTIVE.findall(text))
@@ -145,12 +133,12 @@ def communication(lines: Iterable[list[Span]], names: set[str]) -> dict[str, Any
     return {"operations_s": operations / 1e9, "collectives_s": reduced / 1e9, "share": share}
 
 
-def traced(step: Any, state: Any, names: set[str]) -> tuple[Any, dict[str, Any]]:
+def traced(step: Any, state: Any, data: Any, names: set[str]) -> tuple[Any, dict[str, Any]]:
     """Run a few iterations under the profiler: the state after them, and `communication`."""
     with tempfile.TemporaryDirectory() as folder:
         with jax.profiler.trace(folder):
             for _ in range(TRACED):
-                state, _ = jax.block_until_ready(step(state))
+                state, _ = jax.block_until_ready(step(state, data))
         (path,) = Path(folder).rglob("*.xplane.pb")
         with warnings.catch_warnings():  # of the bindings' own types, on Python 3.13
             warnings.simplefilter("ignore", DeprecationWarning)
@@ -161,15 +149,16 @@ def measure(config: configs.Config, iterations: int) -> dict[str, Any]:
     """Compile, time and trace one program."""
     layout = parallel.make_layout(config)
     state = parallel.initial_state(config, layout)
+    data = layout.replicate(synthetic_windows(config))
     begin = time.perf_counter()
-    compiled, step = compile_iteration(config, layout, state)
+    step = parallel.compile_step(config, layout, state, data)
     seconds, compile_s = [], time.perf_counter() - begin
     for _ in range(WARM_UP + iterations):
         begin = time.perf_counter()
-        state, _ = jax.block_until_ready(step(state))
+        state, _ = jax.block_until_ready(step(state, data))
         seconds.append(time.perf_counter() - begin)
-    names = collectives(compiled.as_text())
-    _, collective = traced(step, state, names)
+    names = collectives(step.compiled.as_text())
+    _, collective = traced(step, state, data, names)
     seconds = seconds[WARM_UP:]
     devices, batch = len(layout.devices), config.training.batch_size
     examples = batch * (config.training.critic_updates + 1) / statistics.median(seconds)

@@ -7,7 +7,8 @@ TIME      9 minutes on two CPU cores, half of it the whole iteration
 The compiler is the real one, so operations, bytes, temporary memory and collectives are exact and
 free of noise. The two kinds of update are compiled apart, since each is dispatched several times
 within an iteration; then the whole iteration, for its memory. Figures are for one chip. "Roofline"
-is the larger of FLOPs / peak and bytes / bandwidth: no measurement, but what no such step can beat.
+is the larger of FLOPs / peak and bytes / bandwidth: an estimate, no measurement. XLA's bytes count
+copies into the chip's fast memory besides the reading of them there, so a step may be faster.
 """
 
 import os

@@ -35,7 +35,9 @@ def _processes(arguments: Arguments, settings: Any) -> Iterator[None]:
     from musegan_jax.training import determinism, distributed
 
     determinism.enable(settings)
-    compilation_cache.keep()
+    if not settings.training.deterministic:
+        # On a GPU a kept program holds choices that were made by timing, once.
+        compilation_cache.keep()
     _quieten_orbax()
     options = (arguments.coordinator, arguments.processes, arguments.process_id)
     if not arguments.distributed and options != (None, None, None):

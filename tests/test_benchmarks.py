@@ -32,9 +32,9 @@ def test_minimum_operations_of_a_network_counted_by_hand():
     roll = first / 2  # back to the roll, not to the condition
     found = minimum(config)
     # Forward of real, fake and blended; back for the blended one and the two others; the slope;
-    # three gradients of the kernels.
+    # three gradients of the kernels. The condition has no share in the slope and its gradient.
     assert found["critic_update"] == (
-        forward + 3 * critic + (dense + roll) + 2 * dense + critic + 3 * critic
+        forward + 3 * critic + (dense + roll) + 2 * dense + 3 * critic - 2 * (first - roll) + critic
     )
     # The first decoder layer's input is half noise, of which no gradient is needed.
     assert found["generator_update"] == 2 * forward + decoder / 2 + critic + dense + roll
@@ -44,8 +44,9 @@ def test_minimum_operations_of_a_network_counted_by_hand():
 @pytest.mark.parametrize(
     ("kind", "name"),
     [
-        ("NVIDIA H100 80GB HBM3", "H100"),
-        ("NVIDIA A100-SXM4-40GB", "A100"),
+        ("NVIDIA H100 80GB HBM3", "H100 80GB HBM3"),
+        ("NVIDIA GH200 480GB", None),
+        ("NVIDIA A100-SXM4-40GB", "A100-SXM4-40GB"),
         ("TPU v5 lite", "v5e"),
         ("TPU v5", "v5p"),
         ("TPU v6 lite", "v6e"),

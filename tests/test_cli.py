@@ -148,23 +148,35 @@ def test_the_configs_command_lines_parse(capsys):
 
 
 def test_a_second_start_finds_the_compiled_program(tmp_path):
-    """In the user's cache folder, and only where JAX has not been told otherwise."""
+    """In the user's cache folder, and only where JAX has not been told otherwise; silently."""
     code = (
         "import jax, jax.numpy as jnp\n"
         "from musegan_jax import compilation_cache\n"
+        "hits = []\n"
+        "jax.monitoring.register_event_listener(\n"
+        "    lambda name, **_: hits.append(name) if name.endswith('cache_hits') else None)\n"
         "jax.config.update('jax_persistent_cache_min_compile_time_secs', 0)\n"
         "compilation_cache.keep()\n"
-        "jax.jit(lambda x: jnp.sin(x) @ x)(jnp.ones((8, 8)))\n"
+        "x = jnp.ones((64, 64))\n"
+        "hits.clear()\n"
+        "jax.jit(lambda x: jnp.sin(x) @ x)(x)\n"
+        "print(len(hits))\n"
     )
     unset = ("JAX_ENABLE_COMPILATION_CACHE", "JAX_COMPILATION_CACHE_DIR")
     plain = {name: value for name, value in os.environ.items() if name not in unset}
     plain["XDG_CACHE_HOME"] = str(tmp_path / "home")
-    for extra, folder in (
-        ({}, tmp_path / "home" / "musegan-jax" / "compiled"),
-        ({"JAX_COMPILATION_CACHE_DIR": str(tmp_path / "mine")}, tmp_path / "mine"),
-        ({"JAX_ENABLE_COMPILATION_CACHE": "false"}, None),
-    ):
-        before = set(tmp_path.rglob("*-cache"))
-        subprocess.run([sys.executable, "-c", code], check=True, env=plain | extra)
-        made = set(tmp_path.rglob("*-cache")) - before
-        assert {path.parent for path in made} == ({folder} if folder else set())
+
+    def hits(**extra):
+        done = subprocess.run(
+            [sys.executable, "-c", code], capture_output=True, text=True, env=plain | extra
+        )
+        assert done.returncode == 0 and done.stderr == "", done.stderr
+        return int(done.stdout)
+
+    assert (hits(), hits()) == (0, 1)
+    assert hits(NPROC="7") == 0  # programs for another number of threads give other bits
+    assert hits(JAX_COMPILATION_CACHE_DIR=str(tmp_path / "mine")) == 0
+    assert list((tmp_path / "mine").iterdir())
+    assert hits(JAX_ENABLE_COMPILATION_CACHE="false") == 0
+    (tmp_path / "file").touch()
+    assert hits(XDG_CACHE_HOME=str(tmp_path / "file")) == 0  # cannot be written: done without

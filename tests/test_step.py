@@ -74,6 +74,7 @@ def test_each_step_moves_its_own_network_only(tiny, data):
 
 def test_critic_step_is_the_rule_as_written(tiny, data):
     """The reported loss and the applied update, from the formula of the reference model."""
+    tiny = configs.override(tiny, ["--model.critic_filters=16,32"])  # wide enough for `products`
     state, _, _, keys, real = setup(tiny, data)
     condition = real[..., :1]
     critic, generator = make_critic(tiny.model), make_generator(tiny.model)
@@ -230,6 +231,7 @@ def test_shipped_configs_train_when_shrunk(name, data, data_file):
 
 def test_bf16_gradient_norms_are_close_to_float32s(tiny, data):
     """The penalty is about the norm of the critic's input gradient; all of it runs in bf16."""
+    tiny = configs.override(tiny, ["--model.critic_filters=16,32"])  # wide enough for `products`
     state, _, _, keys, real = setup(tiny, data)
     norms = {}
     for dtype in ("float32", "bfloat16"):
@@ -259,7 +261,7 @@ def test_the_compiled_step_does_no_more_than_the_counted_minimum(monkeypatch):
             "--model.critic_filters=32,64,64",
         ],
     )
-    # As the accelerators compute it; XLA counts the operations before it compiles.
+    # As the accelerators compute it. What is shared, the compiler finds: its program is counted.
     monkeypatch.setattr(layers.lax, "platform_dependent", lambda *x, cpu, default: default(*x))
     state = jax.eval_shape(lambda: create_state(config))
     batch = 16

@@ -23,8 +23,8 @@ class Ours:
 
     def __init__(self, config: Config):
         """Prepare to compile; nothing runs yet but the initialisation."""
-        # One device, as the peers.
-        one = dataclasses.replace(config.parallel, strategy="jit")
+        # One device, as the peers; the mesh of one is what `train` compiles unless told otherwise.
+        one = dataclasses.replace(config.parallel, strategy="mesh", devices=1)
         self.config = dataclasses.replace(config, parallel=one)
         self.layout = parallel.make_layout(self.config)
         self.data = self.layout.replicate(synthetic_windows(config))

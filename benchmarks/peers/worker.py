@@ -75,6 +75,7 @@ class Worker:
         os.environ.setdefault("OMP_WAIT_POLICY", "passive")
         # A compilation is to be timed, not found on the disk.
         os.environ.setdefault("TORCHINDUCTOR_FORCE_DISABLE_CACHES", "1")
+        os.environ["JAX_ENABLE_COMPILATION_CACHE"] = "false"
         context = multiprocessing.get_context("spawn")
         self._connection, theirs = context.Pipe()
         self._process = context.Process(

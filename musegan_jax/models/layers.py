@@ -43,10 +43,10 @@ def _convolve(x: jax.Array, kernel: jax.Array, padding: tuple[int, int]) -> jax.
 
 
 def strided_convolve(x: jax.Array, kernel: jax.Array) -> jax.Array:
-    """4x4 convolution of stride 2 with SAME padding.
+    """4x4 convolution of stride 2, padded by one position on every side.
 
     Args:
-        x: `(B, T, P, C)`.
+        x: `(B, T, P, C)`, T and P even.
         kernel: `(4, 4, C, D)`.
 
     Returns:
@@ -72,7 +72,8 @@ def upsample_convolve(kernel: jax.Array, *parts: jax.Array) -> jax.Array:
     Returns:
         `(B, 2T, 2P, D)`.
 
-    The upsampled map is never made, which saves 39 of 64 products.
+    The upsampled map is never made: at most 25 of 64 products are left. Differentiable in reverse
+    mode only.
     """
     return lax.platform_dependent(
         kernel, *parts, cpu=products.upsample_convolve, default=_transposed_convolve

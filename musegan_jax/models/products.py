@@ -24,7 +24,7 @@ def strided_convolve(x: jax.Array, kernel: jax.Array) -> jax.Array:
     neighbouring outputs of such a kernel (g0, g1) need three products, not four:
     `m0 = (z0 - z1) g0`, `m1 = z1 (g0 + g1)`, `m2 = (z1 - z2) g1` give `m0 + m1` and `m1 - m2`.
     In two dimensions nine, not sixteen (Winograd's F(2x2, 2x2); Lavin and Gray 2016). All its
-    coefficients are 1 or -1, so it rounds hardly more than the plain form.
+    coefficients are 1 or -1, so that in float32 it rounds hardly more than the plain form.
     """
     b, t, p, c = x.shape
     d = kernel.shape[-1]

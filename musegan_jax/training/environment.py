@@ -10,6 +10,7 @@ from typing import Any
 import jax
 
 import musegan_jax
+from musegan_jax.compilation_cache import cpu_threads
 from musegan_jax.config import Config
 
 PACKAGES = ("musegan-jax", "jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy")
@@ -26,7 +27,7 @@ def environment(config: Config) -> dict[str, Any]:
             "platform": jax.devices()[0].platform,
             "count": jax.device_count(),
         },
-        "cpu": {"model": _cpu_model(), "threads": _cpu_threads()},
+        "cpu": {"model": _cpu_model(), "threads": cpu_threads()},
         "processes": jax.process_count(),
         "strategy": config.parallel.strategy,
         "xla_flags": os.environ.get("XLA_FLAGS", ""),
@@ -36,15 +37,6 @@ def environment(config: Config) -> dict[str, Any]:
         },
         "deterministic": config.training.deterministic,
     }
-
-
-def _cpu_threads() -> int:
-    """Threads that XLA computes with on CPU: sums are split among them, so the bits follow."""
-    wanted = os.environ.get("NPROC", "")
-    if wanted.isdecimal():
-        return int(wanted)
-    # Not every system can say which of its cores are ours.
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _cpu_model() -> str:
