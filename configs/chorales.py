@@ -1,10 +1,10 @@
 """The recommended run on Bach's chorales.
 
 COMMAND   musegan-jax train --config configs/chorales.py --workdir runs/chorales
-TIME      56 min of training on two CPU cores that were busy with other work; alone 0.6 s an
-          iteration, 30 min
+TIME      30 min on two CPU cores, before the step became faster (commit 95fc9da)
 RESULT    Twinkle in four voices: no empty bar, 91 to 98 % of each generated voice in C major, a
-          semitone clash in 14 % of the steps (6.4 % in Bach); with Ode to Joy 17 %
+          semitone clash in 14 % of the steps (6.4 % in Bach); with Ode to Joy 17 % (of that run;
+          not repeated since)
 
 Departs from the reference: half the filters, windows of four bars at every bar line of the training
 pieces, random transposition, 64 pitches instead of 128, batch 16, averaged parameters.

@@ -59,7 +59,8 @@ def _serve(connection: Connection, name: str, config: Config, rolls: Any) -> Non
     except EOFError:  # whoever asked is gone
         return
     except Exception:
-        connection.send((False, traceback.format_exc()))
+        with contextlib.suppress(OSError):  # unless whoever asked is gone
+            connection.send((False, traceback.format_exc()))
 
 
 class Worker:

@@ -121,7 +121,7 @@ class JsonLines:
         with files.replacing(self.local) as temporary:
             temporary.write_text("".join(json.dumps(line) + "\n" for line in kept))
         # A resumed run hears and saves again the state that it resumes from: the same lines.
-        self._known: list[Mapping[str, Any]] = kept
+        self._known: list[Mapping[str, Any]] = [*kept]
         self._file = open(self.local, "a", encoding="utf-8", buffering=1)
 
     def write(self, values: Mapping[str, Any]) -> bool:
