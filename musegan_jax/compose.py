@@ -156,11 +156,27 @@ def _octaves(pitches: np.ndarray, model: Model) -> int:
 
 
 @functools.partial(jax.jit, static_argnums=0)
-def _generate(config: ModelConfig, variables: Any, condition: jax.Array, key: jax.Array) -> Any:
-    keys = rng.example_keys(key, jnp.zeros(1, jnp.int32))
+def _generate(config: ModelConfig, variables: Any, condition: jax.Array, keys: jax.Array) -> Any:
     noise = draw_noise(keys, noise_shape(config.generator_filters, *condition.shape[1:3]))
     roll = make_generator(config).apply(variables, condition, noise, train=False)
-    return pianoroll.binarise(roll)[0]
+    return pianoroll.binarise(roll)
+
+
+def accompany(model: Model, conditions: np.ndarray, keys: jax.Array) -> np.ndarray:
+    """The generator's answers to melodies of one length.
+
+    Args:
+        model: the generator.
+        conditions: bool `(B, T, 128)`, melodies in the model's range, T a multiple of its stride.
+        keys: of the noise, `(B,)`.
+
+    Returns:
+        Bool `(B, T, P, K)`, P the model's pitches.
+    """
+    condition = pianoroll.crop(
+        conditions[..., None], model.config.lowest_pitch, model.config.pitches
+    )
+    return np.asarray(_generate(model.config, model.variables, pianoroll.to_signed(condition), keys))
 
 
 def remarks(model: Model, melody: Melody) -> Iterator[str]:
@@ -190,12 +206,9 @@ def generate(model: Model, melody: Melody, seed: int, sample: int) -> np.ndarray
     The network is convolutional, so a long piece is one pass and has no seams. `sample` numbers
     the noise maps of one seed.
     """
-    condition = pianoroll.crop(
-        melody.condition[None, :, :, None], model.config.lowest_pitch, model.config.pitches
-    )
     key = rng.update_key(rng.root_key(seed), "eval", sample, 0)
-    roll = _generate(model.config, model.variables, pianoroll.to_signed(condition), key)
-    return np.asarray(roll)[: melody.steps]
+    keys = rng.example_keys(key, jnp.zeros(1, jnp.int32))
+    return accompany(model, melody.condition[None], keys)[0, : melody.steps]
 
 
 def voices(model: Model, melody: Melody, roll: np.ndarray) -> tuple[np.ndarray, np.ndarray, int]:

@@ -1,13 +1,19 @@
 """Measures of music, from their definitions.
 
 Input is bool `(bars, steps, 128, K)`: bars of a roll over all MIDI pitches. Each function gives one
-value per bar and track (or per bar), float64; a bar in which the measure means nothing is NaN.
-A score is the mean over bars, NaN left out (`score`).
+value per bar and track (or per bar), float64; a bar in which the measure means nothing, as most do
+of an empty bar, is NaN. A score is the mean over bars, NaN left out (`score`). Notes are runs of
+equal pitch, cut at the bar line.
 """
 
 import numpy as np
 
 C_MAJOR = (0, 2, 4, 5, 7, 9, 11)
+RADII = (
+    1.0,
+    1.0,
+    0.5,
+)  # of the circles of fifths, minor thirds and major thirds (`tonal_distance`)
 
 
 def bars_of(roll: np.ndarray, steps_per_bar: int) -> np.ndarray:
@@ -39,15 +45,101 @@ def empty_bars(bars: np.ndarray) -> np.ndarray:
     return np.all(~bars, axis=(1, 2)).astype(np.float64)
 
 
+def used_pitch_classes(bars: np.ndarray) -> np.ndarray:
+    """UPC: distinct pitch classes in the bar, 1 to 12: `(bars, K)`; NaN if empty.
+
+    Reference: Dong et al. 2018, "MuseGAN", section 5.2.
+    """
+    return _known(np.any(chroma(bars), axis=1).sum(axis=1))
+
+
+def used_pitches(bars: np.ndarray) -> np.ndarray:
+    """UP: distinct pitches in the bar, 1 to 128: `(bars, K)`; NaN if empty."""
+    return _known(np.any(bars, axis=1).sum(axis=1))
+
+
+def onsets(bars: np.ndarray) -> np.ndarray:
+    """Cells in which a note begins: bool, the shape of `bars`. Step 0 begins anew."""
+    begins = bars.copy()
+    begins[:, 1:] &= ~bars[:, :-1]
+    return begins
+
+
+def qualified_notes(bars: np.ndarray, min_steps: int = 2) -> np.ndarray:
+    """QN: share of notes that last `min_steps` steps or longer: `(bars, K)`; NaN if empty.
+
+    2 of 16 steps in a bar are an eighth note. Reference: Dong et al. 2018, section 5.2.
+    """
+    # A note is long enough where it begins and goes on sounding for so many steps in this bar.
+    reach = bars.shape[1] - min_steps + 1
+    lasting = onsets(bars)[:, : max(reach, 0)].copy()
+    for later in range(1, min_steps if reach > 0 else 0):
+        lasting &= bars[:, later : later + reach]
+    return _share(lasting.sum(axis=(1, 2)), onsets(bars).sum(axis=(1, 2)))
+
+
+def polyphony(bars: np.ndarray, voices: int = 2) -> np.ndarray:
+    """PR: share of all steps of the bar with at least `voices` pitches: `(bars, K)`; NaN if empty.
+
+    Reference: Dong et al. 2020, "MusPy" (`polyphony_rate`).
+    """
+    at_once = bars.sum(axis=2)
+    return np.where(_sounds(bars), np.mean(at_once >= voices, axis=1), np.nan)
+
+
 def in_scale(bars: np.ndarray) -> np.ndarray:
     """ISR: share of active cells whose pitch class is in C major: `(bars, K)`; NaN if empty.
 
     Reference: Dong et al. 2020, "MusPy" (`in_scale_rate`, which counts notes instead of cells).
     """
     cells = chroma(bars).sum(axis=1)
-    total = cells.sum(axis=1)
-    inside = cells[:, C_MAJOR].sum(axis=1)
-    return np.where(total > 0, inside / np.maximum(total, 1), np.nan)
+    return _share(cells[:, C_MAJOR].sum(axis=1), cells.sum(axis=1))
+
+
+def scale_consistency(bars: np.ndarray) -> np.ndarray:
+    """ISR of the scale that fits the bar best: `(bars, K)`; NaN if empty.
+
+    Of the 12 major and 12 natural minor scales; each minor has the pitch classes of a major.
+    Reference: Mogren 2016, "C-RNN-GAN", section 4.2.
+    """
+    cells = chroma(bars).sum(axis=1)
+    keys = [cells[:, [(pc + key) % 12 for pc in C_MAJOR]].sum(axis=1) for key in range(12)]
+    return _share(np.max(keys, axis=0), cells.sum(axis=1))
+
+
+def drum_pattern(bars: np.ndarray, beats: int = 16) -> np.ndarray:
+    """DP: share of onsets that lie on the grid of `beats` equal parts of the bar: `(bars, K)`.
+
+    For drum tracks; 8 or 16. Where a bar has no more steps than that, every step is on the grid and
+    the value 1. Of a part that is no whole number of steps, the nearest step counts. NaN if empty.
+    Reference: Dong et al. 2018, section 5.2.
+    """
+    steps = bars.shape[1]
+    grid = np.unique(np.round(np.arange(beats) * steps / beats).astype(int) % steps)
+    begins = onsets(bars).sum(axis=2)
+    return _share(begins[:, grid].sum(axis=1), begins.sum(axis=1))
+
+
+def tonal_distance(bars: np.ndarray, steps_per_beat: int) -> np.ndarray:
+    """TD: harmonic distance of every two tracks, at least 0: `(bars, K, K)`, symmetric.
+
+    Of each beat the chroma of a track, summed and divided by its L1 norm, is placed on the circles
+    of fifths, minor and major thirds (a point in 6 dimensions); the Euclidean distance of two
+    tracks is averaged over the beats in which both sound. NaN where there is none. Steps after the
+    last whole beat are left out. Reference: Harte, Sandler and Gasser 2006, "Detecting Harmonic
+    Change in Musical Audio".
+    """
+    beats = bars.shape[1] // steps_per_beat
+    cells = chroma(bars[:, : beats * steps_per_beat])
+    cells = cells.reshape(len(bars), beats, steps_per_beat, 12, -1).sum(axis=2)
+    total = cells.sum(axis=2, keepdims=True)
+    angles = np.outer((7 * np.pi / 6, 3 * np.pi / 2, 2 * np.pi / 3), np.arange(12))
+    circles = np.stack([np.sin(angles), np.cos(angles)], axis=1) * np.array(RADII)[:, None, None]
+    points = np.einsum("dc,nbck->nbdk", circles.reshape(6, 12), cells / np.maximum(total, 1))
+    apart = np.linalg.norm(points[..., :, None] - points[..., None, :], axis=2)
+    sounds = total[:, :, 0] > 0
+    both = sounds[..., :, None] & sounds[..., None, :]
+    return score(np.moveaxis(np.where(both, apart, np.nan), 1, 0))
 
 
 def semitone_clash(bars: np.ndarray) -> np.ndarray:
@@ -59,7 +151,96 @@ def semitone_clash(bars: np.ndarray) -> np.ndarray:
     classes = np.any(chroma(bars), axis=3)
     clashes = np.any(classes & np.roll(classes, 1, axis=2), axis=2).sum(axis=1)
     sounding = np.any(classes, axis=2).sum(axis=1)
-    return np.where(sounding > 0, clashes / np.maximum(sounding, 1), np.nan)
+    return _share(clashes, sounding)
+
+
+def pitch_class_entropy(bars: np.ndarray) -> np.ndarray:
+    """PCE: entropy of the notes' pitch classes, 0 to log2 12 bits: `(bars, K)`; NaN if empty.
+
+    Reference: Wu and Yang 2020, "The Jazz Transformer", section 5.
+    """
+    notes = chroma(onsets(bars)).sum(axis=1)
+    share = notes / np.maximum(notes.sum(axis=1, keepdims=True), 1)
+    bits = -np.sum(share * np.log2(np.where(share > 0, share, 1)), axis=1)
+    return np.where(_sounds(bars), np.abs(bits), np.nan)
+
+
+def groove_consistency(bars: np.ndarray) -> np.ndarray:
+    """GC: share of steps in which a bar's onsets agree with the bar's before: `(bars, K)`.
+
+    Whether any note begins, not which. NaN for the first bar, and where either bar is empty. The
+    bars must follow one another: measure piece by piece. Reference: Wu and Yang 2020, section 5.
+    """
+    begins = np.any(onsets(bars), axis=2)
+    agree = np.full((len(bars), bars.shape[-1]), np.nan)
+    if len(bars) > 1:
+        both = _sounds(bars)[1:] & _sounds(bars)[:-1]
+        agree[1:] = np.where(both, np.mean(begins[1:] == begins[:-1], axis=1), np.nan)
+    return agree
+
+
+def melody_fidelity(bars: np.ndarray, condition: np.ndarray) -> np.ndarray:
+    """MF: F1 of a track's cells against the melody's, 0 to 1: `(bars,)`.
+
+    Args:
+        bars: bool `(bars, steps, P)`, what the network answers in the melody's own track.
+        condition: bool, the same shape, the melody that it was given.
+
+    Returns:
+        NaN where both are empty, 0 where one is.
+    """
+    right = (bars & condition).sum(axis=(1, 2))
+    return _share(2 * right, bars.sum(axis=(1, 2)) + condition.sum(axis=(1, 2)))
+
+
+def disagreement(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    """Cells in which two rolls differ, as a share of the cells that sound in either, counted twice.
+
+    Hamming distance over the sum of both rolls' cells: 0 for the same, 1 for nothing in common.
+    `(..., T, P, K)` bool each, result `(...)`; 0 where both are empty.
+    """
+    axes = (-3, -2, -1)
+    total = a.sum(axis=axes) + b.sum(axis=axes)
+    return (a ^ b).sum(axis=axes) / np.maximum(total, 1)
+
+
+def diversity(flavours: np.ndarray, references: np.ndarray) -> np.ndarray:
+    """DIV: how far accompaniments of one melody lie apart, per melody: `(M,)`.
+
+    Args:
+        flavours: bool `(M, N, T, P, K)`, N >= 2 accompaniments of each of M melodies.
+        references: bool `(R, T, P, K)`, R >= 2 accompaniments out of different real pieces.
+
+    Returns:
+        The mean pairwise Hamming distance between a melody's flavours, divided by the same between
+        the references: 0 if all flavours are one, about 1 if they have no more in common than
+        different pieces have.
+    """
+    apart = [_mean_distance(each) for each in flavours]
+    return np.array(apart) / _mean_distance(references)
+
+
+def _mean_distance(rolls: np.ndarray) -> float:
+    """Mean over all pairs of `(N, ...)` bool arrays of the cells in which they differ."""
+    flat = rolls.reshape(len(rolls), -1).astype(np.float32)
+    counts = flat.sum(axis=1)
+    # |a xor b| = |a| + |b| - 2 |a and b|, in one product; float32 holds counts below 2^24 exactly.
+    apart = counts[:, None] + counts[None] - 2 * flat @ flat.T
+    return float(apart.sum()) / (len(rolls) * (len(rolls) - 1))
+
+
+def _sounds(bars: np.ndarray) -> np.ndarray:
+    return np.any(bars, axis=(1, 2))
+
+
+def _known(counts: np.ndarray) -> np.ndarray:
+    """Counts as floats, NaN instead of 0."""
+    return np.where(counts > 0, counts, np.nan)
+
+
+def _share(part: np.ndarray, whole: np.ndarray) -> np.ndarray:
+    """`part / whole`, NaN where the whole is 0."""
+    return np.where(whole > 0, part / np.maximum(whole, 1), np.nan)
 
 
 def quick_scores(melody: np.ndarray, generated: np.ndarray, steps_per_bar: int) -> dict[str, float]:

@@ -1,0 +1,80 @@
+"""What a generator answers to the melodies of whole pieces."""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from musegan_jax import compose, pianoroll, rng
+from musegan_jax.evaluation import metrics
+from musegan_jax.evaluation.measures import Music
+
+ROOM = 256  # steps: melodies are padded to multiples of it, so that few programs are compiled
+CELLS = 2**24  # of a batch of rolls; about 2 GB in the network
+
+
+class Answers(NamedTuple):
+    """Accompaniments of the same melodies under several noises.
+
+    Attributes:
+        flavours: the pieces with the generated tracks beside the given melody, a list for each
+            noise.
+        fidelity: per bar, of the network's own melody track (`metrics.melody_fidelity`), all
+            flavours end to end.
+    """
+
+    flavours: list[list[Music]]
+    fidelity: np.ndarray
+
+
+def answer(model: compose.Model, music: Sequence[Music], flavours: int, seed: int) -> Answers:
+    """Accompany the melody of each piece, from its first bar line, in one pass.
+
+    Args:
+        model: the generator.
+        music: the pieces that the melodies are taken from.
+        flavours: noises for each melody.
+        seed: of the noises.
+    """
+    root = rng.root_key(seed)
+    found: list[list[Music]] = [[] for _ in range(flavours)]
+    fidelity = []
+    melodies = [np.concatenate(piece.bars)[..., model.config.condition_track] for piece in music]
+    for flavour in range(flavours):
+        key = rng.update_key(root, "eval", flavour, 0)
+        rolls = _accompany_all(model, melodies, key)
+        for piece, melody, roll in zip(music, melodies, rolls, strict=True):
+            full = np.zeros((len(melody), pianoroll.MIDI_PITCHES, roll.shape[-1]), bool)
+            low = model.config.lowest_pitch
+            full[:, low : low + model.config.pitches] = roll
+            own = full[..., model.config.condition_track]
+            shape = piece.bars.shape[:-1]
+            fidelity.append(metrics.melody_fidelity(own.reshape(shape), melody.reshape(shape)))
+            full[..., model.config.condition_track] = melody
+            found[flavour].append(Music(piece.name, full.reshape(piece.bars.shape)))
+    return Answers(found, np.concatenate(fidelity))
+
+
+def _accompany_all(
+    model: compose.Model, melodies: Sequence[np.ndarray], key: jax.Array
+) -> list[np.ndarray]:
+    """Answers `(T, P, K)` to melodies `(T, 128)`, each with the noise of its place in the list."""
+    unit = np.lcm(ROOM, model.config.stride)
+    rooms = [-(-len(melody) // unit) * unit for melody in melodies]
+    rolls: list[np.ndarray] = [np.zeros(0)] * len(melodies)
+    for room in sorted(set(rooms)):
+        members = [n for n, size in enumerate(rooms) if size == room]
+        batch = max(CELLS // (room * model.config.pitches * model.config.tracks), 1)
+        for start in range(0, len(members), batch):
+            # The last is padded with the first again: another size would be compiled anew.
+            group = members[start : start + batch]
+            padded = [group[n] if n < len(group) else group[0] for n in range(min(batch, len(members)))]
+            conditions = np.zeros((len(padded), room, pianoroll.MIDI_PITCHES), bool)
+            for row, n in enumerate(padded):
+                conditions[row, : len(melodies[n])] = melodies[n]
+            keys = rng.example_keys(key, jnp.array(padded, jnp.int32))
+            for n, roll in zip(group, compose.accompany(model, conditions, keys), strict=False):
+                rolls[n] = roll[: len(melodies[n])]
+    return rolls

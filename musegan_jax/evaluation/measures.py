@@ -1,0 +1,118 @@
+"""Every measure of every bar of a set of pieces, as one table."""
+
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+from musegan_jax import pianoroll
+from musegan_jax.data.dataset import Dataset, Track
+from musegan_jax.evaluation import metrics
+
+
+class Music(NamedTuple):
+    """A piece cut into bars: bool `(bars, steps, 128, K)`, a bar's steps being alike in all."""
+
+    name: str
+    bars: np.ndarray
+
+
+class Measures(NamedTuple):
+    """What all bars of a set of pieces measure.
+
+    Attributes:
+        names: of the columns, such as `in_scale.Alto`; the tracks are named after the full stop.
+        values: float `(bars, columns)`, NaN where a measure means nothing.
+        pieces: int `(bars,)`, the piece that each bar is of.
+    """
+
+    names: tuple[str, ...]
+    values: np.ndarray
+    pieces: np.ndarray
+
+    def scores(self) -> np.ndarray:
+        """Mean of each column over the bars: `(columns,)`."""
+        return metrics.score(self.values)
+
+    def by_piece(self) -> np.ndarray:
+        """Mean of each column over the bars of each piece: `(pieces, columns)`."""
+        return np.stack(
+            [metrics.score(self.values[self.pieces == n]) for n in np.unique(self.pieces)]
+        )
+
+    def of(self, pieces: np.ndarray) -> "Measures":
+        """Those of some pieces, by their numbers, as often as they are named."""
+        rows = [np.flatnonzero(self.pieces == piece) for piece in pieces]
+        numbers = np.repeat(np.arange(len(rows)), [len(row) for row in rows])
+        return Measures(self.names, self.values[np.concatenate(rows)], numbers)
+
+
+def read_music(dataset: Dataset, pieces: Sequence[int] | np.ndarray) -> list[Music]:
+    """Pieces of a dataset in bars of their commonest length; other bars are left out.
+
+    So a pick-up bar is not heard, nor what follows the last whole bar.
+    """
+    found = []
+    for piece in pieces:
+        end = dataset.boundaries[piece + 1]
+        starts = dataset.bars_of(piece)
+        lengths = np.diff(np.append(starts, end))
+        if not len(lengths):
+            continue
+        usual = int(np.bincount(lengths).argmax())
+        starts = starts[lengths >= usual] if usual else starts[:0]
+        starts = starts[starts + usual <= end]
+        packed = [dataset.timeline[start : start + usual] for start in starts]
+        if packed:
+            found.append(Music(dataset.names[piece], pianoroll.unpack(np.stack(packed))))
+    return found
+
+
+def measure(music: Sequence[Music], tracks: Sequence[Track], steps_per_beat: int) -> Measures:
+    """Measure all bars of all pieces.
+
+    Args:
+        music: the pieces, all tracks of each.
+        tracks: of the pieces.
+        steps_per_beat: time steps in a quarter note.
+    """
+    tables = [dict(_columns(piece.bars, tracks, steps_per_beat)) for piece in music]
+    names = tuple(tables[0])
+    values = [np.stack([table[name] for name in names], axis=1) for table in tables]
+    counts = [len(table) for table in values]
+    return Measures(names, np.concatenate(values), np.repeat(np.arange(len(music)), counts))
+
+
+def _columns(
+    bars: np.ndarray, tracks: Sequence[Track], steps_per_beat: int
+) -> Iterator[tuple[str, np.ndarray]]:
+    """The columns of one piece, by name; `(bars,)` each."""
+    pitched = [k for k, track in enumerate(tracks) if not track.is_drum]
+    melodic = bars[..., pitched]
+    eighth = max(steps_per_beat // 2, 1)
+    per_track = {
+        "empty_bars": metrics.empty_bars(bars),
+        "groove_consistency": metrics.groove_consistency(bars),
+        "qualified_notes": metrics.qualified_notes(bars, eighth),
+        "polyphony": metrics.polyphony(bars),
+    }
+    harmonic = {
+        "used_pitch_classes": metrics.used_pitch_classes(melodic),
+        "used_pitches": metrics.used_pitches(melodic),
+        "in_scale": metrics.in_scale(melodic),
+        "scale_consistency": metrics.scale_consistency(melodic),
+        "pitch_class_entropy": metrics.pitch_class_entropy(melodic),
+    }
+    for name, values in per_track.items():
+        yield from ((f"{name}.{track.name}", values[:, k]) for k, track in enumerate(tracks))
+    for name, values in harmonic.items():
+        yield from ((f"{name}.{tracks[k].name}", values[:, n]) for n, k in enumerate(pitched))
+    for k, track in enumerate(tracks):
+        if track.is_drum:
+            yield f"drum_pattern.{track.name}", metrics.drum_pattern(bars[..., [k]])[:, 0]
+    apart = metrics.tonal_distance(melodic, steps_per_beat)
+    for a in range(len(pitched)):
+        for b in range(a + 1, len(pitched)):
+            names = "-".join(tracks[pitched[n]].name for n in (a, b))
+            yield f"tonal_distance.{names}", apart[:, a, b]
+    yield "semitone_clash", metrics.semitone_clash(melodic)
