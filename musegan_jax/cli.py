@@ -96,6 +96,8 @@ def _parser() -> argparse.ArgumentParser:
     subparsers = parser.add_subparsers(required=True, metavar="COMMAND", dest="command")
     _add_train(subparsers)
     _add_compose(subparsers)
+    _add_evaluate(subparsers)
+    _add_export(subparsers)
     _add_data(subparsers)
     _add_fingerprint(subparsers)
     _add_reproduce(subparsers)
@@ -192,8 +194,11 @@ def _add_compose(subparsers: Any) -> None:
         allow_abbrev=False,
     )
     compose.add_argument("melody", type=_named, help="a MIDI file, or twinkle or ode_to_joy")
-    compose.add_argument("--workdir", required=True, type=_named, help="folder of a training run")
+    compose.add_argument(
+        "--workdir", type=_named, help="folder of a training run (default: the shipped model)"
+    )
     _add_step(compose)
+    compose.add_argument("--model", type=_named, metavar="FILE", help="a model file of `export`")
     compose.add_argument(
         "--out", required=True, type=lambda text: Path(_named(text)), help="folder to write into"
     )
@@ -205,7 +210,94 @@ def _add_compose(subparsers: Any) -> None:
         "--samples", type=int, default=1, metavar="N", help="flavours to write (default 1)"
     )
     compose.add_argument("--seed", type=int, default=0, help="of the noise (default 0)")
+    compose.add_argument(
+        "--temperature",
+        type=float,
+        default=1.0,
+        metavar="X",
+        help="size of the noise: 0 for none, above 1 and flavours stray further (default 1)",
+    )
+    compose.add_argument(
+        "--key",
+        type=int,
+        metavar="SEMITONES",
+        help="let the network hear the melody so much higher (lower: --key=-5), and move its "
+        "answer back (default: by octaves into the range that it knows)",
+    )
+    compose.add_argument(
+        "--programs",
+        metavar="P,P,...",
+        help="General MIDI programs, 0 to 127, of the generated tracks (default: the model's)",
+    )
+    compose.add_argument(
+        "--keep-melody",
+        action=argparse.BooleanOptionalAction,
+        default=True,
+        help="the melody as it is in the file (default), or as the network plays it",
+    )
+    compose.add_argument(
+        "--humanise",
+        action=argparse.BooleanOptionalAction,
+        default=True,
+        help="accents of the meter, small chances in loudness and time (default), or none",
+    )
     compose.set_defaults(run=commands.compose)
+
+
+def _add_export(subparsers: Any) -> None:
+    parser = subparsers.add_parser(
+        "export",
+        help="a run's generator as one file",
+        description="Write what `compose --model` needs of a run: the (averaged) parameters in "
+        "half precision and the statistics, with a hash.",
+        allow_abbrev=False,
+    )
+    parser.add_argument("workdir", type=_named, help="folder of the run")
+    _add_step(parser)
+    parser.add_argument(
+        "--out",
+        required=True,
+        type=lambda text: Path(_named(text)),
+        help="the .safetensors file to write",
+    )
+    parser.set_defaults(run=commands.export)
+
+
+def _add_evaluate(subparsers: Any) -> None:
+    parser = subparsers.add_parser(
+        "evaluate",
+        help="measure a run against held-out music",
+        description="Accompany held-out melodies, several times each, and measure the answers "
+        "beside held-out music, the training music, and answers that need no network.",
+        allow_abbrev=False,
+    )
+    parser.add_argument("--workdir", required=True, type=_named, help="folder of the run")
+    _add_step(parser)
+    parser.add_argument(
+        "--out", required=True, type=lambda text: Path(_named(text)), help="folder to write into"
+    )
+    parser.add_argument(
+        "--beside",
+        type=_named,
+        action="append",
+        default=[],
+        metavar="RUN",
+        help="another run, a column of its own; may be given several times",
+    )
+    parser.add_argument(
+        "--dataset", help="a file of `data build`, or chorales (default: what the run trained on)"
+    )
+    parser.add_argument(
+        "--split",
+        choices=("valid", "test"),
+        default="test",
+        help="pieces to accompany (default test)",
+    )
+    parser.add_argument(
+        "--flavours", type=int, default=4, metavar="N", help="noises for each melody (default 4)"
+    )
+    parser.add_argument("--seed", type=int, default=0, help="of the noises (default 0)")
+    parser.set_defaults(run=commands.evaluate)
 
 
 def _add_data(subparsers: Any) -> None:

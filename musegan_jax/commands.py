@@ -95,38 +95,148 @@ def reproduce(arguments: Arguments) -> int:
 
 def compose(arguments: Arguments) -> None:
     """Accompany a melody, and print the files."""
-    for name, low, high in (("samples", 1, 1000), ("seed", 0, 2**32 - 1)):
-        if not low <= getattr(arguments, name) <= high:
-            raise UserError(f"--{name} must be from {low} to {high}")
-    from musegan_jax import compilation_cache, compose, files
-    from musegan_jax.training.checkpoint import load_model
+    if not 1 <= arguments.samples <= 1000:
+        raise UserError("--samples must be from 1 to 1000")
+    if not 0 <= arguments.temperature <= 10:
+        raise UserError("--temperature must be from 0 to 10")
+    _check_seed(arguments.seed)
+    from musegan_jax import arrangement, compilation_cache, compose, files
 
     compilation_cache.keep()
 
     score = compose.load_melody(arguments.melody)
     part = compose.pick_part(score, arguments.track, arguments.melody)
-    _quieten_orbax()
-    model = load_model(files.locate(arguments.workdir), _say, arguments.step)
-    melody = compose.prepare(score, part, model)
+    model = _model(arguments)
+    programs = _programs(arguments.programs, model, arguments.keep_melody)
+    melody = compose.prepare(score, part, model, arguments.key)
     files.make_folder(arguments.out)
     for line in compose.remarks(model, melody):
-        print(line, file=sys.stderr)
+        _say(line)
     from musegan_jax.rendering import audio
 
     if audio.soundfont_player() is None:
-        print("sound: simple waves; the extra `audio` gives instruments", file=sys.stderr)
+        _say("sound: simple waves; the extra `audio` gives instruments")
     stem = Path(arguments.melody).stem
     for sample in range(arguments.samples):
-        roll = compose.generate(model, melody, arguments.seed, sample)
-        song = compose.to_midi(model, melody, roll)
-        if not compose.has_accompaniment(song):
+        roll = compose.generate(model, melody, arguments.seed, sample, arguments.temperature)
+        human = arguments.seed + sample if arguments.humanise else None
+        style = arrangement.Style(programs, arguments.keep_melody, human)
+        answer = arrangement.to_midi(model, melody, roll, style)
+        if not arrangement.has_accompaniment(answer, style):
             _say(
                 "the accompaniment is empty: the network left it silent, or the melody is so low "
                 "that nothing fits below it"
             )
         name = stem if arguments.samples == 1 else f"{stem}-{sample + 1}"
-        for path in compose.write_song(song, arguments.out, name, f"{name}, seed {arguments.seed}"):
+        for path in arrangement.write_song(
+            answer, arguments.out, name, f"{name}, seed {arguments.seed}"
+        ):
             print(path)
+
+
+def _model(arguments: Arguments) -> Any:
+    """The model to compose with: of a run, of a file, or the shipped one."""
+    from musegan_jax import files, model_file
+
+    if arguments.workdir is None:
+        if arguments.step is not None:
+            raise UserError("--step names a checkpoint of a run: give its --workdir")
+        return model_file.load(arguments.model or model_file.shipped())
+    if arguments.model is not None:
+        raise UserError("--workdir and --model both name a model; give one of them")
+    from musegan_jax.training.checkpoint import load_model
+
+    _quieten_orbax()
+    return load_model(files.locate(arguments.workdir), _say, arguments.step)
+
+
+def _programs(text: str | None, model: Any, keep_melody: bool) -> tuple[int, ...] | None:
+    """`--programs` as numbers, one for each generated track that has pitches."""
+    if text is None:
+        return None
+    from musegan_jax.arrangement import generated_tracks
+
+    tracks = [model.tracks[k] for k in generated_tracks(model, keep_melody)]
+    names = [track.name for track in tracks if not track.is_drum]
+    words = [word.strip() for word in text.split(",")]
+    numbers = [int(word) for word in words if word.isascii() and word.isdecimal()]
+    if len(numbers) != len(words) or max(numbers) > 127 or len(words) != len(names):
+        raise UserError(
+            f"--programs {text}: it takes {len(names)} General MIDI programs from 0 to 127, "
+            f"separated by commas, for {', '.join(names)}"
+        )
+    return tuple(numbers)
+
+
+def export(arguments: Arguments) -> None:
+    """Write a run's generator as one file, and print what it holds."""
+    if arguments.out.suffix != ".safetensors":
+        raise UserError(f"{arguments.out}: a model file is called something.safetensors")
+    from musegan_jax import files, model_file
+    from musegan_jax.training import record
+    from musegan_jax.training.checkpoint import open_run
+    from musegan_jax.training.state import inference_variables
+
+    _quieten_orbax()
+    run, saved = open_run(files.locate(arguments.workdir), _say, arguments.step)
+    origin = {
+        "iteration": int(saved.state.step),
+        "fingerprint": saved.fingerprint,
+        "config": run["config"],
+        "dataset": {name: run["dataset"][name] for name in ("source", "sha256")},
+        "session": run["sessions"][-1],
+    }
+    model = record.model(run, inference_variables(saved.state))
+    digest = model_file.save(model, origin, arguments.out)
+    print(f"iteration  {origin['iteration']}")
+    print(f"SHA-256    {digest}")
+    print(f"bytes      {arguments.out.stat().st_size}")
+    print(arguments.out)
+
+
+def evaluate(arguments: Arguments) -> None:
+    """Measure a run's answers to held-out melodies, print the table and the files."""
+    if not 2 <= arguments.flavours <= 100:
+        raise UserError("--flavours must be from 2 to 100")
+    _check_seed(arguments.seed)
+    from musegan_jax import compilation_cache, files
+    from musegan_jax.data import sources
+    from musegan_jax.evaluation import report
+    from musegan_jax.evaluation.evaluate import evaluate
+    from musegan_jax.training import record
+    from musegan_jax.training.checkpoint import open_run
+    from musegan_jax.training.state import inference_variables
+
+    compilation_cache.keep()
+    _quieten_orbax()
+    models, data = {}, None
+    for path in [arguments.workdir, *arguments.beside]:
+        workdir = files.locate(path)
+        # Of the runs beside it, always the newest checkpoint.
+        run, saved = open_run(workdir, _say, None if models else arguments.step)
+        name = "model" if not models else workdir.name
+        if name in models or name in ("training", "copied", "random", "held_out"):
+            raise UserError(f"--beside {path}: a second column {name!r}; rename the folder")
+        models[name] = record.model(run, inference_variables(saved.state))
+        if data is None:
+            data = sources.load(arguments.dataset or run["config"]["data"]["dataset"])
+        if list(models[name].tracks) != list(data.tracks):
+            raise UserError(f"{path}: trained on other tracks than those of {data.source}")
+        if arguments.split in run["config"]["data"]["splits"]:
+            _say(f"{path}: was trained on the split {arguments.split}: its scores flatter it")
+    assert data is not None
+    files.make_folder(arguments.out)
+    result = evaluate(models, data, arguments.split, arguments.flavours, arguments.seed)
+    for line in report.table(result.report):
+        print(line)
+    melody = next(iter(models.values())).config.condition_track
+    for path in report.write(result, data, melody, files.locate(arguments.out)):
+        print(path)
+
+
+def _check_seed(seed: int) -> None:
+    if not 0 <= seed < 2**32:
+        raise UserError(f"--seed must be from 0 to {2**32 - 1}")
 
 
 def _check_out(out: Path) -> None:

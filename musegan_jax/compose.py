@@ -7,24 +7,22 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-import mido
 import numpy as np
 
-from musegan_jax import pianoroll, rng
+from musegan_jax import decoding, pianoroll, rng
 from musegan_jax.config import ModelConfig
 from musegan_jax.data import melodies, midi
 from musegan_jax.data.dataset import Track
 from musegan_jax.errors import UserError
 from musegan_jax.models.generator import draw_noise, make_generator, noise_shape
 
-VELOCITY = 70  # of the accompaniment; a typical melody has 90 to 100
-
 
 class Model(NamedTuple):
     """A trained generator and what must be known to use it.
 
-    `melody_range` is the lowest and highest MIDI pitch of the conditioning track in training,
-    random transposition included; `window_steps` is the length that it was trained on.
+    `ranges` are the lowest and highest MIDI pitch of each track in training, random transposition
+    included; `window_steps` is the length that it was trained on;
+    `single_lines` says of each track whether it never had two pitches at once in training.
     """
 
     config: ModelConfig
@@ -32,7 +30,8 @@ class Model(NamedTuple):
     tracks: tuple[Track, ...]
     steps_per_beat: int
     window_steps: int
-    melody_range: tuple[int, int]
+    ranges: tuple[tuple[int, int], ...]
+    single_lines: tuple[bool, ...]
 
 
 class Melody(NamedTuple):
@@ -44,7 +43,7 @@ class Melody(NamedTuple):
         condition: bool `(T, 128)`, the top line in the model's range, from step `offset`.
         offset: the step at which its first sounding bar begins.
         steps: its length; `condition` is padded beyond it to the network's stride.
-        shift: semitones (whole octaves) from the part's own pitches to the condition's.
+        shift: semitones from the part's own pitches to the condition's.
     """
 
     score: midi.Score
@@ -104,11 +103,17 @@ def melody_likeness(part: midi.Part) -> float:
     return 2.0 * named - 2.0 * overlap + float(pitches.mean()) / 24 + min(sounding / span, 1.0)
 
 
-def prepare(score: midi.Score, part: midi.Part, model: Model) -> Melody:
+def prepare(score: midi.Score, part: midi.Part, model: Model, shift: int | None = None) -> Melody:
     """Put a part on the model's grid and into its range.
 
-    Where notes sound together the highest is the melody. A melody outside the model's range is
-    moved by whole octaves to where it overlaps most with the melodies of the training data.
+    Where notes sound together the highest is the melody.
+
+    Args:
+        score: the file.
+        part: its melody.
+        model: what will accompany it.
+        shift: semitones by which the network hears it higher than it is; None for the octaves that
+            bring it where it overlaps most with the melodies of the training data.
 
     Raises:
         UserError: if it spans more pitches than the model has.
@@ -125,7 +130,8 @@ def prepare(score: midi.Score, part: midi.Part, model: Model) -> Melody:
     line = np.zeros_like(roll)
     sounding = roll.any(axis=1)
     line[sounding, top[sounding]] = True
-    shift = _octaves(top[sounding], model)
+    shift = _octaves(top[sounding], model) if shift is None else shift
+    _check_range(top[sounding] + shift, model)
     stride = 2 ** len(model.config.generator_filters)
     condition = np.zeros((-(-steps // stride) * stride, pianoroll.MIDI_PITCHES), bool)
     condition[:steps] = pianoroll.transpose(line[:, :, None], shift)[:, :, 0]
@@ -134,41 +140,55 @@ def prepare(score: midi.Score, part: midi.Part, model: Model) -> Melody:
 
 def _octaves(pitches: np.ndarray, model: Model) -> int:
     """The shift by octaves that puts most steps where training melodies lie, the smallest such."""
-    low = model.config.lowest_pitch
-    high = low + model.config.pitches - 1
+    low, high = _pitches_of(model)
     fitting = [
         12 * octave
         for octave in range(-10, 11)
         if low <= pitches.min() + 12 * octave and pitches.max() + 12 * octave <= high
     ]
-    if not fitting:
-        raise UserError(
-            f"the melody spans MIDI pitches {pitches.min()} to {pitches.max()}, which in no octave "
-            f"fits the model's {low} to {high}; take stray notes out, or choose another track"
-        )
 
     def outside(shift: int) -> tuple[int, int]:
         moved = pitches + shift
-        trained_low, trained_high = model.melody_range
+        trained_low, trained_high = model.ranges[model.config.condition_track]
         return int(((moved < trained_low) | (moved > trained_high)).sum()), abs(shift)
 
-    return min(fitting, key=outside)
+    return min(fitting, key=outside, default=0)
+
+
+def _pitches_of(model: Model) -> tuple[int, int]:
+    """The lowest and highest MIDI pitch that the network has."""
+    return model.config.lowest_pitch, model.config.lowest_pitch + model.config.pitches - 1
+
+
+def _check_range(pitches: np.ndarray, model: Model) -> None:
+    low, high = _pitches_of(model)
+    if pitches.min() < low or pitches.max() > high:
+        raise UserError(
+            f"the melody spans MIDI pitches {pitches.min()} to {pitches.max()} as the network "
+            f"would hear it, which do not fit the model's {low} to {high}; take stray notes out, "
+            "choose another track, or another --key"
+        )
 
 
 @functools.partial(jax.jit, static_argnums=0)
-def _generate(config: ModelConfig, variables: Any, condition: jax.Array, keys: jax.Array) -> Any:
-    noise = draw_noise(keys, noise_shape(config.generator_filters, *condition.shape[1:3]))
-    roll = make_generator(config).apply(variables, condition, noise, train=False)
-    return pianoroll.binarise(roll)
+def _generate(
+    config: ModelConfig, variables: Any, condition: jax.Array, keys: jax.Array, temperature: float
+) -> Any:
+    shape = noise_shape(config.generator_filters, *condition.shape[1:3])
+    noise = temperature * draw_noise(keys, shape)
+    return make_generator(config).apply(variables, condition, noise, train=False)
 
 
-def accompany(model: Model, conditions: np.ndarray, keys: jax.Array) -> np.ndarray:
+def accompany(
+    model: Model, conditions: np.ndarray, keys: jax.Array, temperature: float = 1.0
+) -> np.ndarray:
     """The generator's answers to melodies of one length.
 
     Args:
         model: the generator.
         conditions: bool `(B, T, 128)`, melodies in the model's range, T a multiple of its stride.
         keys: of the noise, `(B,)`.
+        temperature: factor of the noise; 1 as in training, 0 for none.
 
     Returns:
         Bool `(B, T, P, K)`, P the model's pitches.
@@ -176,7 +196,10 @@ def accompany(model: Model, conditions: np.ndarray, keys: jax.Array) -> np.ndarr
     condition = pianoroll.crop(
         conditions[..., None], model.config.lowest_pitch, model.config.pitches
     )
-    return np.asarray(_generate(model.config, model.variables, pianoroll.to_signed(condition), keys))
+    condition = pianoroll.to_signed(condition)
+    signed = _generate(model.config, model.variables, condition, keys, temperature)
+    signed = np.asarray(signed)
+    return np.stack([decoding.decode(answer, np.array(model.single_lines)) for answer in signed])
 
 
 def remarks(model: Model, melody: Melody) -> Iterator[str]:
@@ -186,11 +209,12 @@ def remarks(model: Model, melody: Melody) -> Iterator[str]:
         name = melody.part.name or f"of program {melody.part.program}"
         yield f"melody: the track {name}, of {pitched} tracks (another: --track)"
     if melody.shift:
-        octaves = abs(melody.shift) // 12
+        size, unit = abs(melody.shift), "semitone"
+        if size % 12 == 0:
+            size, unit = size // 12, "octave"
         yield (
-            "the melody lies outside what the model was trained on; it was accompanied "
-            f"{octaves} octave{'s' * (octaves > 1)} {'higher' if melody.shift > 0 else 'lower'} "
-            "and moved back"
+            f"the melody was accompanied {size} {unit}{'s' * (size > 1)} "
+            f"{'higher' if melody.shift > 0 else 'lower'} and moved back"
         )
     if melody.steps > model.window_steps:
         beats = melody.steps / model.steps_per_beat
@@ -200,7 +224,9 @@ def remarks(model: Model, melody: Melody) -> Iterator[str]:
         )
 
 
-def generate(model: Model, melody: Melody, seed: int, sample: int) -> np.ndarray:
+def generate(
+    model: Model, melody: Melody, seed: int, sample: int, temperature: float = 1.0
+) -> np.ndarray:
     """Run the generator once over the whole melody: bool `(steps, P, K)`.
 
     The network is convolutional, so a long piece is one pass and has no seams. `sample` numbers
@@ -208,7 +234,7 @@ def generate(model: Model, melody: Melody, seed: int, sample: int) -> np.ndarray
     """
     key = rng.update_key(rng.root_key(seed), "eval", sample, 0)
     keys = rng.example_keys(key, jnp.zeros(1, jnp.int32))
-    return accompany(model, melody.condition[None], keys)[0, : melody.steps]
+    return accompany(model, melody.condition[None], keys, temperature)[0, : melody.steps]
 
 
 def voices(model: Model, melody: Melody, roll: np.ndarray) -> tuple[np.ndarray, np.ndarray, int]:
@@ -232,96 +258,3 @@ def voices(model: Model, melody: Melody, roll: np.ndarray) -> tuple[np.ndarray, 
     _, beats, beat_type = melody.score.meters[0]
     per_bar = max(round(4 * beats / beat_type * model.steps_per_beat), 1)
     return melody.condition[: melody.steps, :, None], full, per_bar
-
-
-def to_midi(model: Model, melody: Melody, roll: np.ndarray) -> mido.MidiFile:
-    """The melody, its own messages unchanged, and the generated tracks of `roll` beside it.
-
-    Tempo, key and meter come from the melody's file; of its other tracks nothing is kept but
-    such marks.
-    """
-    score, part = melody.score, melody.part
-    song = mido.MidiFile(type=1, ticks_per_beat=score.ticks_per_beat)
-    song.tracks = [_marks(score), _own_track(score, part)]
-    channels = [c for c in range(16) if c not in (midi.DRUM_CHANNEL, part.channel)]
-    per_step = score.ticks_per_beat / model.steps_per_beat
-    used = 0
-    for k, track in enumerate(model.tracks):
-        if k == model.config.condition_track:
-            continue
-        notes = pianoroll.runs(roll[:, :, k])
-        pitches = notes[:, 2] + model.config.lowest_pitch - (0 if track.is_drum else melody.shift)
-        ticks = np.floor((notes[:, :2] + melody.offset) * per_step + 0.5)
-        velocities = np.full(len(notes), VELOCITY)
-        rows = np.column_stack([ticks, pitches, velocities]).astype(np.int64)
-        # A step finer than the file's ticks may have no length; its release would come first.
-        lasting = rows[:, 0] < rows[:, 1]
-        rows = rows[lasting & (pitches >= 0) & (pitches < pianoroll.MIDI_PITCHES)]
-        # More tracks than channels share them in turn: MIDI has no seventeenth.
-        channel = midi.DRUM_CHANNEL if track.is_drum else channels[used % len(channels)]
-        used += not track.is_drum
-        song.tracks.append(midi.note_track(track.name, channel, track.program, rows))
-    return song
-
-
-def has_accompaniment(song: mido.MidiFile) -> bool:
-    """Whether a song of `to_midi` has notes beside the melody's."""
-    return any(message.type == "note_on" for track in song.tracks[2:] for message in track)
-
-
-def _marks(score: midi.Score) -> mido.MidiTrack:
-    """Tempo, meter, key and marker messages of all tracks, as the first track of the song."""
-    kinds = ("set_tempo", "time_signature", "key_signature", "marker", "copyright")
-    timed = []
-    for track in score.midi.tracks:
-        now = 0
-        for message in track:
-            now += message.time
-            if message.type in kinds:
-                timed.append((now, message))
-    return _relative(sorted(timed, key=lambda pair: pair[0]))
-
-
-def _own_track(score: midi.Score, part: midi.Part) -> mido.MidiTrack:
-    """The part's own messages, as they were, and the names and words of its track."""
-    kinds = ("track_name", "instrument_name", "lyrics", "text")
-    timed = []
-    now = 0
-    for message in score.midi.tracks[part.track]:
-        now += message.time
-        own = message.type in kinds if message.is_meta else _channel(message) == part.channel
-        if own:
-            timed.append((now, message))
-    # A note that nothing ends lasts until its track does.
-    timed.append((now, mido.MetaMessage("end_of_track")))
-    return _relative(timed)
-
-
-def _channel(message: mido.Message) -> int | None:
-    return getattr(message, "channel", None)  # system messages have none
-
-
-def _relative(timed: list[tuple[int, Any]]) -> mido.MidiTrack:
-    """Messages with absolute ticks as a track, whose times are differences."""
-    track, now = mido.MidiTrack(), 0
-    for tick, message in timed:
-        track.append(message.copy(time=tick - now))
-        now = tick
-    return track
-
-
-def write_song(song: mido.MidiFile, folder: Any, stem: str, title: str) -> Iterator[Any]:
-    """Write `STEM.mid`, `STEM.wav` and `STEM.png` into a folder; yields each path when written.
-
-    Raises:
-        UserError: if one cannot be written.
-    """
-    from musegan_jax.rendering import audio, plots
-
-    score = midi.parse(song, stem)
-    midi.write(song, folder / f"{stem}.mid")
-    yield folder / f"{stem}.mid"
-    audio.write_wav(score, folder / f"{stem}.wav")
-    yield folder / f"{stem}.wav"
-    plots.piano_roll(score, title, folder / f"{stem}.png")
-    yield folder / f"{stem}.png"

@@ -69,6 +69,11 @@ def pitch_bounds(packed: np.ndarray) -> tuple[int, int] | None:
     return (int(sounding[0]), int(sounding[-1])) if sounding.size else None
 
 
+def most_at_once(packed: np.ndarray) -> np.ndarray:
+    """The most pitches that each track of a packed `(T, K, 16)` roll has at once: int `(K,)`."""
+    return np.bitwise_count(packed).sum(axis=2, dtype=int).max(axis=0, initial=0)
+
+
 def runs(column: np.ndarray) -> np.ndarray:
     """Where notes begin and end in a bool `(T, P)` roll: int `(N, 3)` rows `start, end, pitch`.
 

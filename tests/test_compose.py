@@ -11,7 +11,7 @@ import mido
 import numpy as np
 import pytest
 
-from musegan_jax import compose, pianoroll
+from musegan_jax import arrangement, compose, pianoroll
 from musegan_jax.config import ModelConfig
 from musegan_jax.data import melodies, midi
 from musegan_jax.data.dataset import Track
@@ -30,7 +30,15 @@ def model() -> compose.Model:
     noise = jnp.zeros((1, *noise_shape(config.generator_filters, 8, PITCHES)))
     variables = make_generator(config).init(jax.random.key(0), condition, noise, train=False)
     tracks = (Track("Tune", 40), Track("Alto", 41), Track("Kit", 0, True), Track("Bass", 43))
-    return compose.Model(config, variables, tracks, 4, 32, (60, 81))
+    return compose.Model(
+        config,
+        variables,
+        tracks,
+        4,
+        32,
+        ((60, 81),) + ((0, 127),) * (len(tracks) - 1),
+        (False,) * len(tracks),
+    )
 
 
 def make_song(lines=None, meter=(4, 4), resolution=480, tempo=500_000) -> midi.Score:
@@ -114,7 +122,7 @@ def busy_file(kind: int, resolution: int) -> mido.MidiFile:
     for track in tracks:
         timed = [(round(when), what) for when, what in track]
         timed.append((round(50 * tick), meta("end_of_track")))
-        file.tracks.append(compose._relative(timed))
+        file.tracks.append(arrangement._relative(timed))
     return file
 
 
@@ -127,7 +135,7 @@ def test_the_melody_is_kept_and_the_rest_lies_on_the_grid(model, tmp_path, kind,
     number = [p.channel for p in score.parts if not p.is_drum].index(MELODY_CHANNEL) + 1
     melody = prepare(model, score, str(number))
     roll = sparse_roll(melody)
-    compose.to_midi(model, melody, roll).save(tmp_path / "out.mid")
+    arrangement.to_midi(model, melody, roll).save(tmp_path / "out.mid")
     song = midi.read(tmp_path / "out.mid")
     assert song.midi.type == 1 and song.ticks_per_beat == resolution
 
@@ -162,7 +170,7 @@ def test_the_melody_is_kept_and_the_rest_lies_on_the_grid(model, tmp_path, kind,
     grid = np.floor((melody.offset + np.arange(melody.steps + 1)) * step + 0.5)
     for k, part in zip((1, 2, 3), song.parts[1:], strict=True):
         assert np.isin(part.notes[:, :2], grid).all()
-        assert set(part.notes[:, 3]) == {compose.VELOCITY}
+        assert set(part.notes[:, 3]) == {arrangement.VELOCITY}
         # Where a step is less than a tick, some notes have no length and fall out. Else all are
         # there to be read back.
         if resolution >= 4:
@@ -177,16 +185,21 @@ def test_a_note_shorter_than_a_tick_does_not_sound_for_ever(model):
     roll = np.zeros((32, PITCHES, 4), bool)
     roll[0, 10, 1] = True  # from tick 0 to tick 1/4, both written as 0
     roll[8:16, 20, 1] = True  # beats 2 and 3
-    _, alto = midi.parse(compose.to_midi(model, melody, roll), "song").parts
+    _, alto = midi.parse(arrangement.to_midi(model, melody, roll), "song").parts
     assert alto.notes[:, :3].tolist() == [[2, 4, LOW + 20]]
 
 
 def test_more_tracks_than_channels_share_them(model):
     tracks = tuple(Track(f"T{k}", k) for k in range(20))
-    many = model._replace(tracks=tracks, config=ModelConfig(tracks=20, pitches=PITCHES))
+    many = model._replace(
+        tracks=tracks,
+        config=ModelConfig(tracks=20, pitches=PITCHES),
+        ranges=((0, 127),) * 20,
+        single_lines=(False,) * 20,
+    )
     song = make_song({("Tune", 5): [(0, 1, 60)]})
     melody = prepare(model, song)
-    answer = compose.to_midi(many, melody, np.ones((melody.steps, PITCHES, 20), bool))
+    answer = arrangement.to_midi(many, melody, np.ones((melody.steps, PITCHES, 20), bool))
     channels = [m.channel for track in answer.tracks[2:] for m in track if m.type == "note_on"]
     assert len(answer.tracks) == 21 and set(channels) == set(range(16)) - {5, midi.DRUM_CHANNEL}
 
@@ -199,7 +212,7 @@ def test_equal_seeds_give_equal_bytes(model):
 
     first = answer(0, 0)
     assert first.shape == (melody.steps, PITCHES, 4) and first.dtype == bool
-    song, again = (compose.to_midi(model, melody, roll) for roll in (first, answer(0, 0)))
+    song, again = (arrangement.to_midi(model, melody, roll) for roll in (first, answer(0, 0)))
     assert content_of(song) == content_of(again)
     for other in (answer(1, 0), answer(0, 1), answer(2**32 - 1, 0)):
         # Independent noise, not a few cells.
@@ -226,7 +239,7 @@ def test_a_late_melody_keeps_its_place(model, meter, bar):
     assert melody.offset + melody.steps == -(-48 // bar) * bar
     assert np.flatnonzero(melody.condition[:, 60])[0] == 36 - melody.offset
     assert len(melody.condition) % 4 == 0 and not melody.condition[melody.steps :].any()
-    song = midi.parse(compose.to_midi(model, melody, sparse_roll(melody)), "song")
+    song = midi.parse(arrangement.to_midi(model, melody, sparse_roll(melody)), "song")
     assert song.parts[0].notes.tolist() == melody.part.notes.tolist()
     starts = [int(part.notes[:, 0].min()) for part in song.parts[1:]]
     assert starts == [melody.offset * 120] * 3
@@ -238,7 +251,7 @@ def test_a_piece_at_the_longest_length_can_still_be_finished(model):
     score = make_song(notes, meter=(7, 4), resolution=1, tempo=360_000)
     melody = prepare(model, score)
     assert melody.steps == 4 * 10_003  # 1,429 bars of seven
-    song = compose.to_midi(model, melody, sparse_roll(melody))
+    song = arrangement.to_midi(model, melody, sparse_roll(melody))
     assert midi.parse(song, "song").end == 10_003
 
 
@@ -272,11 +285,12 @@ def test_a_melody_is_moved_by_octaves_and_back(model, pitches, shift):
         assert np.flatnonzero(melody.condition[4 * n]).tolist() == [pitch + shift]
     roll = np.zeros((melody.steps, PITCHES, 4), bool)
     roll[:4, [0, 63], :] = True
-    song = midi.parse(compose.to_midi(model, melody, roll), "song")
+    song = midi.parse(arrangement.to_midi(model, melody, roll), "song")
     alto, kit, _ = song.parts[1:]
-    # What MIDI has no number for falls out; a drum's number is an instrument, and stays.
-    wanted = [pitch - shift for pitch in (28, 91) if 0 <= pitch - shift < 128]
-    assert alto.notes[:, 2].tolist() == wanted and kit.notes[:, 2].tolist() == [28, 91]
+    # What MIDI has no number for moves by octaves to where it has; a drum's number is an
+    # instrument, and stays.
+    wanted = [p % 12 if p < 0 else p for p in (28 - shift, 91 - shift)]
+    assert alto.notes[:, 2].tolist() == sorted(wanted) and kit.notes[:, 2].tolist() == [28, 91]
     said = [line for line in compose.remarks(model, melody) if "octave" in line]
     assert bool(said) == bool(shift)
     if shift:
@@ -284,12 +298,88 @@ def test_a_melody_is_moved_by_octaves_and_back(model, pitches, shift):
         assert f"{octaves} {'higher' if shift > 0 else 'lower'}" in said[0]
 
 
+def test_a_key_of_ones_own(model):
+    score = make_song({("Tune", 0): [(0, 1, 60), (1, 2, 64)]})
+    part = compose.pick_part(score, None, "song")
+    melody = compose.prepare(score, part, model, shift=-5)
+    assert np.flatnonzero(melody.condition[0]).tolist() == [55]
+    roll = np.zeros((melody.steps, PITCHES, 4), bool)
+    roll[:4, 20, 1] = True
+    alto = midi.parse(arrangement.to_midi(model, melody, roll), "song").parts[1]
+    assert alto.notes[:, 2].tolist() == [LOW + 20 + 5]
+    assert any("5 semitones lower" in line for line in compose.remarks(model, melody))
+    with pytest.raises(UserError, match="another --key"):
+        compose.prepare(score, part, model, shift=40)
+
+
+def test_voices_stay_in_their_ranges(model):
+    melody = prepare(model, make_song({("Tune", 0): [(0, 4, 60)]}))
+    roll = np.zeros((melody.steps, PITCHES, 4), bool)
+    for step, pitch in enumerate((30, 41, 42, 53, 54, 80)):
+        roll[step, pitch - LOW] = True
+
+    def pitches(low, high):
+        narrow = model._replace(ranges=((0, 127), (low, high), (50, 50), (0, 127)))
+        song = midi.parse(arrangement.to_midi(narrow, melody, roll), "song")
+        return [part.notes[:, 2].tolist() for part in song.parts[1:]]
+
+    given = [30, 41, 42, 53, 54, 80]
+    # By the fewest octaves; drums and the voice that has room are as they were.
+    assert pitches(42, 53) == [[42, 53, 42, 53, 42, 44], given, given]
+    # A range of less than an octave has no room for every pitch class.
+    assert pitches(42, 52) == [given, given, given]
+
+
+def test_style(model):
+    melody = prepare(model, make_song({("Tune", 0): [(0, 8, 60)]}))
+    roll = np.zeros((melody.steps, PITCHES, 4), bool)
+    roll[:, 20] = True
+    roll[3::4, 20] = False  # notes of three steps, one a beat
+
+    def play(**style):
+        song = arrangement.to_midi(model, melody, roll, arrangement.Style(**style))
+        return song, midi.parse(song, "song").parts
+
+    _, plain = play()
+    song, parts = play(programs=(7, 8))
+    assert [part.program for part in parts if not part.is_drum] == [plain[0].program, 7, 8]
+    song, parts = play(keep_melody=False)
+    assert [part.name for part in parts] == ["Tune", "Alto", "Kit", "Bass"]
+    assert parts[0].notes[:, 2].tolist() == [60] * 8  # in the range of the tune
+    assert arrangement.has_accompaniment(song, arrangement.Style(keep_melody=False))
+
+    _, human = play(humanise=1)
+    _, again = play(humanise=1)
+    _, other = play(humanise=2)
+    for before, a, b, c in zip(plain[1:], human[1:], again[1:], other[1:], strict=True):
+        np.testing.assert_array_equal(a.notes, b.notes)
+        assert (a.notes != c.notes).any()
+        # Late by at most 10 ms (9.6 ticks at 120 bpm and 480 a beat), never longer, never early.
+        late = a.notes[:, 0] - before.notes[:, 0]
+        assert (late >= 0).all() and (late <= 10).all() and late.any()
+        np.testing.assert_array_equal(a.notes[:, 1:3], before.notes[:, 1:3])
+        loud = a.notes[:, 3] - arrangement.VELOCITY
+        assert (loud >= -4).all() and (loud <= 12).all()
+    # Voices that begin together are late together, and the first of a bar is an accent.
+    np.testing.assert_array_equal(human[0].notes, plain[0].notes)
+    assert all((voice.notes[0, 3] >= 74) for voice in human[1:])
+
+
+def test_temperature(model):
+    melody = prepare(model, melodies.melody("twinkle"))
+    cold = [compose.generate(model, melody, 0, n, temperature=0.0) for n in (0, 1)]
+    np.testing.assert_array_equal(*cold)
+    usual = [compose.generate(model, melody, 0, n) for n in (0, 1)]
+    hot = [compose.generate(model, melody, 0, n, temperature=5.0) for n in (0, 1)]
+    assert 0 < np.mean(usual[0] != usual[1]) < np.mean(hot[0] != hot[1])
+
+
 def test_an_empty_accompaniment_is_noticed(model):
     melody = prepare(model, make_song({("Tune", 0): [(0, 4, 60)]}))
     roll = np.zeros((melody.steps, model.config.pitches, len(model.tracks)), bool)
-    assert not compose.has_accompaniment(compose.to_midi(model, melody, roll))
+    assert not arrangement.has_accompaniment(arrangement.to_midi(model, melody, roll))
     roll[0, 10, 1 - model.config.condition_track] = True
-    assert compose.has_accompaniment(compose.to_midi(model, melody, roll))
+    assert arrangement.has_accompaniment(arrangement.to_midi(model, melody, roll))
 
 
 def test_a_melody_wider_than_the_model_is_refused(model):
@@ -403,8 +493,8 @@ def test_a_song_is_three_files(model, tmp_path, monkeypatch, player):
     if player == "plain":
         monkeypatch.setitem(sys.modules, "symusic", None)
     melody = prepare(model, make_song({("Tune", 0): [(0, 4, 72)]}))
-    song = compose.to_midi(model, melody, sparse_roll(melody))
-    paths = list(compose.write_song(song, tmp_path, "my song", "My song, seed 0"))
+    song = arrangement.to_midi(model, melody, sparse_roll(melody))
+    paths = list(arrangement.write_song(song, tmp_path, "my song", "My song, seed 0"))
     assert [path.name for path in paths] == ["my song.mid", "my song.wav", "my song.png"]
     assert sorted(tmp_path.iterdir()) == sorted(paths), "nothing else is left"
     assert paths[0].read_bytes() == content_of(song)
@@ -419,7 +509,7 @@ def test_drums_sound(tmp_path, monkeypatch, player):
     if player == "plain":
         monkeypatch.setitem(sys.modules, "symusic", None)
     song = make_song({("Kit", 9): DRUMS}).midi
-    paths = list(compose.write_song(song, tmp_path, "beat", "Beat"))
+    paths = list(arrangement.write_song(song, tmp_path, "beat", "Beat"))
     sound = heard(paths[1]).reshape(-1, 2)[:, 0]
     # Between the drums of 1/4 beat there is less than on them.
     on, off = sound[: 44100 // 16], sound[44100 // 4 - 44100 // 16 : 44100 // 4]
@@ -430,7 +520,7 @@ def test_a_song_that_cannot_be_written_leaves_nothing(tmp_path):
     (tmp_path / "file").touch()
     for folder in (tmp_path / "missing", tmp_path / "file"):
         with pytest.raises(UserError, match="cannot be written"):
-            list(compose.write_song(make_song().midi, folder, "song", "Song"))
+            list(arrangement.write_song(make_song().midi, folder, "song", "Song"))
     assert [path.name for path in tmp_path.iterdir()] == ["file"]
 
 

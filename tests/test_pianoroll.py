@@ -98,3 +98,11 @@ def test_runs_rebuild_the_roll_and_are_maximal(column):
     assert not ends & {(start, pitch) for start, _, pitch in notes.tolist()}
     order = [(start, pitch) for start, _, pitch in notes.tolist()]
     assert order == sorted(order)
+
+
+def test_most_at_once():
+    roll = np.zeros((3, 128, 3), bool)
+    roll[0, [0, 60, 127], 0] = True
+    roll[:, 60, 1] = True
+    assert pianoroll.most_at_once(pianoroll.pack(roll)).tolist() == [3, 1, 0]
+    assert pianoroll.most_at_once(pianoroll.pack(roll[:0])).tolist() == [0, 0, 0]

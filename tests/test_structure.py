@@ -11,7 +11,7 @@ LAYERS = [
     {"errors", "files", "compilation_cache"},
     {"config", "rng", "pianoroll"},
     {"data", "models"},
-    {"rendering", "evaluation", "compose"},
+    {"rendering", "evaluation", "compose", "decoding", "model_file", "arrangement"},
     {"training"},
     {"cli", "commands"},
 ]

@@ -13,7 +13,7 @@ from typing import NamedTuple
 import numpy as np
 
 from musegan_jax import files, pianoroll
-from musegan_jax.data import midi
+from musegan_jax.data import dataset, midi
 from musegan_jax.data.dataset import Dataset, Piece, Track, build
 from musegan_jax.errors import UserError
 
@@ -172,3 +172,16 @@ def write_report(skipped: list[Skipped], path: Path) -> None:
     with files.replacing(path) as temporary:
         lines = "".join(f"{name}: {reason}\n" for name, reason in skipped)
         temporary.write_text(lines, encoding="utf-8")
+
+
+def load(name_or_path: str) -> Dataset:
+    """The dataset that a config names: a built-in source, or a file of `data build`.
+
+    Raises:
+        UserError: if it cannot be had.
+    """
+    if name_or_path == "chorales":
+        from musegan_jax.data.chorales import read_chorales  # which imports this module
+
+        return read_chorales()[0]
+    return dataset.load(name_or_path)

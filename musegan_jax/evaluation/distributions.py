@@ -10,7 +10,7 @@ from typing import NamedTuple
 import numpy as np
 import scipy.stats
 
-GRID = 1000  # points on which densities are compared
+GRID = 256  # points on which densities are compared
 SHRINKAGE = 0.1  # of covariances towards their diagonal (`frechet_distance`)
 
 

@@ -216,11 +216,11 @@ def diversity(flavours: np.ndarray, references: np.ndarray) -> np.ndarray:
         the references: 0 if all flavours are one, about 1 if they have no more in common than
         different pieces have.
     """
-    apart = [_mean_distance(each) for each in flavours]
-    return np.array(apart) / _mean_distance(references)
+    apart = [mean_distance(each) for each in flavours]
+    return np.array(apart) / mean_distance(references)
 
 
-def _mean_distance(rolls: np.ndarray) -> float:
+def mean_distance(rolls: np.ndarray) -> float:
     """Mean over all pairs of `(N, ...)` bool arrays of the cells in which they differ."""
     flat = rolls.reshape(len(rolls), -1).astype(np.float32)
     counts = flat.sum(axis=1)

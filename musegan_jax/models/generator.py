@@ -81,3 +81,14 @@ def noise_shape(filters: tuple[int, ...], steps: int, pitches: int) -> tuple[int
 def draw_noise(keys: jax.Array, shape: tuple[int, int, int]) -> jax.Array:
     """Standard normal truncated at two sigma, one map per key: `(B,)` keys -> `(B, *shape)`."""
     return jax.vmap(lambda key: jax.random.truncated_normal(key, -2.0, 2.0, shape))(keys)
+
+
+def variable_shapes(config: ModelConfig) -> Any:
+    """The generator's variables as shapes: parameters, and statistics where it has any."""
+    condition = jnp.zeros((1, config.stride, config.pitches, 1))
+    noise = jnp.zeros((1, *noise_shape(config.generator_filters, *condition.shape[1:3])))
+    generator = make_generator(config)
+    shapes = jax.eval_shape(
+        lambda key: generator.init(key, condition, noise, train=False), jax.random.key(0)
+    )
+    return {"batch_stats": {}, **shapes}

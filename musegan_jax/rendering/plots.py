@@ -1,9 +1,11 @@
 """Piano rolls and training curves as pictures."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from musegan_jax import files
 from musegan_jax.data import midi
@@ -115,4 +117,74 @@ def curves(metrics_file: str | Path, path: files.AnyPath) -> None:
     figure.axes[0].set_yscale("symlog", linthresh=20)
     figure.axes[1].set_yscale("log")
     figure.axes[-1].set_xlabel("iteration")
+    _save(figure, path)
+
+
+def distances(
+    columns: Mapping[str, Mapping[str, float | None]], won: float, path: files.AnyPath
+) -> None:
+    """Draw distances from held-out music, in noise floors, as a PNG: a row a measure.
+
+    Raises:
+        UserError: if the file cannot be written.
+    """
+    from matplotlib.figure import Figure
+
+    names = list(next(iter(columns.values())))
+    figure = Figure(figsize=(9, 1.2 + 0.2 * len(names)), layout="constrained")
+    axes = figure.subplots()
+    axes.axvspan(0.05, won, color="#dddddd", label=f"won (up to {won:g})")
+    for (column, values), colour in zip(columns.items(), COLOURS, strict=False):
+        known = [(values[name], n) for n, name in enumerate(names) if values[name] is not None]
+        # On a logarithmic line what is out of it is drawn at its ends.
+        at = [min(max(value, 0.05), 200) for value, _ in known if value is not None]
+        axes.scatter(at, [n for _, n in known], s=16, color=colour, label=column, clip_on=False)
+    axes.set_yticks(range(len(names)), names)
+    axes.set_ylim(len(names) - 0.5, -0.5)
+    axes.set_xscale("log")
+    axes.set_xlim(0.05, 200)
+    axes.grid(color="#eeeeee")
+    axes.set_axisbelow(True)
+    axes.set_xlabel("distance from held-out music, in noise floors")
+    figure.legend(loc="outside upper left", ncols=6, frameon=False)
+    _save(figure, path)
+
+
+def grid(
+    rows: Sequence[Sequence[np.ndarray]],
+    labels: Sequence[str],
+    titles: Sequence[str],
+    melody: int,
+    path: files.AnyPath,
+) -> None:
+    """Draw rolls, bool `(T, 128, K)`, in rows and columns as a PNG; the track `melody` is black.
+
+    Raises:
+        UserError: if the file cannot be written.
+    """
+    from matplotlib.colors import to_rgb
+    from matplotlib.figure import Figure
+
+    sounding = np.any([roll.any(axis=(0, 2)) for row in rows for roll in row], axis=0)
+    low, high = np.flatnonzero(sounding)[[0, -1]] if sounding.any() else (48, 72)
+    figure = Figure(figsize=(3.2 * len(titles), 2.4 * len(rows)), layout="constrained")
+    panels = figure.subplots(len(rows), len(titles), squeeze=False)
+    for row, line, label in zip(rows, panels, labels, strict=True):
+        line[0].set_ylabel(label)
+        for roll, axes in zip(row, line, strict=True):
+            image = np.ones((high - low + 1, len(roll), 3))
+            tracks = [k for k in range(roll.shape[2]) if k != melody]
+            # The melody last: it is drawn over what doubles it.
+            for colour, k in [*enumerate(tracks, 1), (0, melody)]:
+                image[roll[:, low : high + 1, k].T] = to_rgb(COLOURS[colour % len(COLOURS)])
+            extent = (0, len(roll), low - 0.5, high + 0.5)
+            axes.imshow(
+                image, origin="lower", extent=extent, aspect="auto", interpolation="nearest"
+            )
+            octaves = range(-(-low // 12) * 12, high + 1, 12)
+            axes.set_yticks(list(octaves), [f"C{pitch // 12 - 1}" for pitch in octaves])
+    for axes, title in zip(panels[0], titles, strict=True):
+        axes.set_title(_readable(title), fontsize=9)
+    for axes in panels[-1]:
+        axes.set_xlabel("step")
     _save(figure, path)

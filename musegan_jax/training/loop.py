@@ -10,7 +10,7 @@ from etils import epath
 
 from musegan_jax import files
 from musegan_jax.config import Config
-from musegan_jax.data import batches, chorales, dataset
+from musegan_jax.data import batches, sources
 from musegan_jax.errors import UserError, first_line
 from musegan_jax.training import determinism, parallel, record, samples
 from musegan_jax.training.checkpoint import Checkpoints, iterations, newest_valid
@@ -19,17 +19,6 @@ from musegan_jax.training.logging import Log
 from musegan_jax.training.state import TrainState
 from musegan_jax.training.stopping import stop_requests
 from musegan_jax.training.timing import Clock
-
-
-def load_dataset(name_or_path: str) -> dataset.Dataset:
-    """The dataset that a config names: a built-in source, or a file of `data build`.
-
-    Raises:
-        UserError: if it cannot be had.
-    """
-    if name_or_path == "chorales":
-        return chorales.read_chorales()[0]
-    return dataset.load(name_or_path)
 
 
 def train(config: Config, workdir: Any) -> list[epath.Path]:
@@ -52,7 +41,7 @@ def train(config: Config, workdir: Any) -> list[epath.Path]:
     layout = parallel.make_layout(config)
     determinism.check(config)
     workdir = files.locate(workdir)
-    data = load_dataset(config.data.dataset)
+    data = sources.load(config.data.dataset)
     windows = batches.make_windows(data, config)
     new = record.make(config, data)
     parallel.agree("the config", record.config_digest(config))

@@ -12,7 +12,7 @@ from musegan_jax.compose import Model
 from musegan_jax.config import Config, from_dict
 from musegan_jax.data.dataset import Dataset, Track
 from musegan_jax.errors import UserError
-from musegan_jax.pianoroll import pitch_bounds
+from musegan_jax.pianoroll import MIDI_PITCHES, most_at_once, pitch_bounds
 from musegan_jax.training.environment import environment
 from musegan_jax.training.fingerprint import Fingerprint
 
@@ -28,13 +28,11 @@ def make(config: Config, dataset: Dataset) -> Record:
         UserError: if the conditioning track is silent in all of the data.
     """
     k = config.model.condition_track
-    melody_range = pitch_bounds(dataset.timeline[:, k : k + 1])
-    if melody_range is None:
+    if pitch_bounds(dataset.timeline[:, [k]]) is None:
         raise UserError(
             f"config: model.condition_track = {k}: the dataset's track {dataset.tracks[k].name} is "
             "silent throughout; condition on another"
         )
-    down, up = config.data.transpose
     return {
         "config": config.to_dict(),
         "config_sha256": config.digest(),
@@ -44,11 +42,24 @@ def make(config: Config, dataset: Dataset) -> Record:
             "source": dataset.source,
             "tracks": [list(track) for track in dataset.tracks],
             "steps_per_beat": dataset.steps_per_beat,
-            "melody_range": [melody_range[0] + down, melody_range[1] + up],
+            "single_lines": (most_at_once(dataset.timeline) <= 1).tolist(),
+            "ranges": _ranges(config, dataset),
         },
         "sessions": [],
         "result": None,
     }
+
+
+def _ranges(config: Config, dataset: Dataset) -> list[list[int]]:
+    """Lowest and highest pitch of each track as training sees it; all pitches for a silent one."""
+    down, up = config.data.transpose
+    ranges = []
+    for k, track in enumerate(dataset.tracks):
+        low, high = pitch_bounds(dataset.timeline[:, [k]]) or (0, MIDI_PITCHES - 1)
+        if not track.is_drum:
+            low, high = max(low + down, 0), min(high + up, MIDI_PITCHES - 1)
+        ranges.append([low, high])
+    return ranges
 
 
 def config_digest(config: Config) -> str:
@@ -87,7 +98,8 @@ def model(record: Record, variables: Any) -> Model:
         tracks=tuple(Track(*track) for track in data["tracks"]),
         steps_per_beat=data["steps_per_beat"],
         window_steps=config.data.window_steps,
-        melody_range=tuple(data["melody_range"]),
+        ranges=tuple((low, high) for low, high in data["ranges"]),
+        single_lines=tuple(data["single_lines"]),
     )
 
 

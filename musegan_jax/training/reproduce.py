@@ -8,10 +8,11 @@ import numpy as np
 from etils import epath
 
 from musegan_jax.config import Config, from_dict, override
+from musegan_jax.data import sources
 from musegan_jax.errors import UserError
 from musegan_jax.training import parallel, record
 from musegan_jax.training.logging import read_lines
-from musegan_jax.training.loop import load_dataset, train
+from musegan_jax.training.loop import train
 from musegan_jax.training.record import Record
 
 # Nothing here changes a number of the training; samples would only take time.
@@ -61,7 +62,7 @@ def reproduce(
     empty = not workdir.exists() or not any(workdir.iterdir())
     if not parallel.all_of(empty):
         raise UserError(f"{workdir}: the folder is not empty; choose another --workdir")
-    record.check_same(path, run, record.make(config, load_dataset(config.data.dataset)))
+    record.check_same(path, run, record.make(config, sources.load(config.data.dataset)))
     first = jax.process_index() == 0
     if first:
         for line in _differences(run, record.environment(config)):

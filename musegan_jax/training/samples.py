@@ -9,7 +9,7 @@ import mido
 import numpy as np
 from etils import epath
 
-from musegan_jax import compose, files
+from musegan_jax import arrangement, compose, files
 from musegan_jax.config import Config
 from musegan_jax.errors import UserError
 from musegan_jax.evaluation import metrics as music
@@ -46,7 +46,7 @@ class Listeners(NamedTuple):
             for stem, melody in self.melodies.items():
                 roll = compose.generate(model, melody, seed=0, sample=0)
                 scores.append(music.quick_scores(*compose.voices(model, melody, roll)))
-                songs[stem] = compose.to_midi(model, melody, roll)
+                songs[stem] = arrangement.to_midi(model, melody, roll)
         names = scores[0] if scores else ()
         return Heard(songs, {name: float(np.mean([s[name] for s in scores])) for name in names})
 
@@ -95,5 +95,5 @@ def write(heard: Heard, folder: epath.Path, iteration: int) -> list[epath.Path]:
     return [
         path
         for stem, song in heard.songs.items()
-        for path in compose.write_song(song, folder, stem, f"{stem}, iteration {iteration}")
+        for path in arrangement.write_song(song, folder, stem, f"{stem}, iteration {iteration}")
     ]

@@ -1,0 +1,79 @@
+"""What a model must beat: answers to melodies that no network gave."""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from musegan_jax import pianoroll
+from musegan_jax.evaluation.measures import Measures, Music
+
+
+def noise_floor(held: Measures, training: Measures, draws: int, seed: int) -> np.ndarray:
+    """How far real music lies from real music: mean distance of each score, `(columns,)`.
+
+    As many training pieces as there are held-out ones are drawn, `draws` times, without
+    replacement where there are enough of them; each time the scores of the two sets are compared.
+    """
+    generator = np.random.default_rng(seed)
+    count, pool = len(np.unique(held.pieces)), np.unique(training.pieces)
+    wanted = held.scores()
+    apart = [
+        np.abs(training.of(generator.choice(pool, min(count, len(pool)), False)).scores() - wanted)
+        for _ in range(draws)
+    ]
+    return np.mean(apart, axis=0)
+
+
+def nearest_copied(
+    held: Sequence[Music], training: Sequence[Music], condition_track: int, bars: int
+) -> list[Music]:
+    """Each melody with the accompaniment of the training passage whose melody is most like it.
+
+    Passages are `bars` bars long; most alike is what has the fewest cells apart, not transposed.
+    A piece's rest of less than a passage is compared by as many bars as it has.
+    """
+    usable = [piece for piece in training if piece.bars.shape[1:] == held[0].bars.shape[1:]]
+    answers = []
+    for piece in held:
+        copied = piece.bars.copy()
+        for start in range(0, len(piece.bars), bars):
+            melody = piece.bars[start : start + bars, ..., condition_track]
+            passages = [
+                other.bars[first : first + len(melody)]
+                for other in usable
+                for first in range(0, len(other.bars) - len(melody) + 1)
+            ]
+            apart = [(p[..., condition_track] ^ melody).sum() for p in passages]
+            copied[start : start + bars] = passages[int(np.argmin(apart))]
+            copied[start : start + bars, ..., condition_track] = melody
+        answers.append(Music(piece.name, copied))
+    return answers
+
+
+def random_voices(
+    held: Sequence[Music], training: Sequence[Music], condition_track: int, seed: int
+) -> list[Music]:
+    """Each melody with voices of notes drawn at random.
+
+    Each track is one note after another without rests, its lengths and pitches drawn from the
+    training music's notes of that track, independently of one another and of the other tracks.
+    """
+    generator = np.random.default_rng(seed)
+    tracks = held[0].bars.shape[-1]
+    notes = [
+        np.concatenate([pianoroll.runs(np.concatenate(piece.bars)[..., k]) for piece in training])
+        for k in range(tracks)
+    ]
+    answers = []
+    for piece in held:
+        roll = np.zeros_like(np.concatenate(piece.bars))
+        for k in range(tracks):
+            now = 0
+            while k != condition_track and len(notes[k]) and now < len(roll):
+                start, end, _ = notes[k][generator.integers(len(notes[k]))]
+                pitch = notes[k][generator.integers(len(notes[k])), 2]
+                roll[now : now + end - start, pitch, k] = True
+                now += end - start
+        roll[..., condition_track] = np.concatenate(piece.bars)[..., condition_track]
+        answers.append(Music(piece.name, roll.reshape(piece.bars.shape)))
+    return answers

@@ -1,0 +1,195 @@
+"""A model against held-out music, and against what needs no network."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from musegan_jax import compose
+from musegan_jax.data.dataset import Dataset
+from musegan_jax.errors import UserError
+from musegan_jax.evaluation import baselines, copying, distributions, metrics
+from musegan_jax.evaluation.answers import Answers, answer
+from musegan_jax.evaluation.measures import Measures, Music, measure, read_music
+
+DRAWS = 200  # of training pieces, for the noise floor
+PASSAGE = 4  # bars: of diversity and of the copied baseline
+COPIED = 2  # bars: of the search for copies
+# Measures that enter the Fréchet distance: of single bars, and known in almost every one.
+FEATURES = ("used_pitches", "qualified_notes", "pitch_class_entropy", "tonal_distance", "semitone")
+
+
+class Evaluation(NamedTuple):
+    """What `evaluate` finds.
+
+    Attributes:
+        report: plain values, ready for JSON.
+        held: the held-out pieces.
+        answers: of the first model to their melodies.
+    """
+
+    report: dict[str, Any]
+    held: list[Music]
+    answers: Answers
+
+
+def evaluate(
+    models: Mapping[str, compose.Model], dataset: Dataset, split: str, flavours: int, seed: int
+) -> Evaluation:
+    """Let models accompany held-out melodies, and measure the answers.
+
+    Args:
+        models: by the name of their column; the first is the one that is judged.
+        dataset: the music; its split `train` is what the noise floor and the copies come from.
+        split: the pieces to accompany.
+        flavours: noises for each melody, at least 2.
+        seed: of the noises and the baselines.
+
+    Raises:
+        UserError: if there are too few pieces.
+    """
+    first = next(iter(models.values()))
+    track = first.config.condition_track
+    training = read_music(dataset, dataset.pieces_of(["train"]))
+    held = read_music(dataset, dataset.pieces_of([split]))
+    held = [piece for piece in held if piece.bars[..., track].any()]
+    if min(len(training), len(held)) < 3:
+        raise UserError(
+            f"{dataset.source}: {len(training)} pieces to train on and {len(held)} with a melody "
+            f"in the split {split}; an evaluation needs three of each"
+        )
+    known = copying.known_pieces(held, training, COPIED)
+    held = [piece for piece in held if piece.name not in known]
+    answers = {name: answer(model, held, flavours, seed) for name, model in models.items()}
+
+    def measured(music: Sequence[Music]) -> Measures:
+        return measure(music, dataset.tracks, dataset.steps_per_beat)
+
+    real, trained = measured(held), measured(training)
+    columns = {
+        "training": trained,
+        **{
+            name: measured([piece for flavour in given.flavours for piece in flavour])
+            for name, given in answers.items()
+        },
+        "copied": measured(baselines.nearest_copied(held, training, track, PASSAGE)),
+        "random": measured(baselines.random_voices(held, training, track, seed)),
+    }
+    report = {
+        "split": split,
+        "pieces": len(held),
+        "bars": len(real.values),
+        "left_out": known,
+        "flavours": flavours,
+        "seed": seed,
+        "measures": _table(real, trained, columns, dataset.tracks[track].name, seed),
+        "frechet_distance": {
+            name: distributions.frechet_distance(_features(real), _features(column))
+            for name, column in columns.items()
+        },
+        "melody_fidelity": {
+            name: float(metrics.score(given.fidelity)) for name, given in answers.items()
+        },
+        "diversity": _diversity(held, training, answers, track),
+        "nearest_training_passage": _copies(held, training, answers, track),
+    }
+    return Evaluation(_plain(report), held, next(iter(answers.values())))
+
+
+def _table(
+    real: Measures, trained: Measures, columns: dict[str, Measures], melody: str, seed: int
+) -> dict[str, Any]:
+    """Of each measure: the scores, the noise floor, and how alike the pieces' values are."""
+    floor = baselines.noise_floor(real, trained, DRAWS, seed)
+    wanted, by_piece = real.scores(), real.by_piece()
+    scores = {name: column.scores() for name, column in columns.items()}
+    pieces = {name: column.by_piece()[: 8 * len(by_piece)] for name, column in columns.items()}
+    rows = {}
+    for n, name in enumerate(real.names):
+        if name.endswith(f".{melody}"):
+            continue  # it was given
+        alike = {
+            column: distributions.compare(by_piece[:, n], values[:, n])
+            for column, values in pieces.items()
+        }
+        rows[name] = {
+            "held_out": wanted[n],
+            "noise_floor": floor[n],
+            "scores": {column: values[n] for column, values in scores.items()},
+            "overlap_area": {column: pair.overlap_area for column, pair in alike.items()},
+            "divergence": {column: pair.divergence for column, pair in alike.items()},
+        }
+    return rows
+
+
+def _features(measures: Measures) -> np.ndarray:
+    return measures.values[:, [name.startswith(FEATURES) for name in measures.names]]
+
+
+def _accompaniments(music: Sequence[Music], bars: int, hop: int, melody: int) -> np.ndarray:
+    """Passages without the melody's track: bool `(N, steps, 128, K - 1)`."""
+    return np.delete(copying.passages(music, bars, hop), melody, axis=-1)
+
+
+def _diversity(
+    held: list[Music], training: list[Music], answers: dict[str, Answers], melody: int
+) -> dict[str, Any]:
+    """DIV of each model, and of the composers who set one melody several times."""
+    # One passage of a piece: two of one piece are more alike than two pieces are.
+    firsts = [Music(piece.name, piece.bars[:PASSAGE]) for piece in [*held, *training]]
+    references = _accompaniments(firsts, PASSAGE, PASSAGE, melody)
+    found: dict[str, Any] = {}
+    if len(references) >= 2:
+        for name, given in answers.items():
+            each = [_accompaniments(f, PASSAGE, PASSAGE, melody) for f in given.flavours]
+            if len(each[0]):
+                found[name] = metrics.diversity(np.stack(each, axis=1), references).mean()
+        found["several_real_settings"] = _settings([*held, *training], references, melody)
+    return found
+
+
+def _settings(music: list[Music], references: np.ndarray, melody: int) -> float:
+    """DIV between real accompaniments of equal melodies in different pieces, in any key.
+
+    Pairs that differ in less than a fiftieth are one setting under two names. NaN without a pair.
+    """
+    by_melody: dict[bytes, list[tuple[str, np.ndarray]]] = {}
+    for piece in music:
+        for passage in copying.passages([piece], PASSAGE, 1):
+            pitches = np.flatnonzero(passage[..., melody].any(axis=0))
+            if len(pitches):
+                level = np.roll(passage, 60 - pitches[0], axis=1)
+                key = level[..., melody].tobytes()
+                by_melody.setdefault(key, []).append((piece.name, np.delete(level, melody, axis=2)))
+    apart = [
+        float((a ^ b).sum())
+        for settings in by_melody.values()
+        for n, (name, a) in enumerate(settings)
+        for other, b in settings[:n]
+        if name != other and metrics.disagreement(a, b) >= 0.02
+    ]
+    if not apart:
+        return float("nan")
+    return float(np.mean(apart)) / metrics.mean_distance(references)
+
+
+def _copies(
+    held: list[Music], training: list[Music], answers: dict[str, Answers], melody: int
+) -> dict[str, Any]:
+    """How far the accompaniments are from the nearest training passage: mean and least."""
+    pool = _accompaniments(training, COPIED, 1, melody)
+    found = {}
+    sets = {"held_out": held, **{name: given.flavours[0] for name, given in answers.items()}}
+    for name, music in sets.items():
+        apart = copying.nearest(_accompaniments(music, COPIED, COPIED, melody), pool)
+        found[name] = {"mean": apart.mean(), "least": apart.min()}
+    return found
+
+
+def _plain(value: Any) -> Any:
+    """NumPy's numbers as Python's, and NaN as None, which JSON has a word for."""
+    if isinstance(value, dict):
+        return {name: _plain(each) for name, each in value.items()}
+    if isinstance(value, (float, np.floating)):
+        return None if np.isnan(value) else float(value)
+    return value

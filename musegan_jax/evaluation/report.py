@@ -1,0 +1,156 @@
+"""What an evaluation leaves behind: table, pictures, JSON, songs."""
+
+import json
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import mido
+import numpy as np
+
+from musegan_jax import arrangement, files, pianoroll
+from musegan_jax.data import midi
+from musegan_jax.data.dataset import Dataset, Track
+from musegan_jax.evaluation.evaluate import Evaluation
+from musegan_jax.evaluation.measures import Music
+from musegan_jax.rendering import plots
+
+TICKS = 480  # in a quarter note
+GRID = 4  # passages in the picture
+SONGS = 4  # pieces to listen to
+SHORT = {
+    "groove_consistency": "groove",
+    "pitch_class_entropy": "pitch_entropy",
+    "scale_consistency": "scale",
+    "tonal_distance": "tonal",
+    "used_pitch_classes": "pitch_classes",
+}
+WON = 1.5  # noise floors: a measure is won within this distance
+
+
+def table(report: dict[str, Any]) -> Iterator[str]:
+    """The lines of the terminal's table, at most 80 characters for up to two models.
+
+    Scores first; behind each, in brackets, its distance from the held-out music in noise floors.
+    """
+    columns = list(report["frechet_distance"])
+    yield (
+        f"{report['pieces']} held-out pieces ({report['split']}), {report['bars']} bars, "
+        f"{report['flavours']} flavours of each"
+    )
+    if report["left_out"]:
+        yield f"left out, being in the training data too: {', '.join(report['left_out'])}"
+    shown = {name: _shortened(name) for name in report["measures"]}
+    width = max(map(len, shown.values()))
+    yield f"{'':{width}}{'real':>7}" + "".join(f"{name[:10]:>12}" for name in columns)
+    for name, row in report["measures"].items():
+        cells = (_cell(row, column) for column in columns)
+        yield f"{shown[name]:{width}}{_number(row['held_out']):>7}" + "".join(cells)
+    yield ""
+    for title, label in (("frechet_distance", "Fréchet distance"), ("melody_fidelity", "fidelity")):
+        for name, value in report[title].items():
+            yield f"{label:18} {name:24} {_number(value)}"
+    for name, value in report["diversity"].items():
+        yield f"{'diversity':18} {name:24} {_number(value)}"
+    for name, value in report["nearest_training_passage"].items():
+        yield (
+            f"{'nearest passage':18} {name:24} {_number(value['mean'])} of the cells apart, "
+            f"least {_number(value['least'])}"
+        )
+    yield f"in brackets: distance from real, in noise floors; won up to {WON:g}:"
+    for column in columns:
+        won, known = wins(report, column)
+        yield f"  {column:12} {won} of {known}"
+
+
+def wins(report: dict[str, Any], column: str) -> tuple[int, int]:
+    """How many measures a column wins, and how many it has."""
+    distances = [distance(row, column) for row in report["measures"].values()]
+    known = [value for value in distances if value is not None]
+    return sum(value <= WON for value in known), len(known)
+
+
+def distance(row: dict[str, Any], column: str) -> float | None:
+    """Distance of a column's score from the held-out music's, in noise floors.
+
+    Where the floor is 0 (all real music has the same score) it is 0 or infinite; None if unknown.
+    """
+    score, real, floor = row["scores"][column], row["held_out"], row["noise_floor"]
+    if score is None or real is None or floor is None:
+        return None
+    apart = abs(score - real)
+    return apart / floor if floor else (0.0 if apart == 0 else float("inf"))
+
+
+def _shortened(name: str) -> str:
+    """A measure's name as the table has room for it."""
+    for long, short in SHORT.items():
+        name = name.replace(long, short)
+    return name
+
+
+def _cell(row: dict[str, Any], column: str) -> str:
+    far = distance(row, column)
+    shown = "" if far is None else f"({min(far, 999):.{0 if far >= 9.95 else 1}f})"
+    return f"{_number(row['scores'][column])}{shown:>6}".rjust(12)
+
+
+def _number(value: float | None) -> str:
+    return "-" if value is None else f"{value:.3f}" if abs(value) < 10 else f"{value:.1f}"
+
+
+def write(result: Evaluation, dataset: Dataset, melody: int, folder: Any) -> Iterator[Any]:
+    """Write `metrics.json`, two pictures and the songs into a folder; yields each path.
+
+    Raises:
+        UserError: if one cannot be written.
+    """
+    files.make_folder(folder)
+    with files.replacing(folder / "metrics.json") as temporary:
+        Path(temporary).write_text(json.dumps(result.report, indent=2) + "\n")
+    yield folder / "metrics.json"
+    plots.distances(
+        {
+            column: {name: distance(row, column) for name, row in result.report["measures"].items()}
+            for column in result.report["frechet_distance"]
+        },
+        WON,
+        folder / "distances.png",
+    )
+    yield folder / "distances.png"
+    flavours = result.answers.flavours
+    shown = list(range(min(GRID, len(result.held))))
+    rows = [[_opening(result.held[n]) for n in shown]]
+    rows += [[_opening(flavour[n]) for n in shown] for flavour in flavours[:2]]
+    labels = ["real", *(f"flavour {n + 1}" for n in range(len(rows) - 1))]
+    plots.grid(rows, labels, [result.held[n].name for n in shown], melody, folder / "rolls.png")
+    yield folder / "rolls.png"
+    songs = files.make_folder(folder / "songs")
+    for n in range(min(SONGS, len(result.held))):
+        stem = "".join(c if c.isalnum() or c in "-._" else "_" for c in result.held[n].name)
+        versions = {"real": result.held[n]}
+        versions |= {f"flavour-{f + 1}": flavour[n] for f, flavour in enumerate(flavours[:2])}
+        for label, music in versions.items():
+            song = to_midi(music, dataset.tracks, dataset.steps_per_beat)
+            yield from arrangement.write_song(song, songs, f"{stem}-{label}", f"{stem}, {label}")
+
+
+def _opening(music: Music) -> np.ndarray:
+    """The first four bars: bool `(steps, 128, K)`."""
+    return np.concatenate(music.bars[:4])
+
+
+def to_midi(music: Music, tracks: Sequence[Track], steps_per_beat: int) -> mido.MidiFile:
+    """A piece as MIDI, at 80 quarter notes a minute."""
+    song = mido.MidiFile(type=1, ticks_per_beat=TICKS)
+    marks = mido.MidiTrack([mido.MetaMessage("set_tempo", tempo=mido.bpm2tempo(80))])
+    song.tracks = [marks]
+    channels = [c for c in range(16) if c != midi.DRUM_CHANNEL]
+    roll = np.concatenate(music.bars)
+    for k, track in enumerate(tracks):
+        notes = pianoroll.runs(roll[..., k])
+        ticks = notes[:, :2] * TICKS // steps_per_beat
+        rows = np.column_stack([ticks, notes[:, 2], np.full(len(notes), arrangement.VELOCITY)])
+        channel = midi.DRUM_CHANNEL if track.is_drum else channels[k % len(channels)]
+        song.tracks.append(midi.note_track(track.name, channel, track.program, rows))
+    return song

@@ -1,0 +1,251 @@
+"""Distances of distributions, baselines, copies, and the evaluation as a whole."""
+
+import json
+
+import jax
+import numpy as np
+import pytest
+
+from musegan_jax import compose, pianoroll
+from musegan_jax.config import ModelConfig
+from musegan_jax.data import dataset
+from musegan_jax.errors import UserError
+from musegan_jax.evaluation import baselines, copying, distributions, measures, metrics, report
+from musegan_jax.evaluation.answers import answer
+from musegan_jax.evaluation.evaluate import evaluate
+from musegan_jax.models.generator import draw_noise, make_generator, noise_shape
+
+TRACKS = tuple(dataset.Track(name, 40 + k) for k, name in enumerate(("Tune", "Alto", "Bass")))
+
+
+def made_up(count: int = 40, bars: int = 5, seed: int = 0) -> dataset.Dataset:
+    """Pieces of quarter notes: a tune that walks, a third below it, and a bass on C."""
+    generator = np.random.default_rng(seed)
+    pieces = []
+    for n in range(count):
+        roll = np.zeros((16 * bars, 128, 3), bool)
+        scale = np.array([60, 62, 64, 65, 67, 69, 71])
+        for beat in range(4 * bars):
+            step = int(generator.integers(7))
+            roll[4 * beat : 4 * beat + 4, scale[step], 0] = True
+            roll[4 * beat : 4 * beat + 4, scale[step - 2] - 12 * (step < 2), 1] = True
+            roll[4 * beat : 4 * beat + 4, 36 + 12 * int(generator.integers(2)), 2] = True
+        name = f"piece {n}"
+        pieces.append(dataset.Piece(name, pianoroll.pack(roll), np.arange(0, 16 * bars, 16)))
+    return dataset.build(pieces, TRACKS, 4, "made up")
+
+
+@pytest.fixture(scope="module")
+def data() -> dataset.Dataset:
+    return made_up()
+
+
+@pytest.fixture(scope="module")
+def model() -> compose.Model:
+    config = ModelConfig(tracks=3, generator_filters=(4, 8), pitches=64, lowest_pitch=28)
+    condition = np.zeros((1, 8, 64, 1), np.float32)
+    noise = draw_noise(jax.random.split(jax.random.key(0), 1), noise_shape((4, 8), 8, 64))
+    variables = make_generator(config).init(jax.random.key(0), condition, noise, train=False)
+    return compose.Model(config, variables, TRACKS, 4, 32, ((48, 84),) * 3, (True,) * 3)
+
+
+def test_equal_sets_are_alike():
+    values = np.random.default_rng(0).normal(size=60)
+    same = distributions.compare(values, values)
+    # The second sample has each window's distance to itself besides.
+    assert same.overlap_area > 0.95 and same.divergence < 0.02
+    far = distributions.compare(values, values + 100)
+    assert far.overlap_area < 1e-6 and far.divergence > 10
+    near, wide = (distributions.compare(values, values * scale) for scale in (1.2, 4.0))
+    assert near.overlap_area > wide.overlap_area and near.divergence < wide.divergence
+
+
+def test_a_density_that_is_known():
+    # Distances between normal values are folded normals of standard deviation sqrt 2; against
+    # values moved by 10 they are normal around 10. They share nearly nothing.
+    generator = np.random.default_rng(1)
+    a, b = generator.normal(size=200), generator.normal(size=200) + 10
+    assert distributions.compare(a, b).overlap_area < 0.01
+
+
+@pytest.mark.parametrize("real", [[], [1.0], [1.0, 1.0], [2.0] * 5, [np.nan] * 5])
+def test_what_has_no_spread_has_no_likeness(real):
+    assert np.isnan(distributions.compare(np.array(real), np.arange(5.0))).all()
+
+
+def test_frechet_distance_of_gaussians():
+    generator = np.random.default_rng(0)
+    real = generator.normal(size=(4000, 3)) * (1, 5, 0.1) + 3
+    assert distributions.frechet_distance(real, real) == pytest.approx(0, abs=1e-9)
+    # In units of the real features' deviations: moved by 2 of them, the distance is 4.
+    assert distributions.frechet_distance(real, real + (2, 0, 0)) == pytest.approx(4, rel=0.05)
+    # Three times as wide in one feature: (3 - 1)^2.
+    stretched = (real - real.mean(axis=0)) * (1, 3, 1) + real.mean(axis=0)
+    assert distributions.frechet_distance(real, stretched) == pytest.approx(4, rel=0.05)
+    # A feature that never varies says nothing, and a bar that is not known is left out.
+    constant = np.column_stack([real, np.ones(len(real))])
+    constant[0, 0] = np.nan
+    assert distributions.frechet_distance(constant, constant) == pytest.approx(0, abs=1e-9)
+    assert np.isnan(distributions.frechet_distance(real[:1], real))
+
+
+def test_music_is_read_in_its_usual_bars():
+    roll = np.zeros((40, 128, 1), bool)
+    roll[4, 60] = roll[20, 61] = True  # the first step of either whole bar
+    piece = dataset.Piece("pick-up", pianoroll.pack(roll), np.array([4, 20, 36]))
+    made = dataset.build([piece], [dataset.Track("Tune", 0)], 4, "test")
+    (read,) = measures.read_music(made, [0])
+    assert read.bars.shape == (2, 16, 128, 1)
+    assert np.argwhere(read.bars).tolist() == [[0, 0, 60, 0], [1, 0, 61, 0]]
+
+
+def test_measures_name_their_columns(data):
+    music = measures.read_music(data, [0, 1])
+    table = measures.measure(music, TRACKS, 4)
+    assert (
+        table.values.shape == (10, len(table.names)) and table.pieces.tolist() == [0] * 5 + [1] * 5
+    )
+    column = {name: table.values[:, n] for n, name in enumerate(table.names)}
+    bars = np.concatenate([piece.bars for piece in music])
+    np.testing.assert_array_equal(column["in_scale.Alto"], metrics.in_scale(bars)[:, 1])
+    np.testing.assert_array_equal(
+        column["tonal_distance.Tune-Bass"], metrics.tonal_distance(bars, 4)[:, 0, 2]
+    )
+    # Bars of different pieces are no neighbours.
+    assert np.isnan(column["groove_consistency.Tune"][[0, 5]]).all()
+    np.testing.assert_allclose(column["used_pitch_classes.Bass"], 1)
+    twice = table.of(np.array([1, 1]))
+    np.testing.assert_array_equal(twice.values, np.concatenate([table.values[5:]] * 2))
+    np.testing.assert_allclose(table.by_piece()[1], twice.scores())
+
+
+def test_drums_have_no_harmony(data):
+    tracks = (*TRACKS[:2], dataset.Track("Drums", 0, True))
+    table = measures.measure(measures.read_music(data, [0]), tracks, 4)
+    drums = {name for name in table.names if "Drums" in name}
+    assert drums == {
+        f"{name}.Drums"
+        for name in (
+            "empty_bars",
+            "groove_consistency",
+            "qualified_notes",
+            "polyphony",
+            "drum_pattern",
+        )
+    }
+
+
+def test_the_noise_floor_is_the_distance_of_real_music(data):
+    music = measures.read_music(data, range(40))
+    held, training = (measures.measure(part, TRACKS, 4) for part in (music[:8], music[8:]))
+    floor = baselines.noise_floor(held, training, 20, 0)
+    assert (floor >= 0).all() and floor.max() > 0
+    # Against itself, whole, there is none.
+    np.testing.assert_allclose(baselines.noise_floor(held, held, 3, 0), 0, atol=1e-12)
+
+
+def test_the_nearest_melody_is_copied(data):
+    music = measures.read_music(data, range(6))
+    # The melody of piece 2, an accompaniment of its own.
+    strange = music[2].bars.copy()
+    strange[..., 1:] = False
+    (found,) = baselines.nearest_copied([measures.Music("x", strange)], music, 0, 2)
+    np.testing.assert_array_equal(found.bars, music[2].bars)
+
+
+def test_random_voices_have_the_data_s_notes(data):
+    music = measures.read_music(data, range(6))
+    made = baselines.random_voices(music[:2], music, 0, 0)
+    for real, random in zip(music, made, strict=False):
+        np.testing.assert_array_equal(random.bars[..., 0], real.bars[..., 0])
+        assert random.bars[..., 1:].any(axis=2).all()  # one note after another
+        assert set(np.flatnonzero(random.bars[..., 2].any(axis=(0, 1)))) <= {36, 48}
+    assert metrics.disagreement(made[0].bars, music[0].bars).mean() > 0.1
+
+
+def test_copies_are_found_in_any_key(data):
+    music = measures.read_music(data, range(10))
+    moved = measures.Music("moved", pianoroll.transpose(music[3].bars, 4))
+    pool = copying.passages(music, 2, 1)
+    assert pool.shape == (10 * 4, 32, 128, 3)
+    np.testing.assert_allclose(copying.nearest(copying.passages([moved], 2, 2), pool), 0, atol=1e-6)
+    np.testing.assert_allclose(
+        copying.nearest(pool[:3], pool[20:]),
+        [
+            min(metrics.disagreement(np.roll(a, s, 1), b) for b in pool[20:] for s in range(-5, 7))
+            for a in pool[:3]
+        ],
+        atol=1e-6,
+    )
+    assert copying.known_pieces([moved, music[9]], music[:9], 2) == ["moved"]
+
+
+def test_answers_keep_the_melody(data, model):
+    music = measures.read_music(data, range(3))
+    music[1] = music[1]._replace(bars=music[1].bars[:3])
+    given = answer(model, music, 2, seed=0)
+    for flavour in given.flavours:
+        for real, made in zip(music, flavour, strict=True):
+            assert made.bars.shape == real.bars.shape
+            np.testing.assert_array_equal(made.bars[..., 0], real.bars[..., 0])
+            assert not made.bars[:, :, :28].any() and not made.bars[:, :, 92:].any()
+    a, b = (np.concatenate([p.bars for p in flavour]) for flavour in given.flavours)
+    assert (a != b).any()
+    assert given.fidelity.shape == (2 * 13,) and np.nanmax(given.fidelity) < 0.9
+    # A melody's answer depends neither on the others nor on how long they are.
+    alone = answer(model, music[:1], 1, seed=0)
+    np.testing.assert_array_equal(alone.flavours[0][0].bars, given.flavours[0][0].bars)
+
+
+@pytest.fixture(scope="module")
+def result(data, model):
+    return evaluate({"model": model}, data, "test", flavours=2, seed=0)
+
+
+def test_an_evaluation_is_whole(data, result):
+    found = result.report
+    assert found["pieces"] == len(data.pieces_of(["test"])) - len(found["left_out"])
+    assert list(found["frechet_distance"]) == ["training", "model", "copied", "random"]
+    row = found["measures"]["semitone_clash"]
+    assert set(row["scores"]) == set(found["frechet_distance"])
+    assert not any(name.endswith(".Tune") for name in found["measures"])
+    # Real music is nearer to real music than noise is.
+    for score in (found["frechet_distance"], {c: report.wins(found, c)[0] for c in row["scores"]}):
+        assert (score["training"] < score["model"]) == (score is found["frechet_distance"])
+    assert 0 < found["diversity"]["model"] and found["melody_fidelity"]["model"] < 0.9
+    copies = found["nearest_training_passage"]
+    assert copies["held_out"]["mean"] < copies["model"]["mean"] <= 1
+    json.dumps(found, allow_nan=False)
+
+
+def test_the_table_fits_a_terminal(result):
+    lines = list(report.table(result.report))
+    assert max(map(len, lines)) <= 80
+    clash = next(line for line in lines if line.startswith("semitone_clash"))
+    row = result.report["measures"]["semitone_clash"]
+    assert f"{row['held_out']:.3f}" in clash and f"{row['scores']['model']:.3f}" in clash
+
+
+def test_distances_are_in_noise_floors():
+    row = {"held_out": 0.5, "noise_floor": 0.1, "scores": {"a": 0.75, "b": None, "c": 0.4}}
+    assert report.distance(row, "a") == pytest.approx(2.5)
+    assert report.distance(row, "b") is None
+    assert report.wins({"measures": {"x": row}}, "a") == (0, 1)
+    assert report.wins({"measures": {"x": row}}, "b") == (0, 0)
+    assert report.wins({"measures": {"x": row}}, "c") == (1, 1)
+    exact = {"held_out": 0.0, "noise_floor": 0.0, "scores": {"a": 0.0, "b": 0.1}}
+    assert report.distance(exact, "a") == 0 and report.distance(exact, "b") == float("inf")
+
+
+def test_what_an_evaluation_writes(data, result, tmp_path):
+    paths = list(report.write(result, data, 0, tmp_path))
+    assert all(path.stat().st_size > 0 for path in paths)
+    assert json.loads((tmp_path / "metrics.json").read_text()) == result.report
+    names = {str(path.relative_to(tmp_path)) for path in paths}
+    assert {"metrics.json", "distances.png", "rolls.png"} < names
+    assert any(name.startswith("songs/") and name.endswith("real.wav") for name in names)
+
+
+def test_too_little_music(model):
+    with pytest.raises(UserError, match="three of each"):
+        evaluate({"model": model}, made_up(count=2), "test", 2, 0)
