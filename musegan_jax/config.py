@@ -58,6 +58,7 @@ class ModelConfig:
     pitches: int = 128  # P, rows of the roll
     generator_filters: tuple[int, ...] = (64, 128, 256, 512)  # outermost first; also the depth
     critic_filters: tuple[int, ...] = (64, 128, 256, 512)
+    chroma: bool = False  # both networks see each pitch class in every octave besides
     dtype: str = "float32"  # of the convolutions: float32 or bfloat16
 
     @property
@@ -106,6 +107,11 @@ class TrainingConfig:
     adam_b2: float = 0.9
     adam_epsilon: float = 1e-7
     penalty_weight: float = 10.0  # lambda of Gulrajani et al. 2017
+    decay_from: float = (
+        1.0  # share of the iterations after which learning rates fall to 0; 1: never
+    )
+    diversity_weight: float = 0.0  # of the generator's diversity term; 0: none
+    diversity_target: float = 0.4  # share of cells in which two flavours of a melody should differ
     ema_decay: float = 0.0  # per iteration, of the generator kept for composing; 0: none
     deterministic: bool = False  # on GPU: only operations whose sums have a fixed order
 
@@ -132,6 +138,12 @@ class TrainingConfig:
                 0 <= self.penalty_weight < FLOAT32_MAX,
                 "at least 0 and finite in float32",
             ),
+            "decay_from": (0 <= self.decay_from <= 1, "from 0 to 1"),
+            "diversity_weight": (
+                0 <= self.diversity_weight < FLOAT32_MAX,
+                "at least 0 and finite in float32",
+            ),
+            "diversity_target": (0 < self.diversity_target <= 1, "above 0 and at most 1"),
             "ema_decay": share(self.ema_decay),
         }
 

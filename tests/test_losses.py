@@ -7,6 +7,7 @@ import pytest
 
 import oracles
 from musegan_jax.config import ModelConfig
+from musegan_jax.evaluation import metrics
 from musegan_jax.models.critic import make_critic
 from musegan_jax.training import losses
 
@@ -68,3 +69,21 @@ def test_blend_is_each_examples_own_mixture():
     real, fake = jnp.ones((2, 1, 1, 1)), -jnp.ones((2, 1, 1, 1))
     mixed = losses.blend(real, fake, jnp.array([1.0, 0.25]))
     np.testing.assert_allclose(mixed[:, 0, 0, 0], [1.0, -0.5])
+
+
+def test_disagreement_of_two_answers():
+    # Melody track 0; in tracks 1 and 2 one has cells a b, the other b c: two of four differ.
+    silent = np.full((1, 1, 4, 3), -1, np.float32)
+    first, second = silent.copy(), silent.copy()
+    first[0, 0, [0, 1], [1, 2]] = 1
+    second[0, 0, [1, 2], [2, 1]] = 1
+    second[0, 0, :, 0] = 1  # what the melody's track does is not asked
+    assert losses.disagreement(first, second, 0) == pytest.approx(0.5)
+    assert losses.disagreement(first, first, 0) == 0
+    assert losses.disagreement(first, silent, 0) == 1
+    assert losses.disagreement(silent, silent, 0) == 0
+    rolls = np.random.default_rng(0).random((2, 5, 8, 6, 3)) < 0.3
+    signed = np.where(rolls, 1.0, -1.0).astype(np.float32)
+    np.testing.assert_allclose(
+        losses.disagreement(*signed, 0), metrics.disagreement(*rolls[..., 1:]), rtol=1e-6
+    )

@@ -297,3 +297,50 @@ def test_noise_is_standard_normal_cut_at_two_sigma():
     assert float(jnp.abs(noise).max()) <= 2.0
     # The variance of a normal cut at two sigma is 0.7737.
     np.testing.assert_allclose(float(noise.var()), 0.7737, atol=0.01)
+
+
+def test_pitch_classes_meet_across_octaves():
+    roll = np.full((1, 2, 16, 2), -1, np.float32)
+    roll[0, 0, [2, 14], [0, 1]] = 1  # an octave apart, in two tracks
+    roll[0, 1, 13, 0] = 1
+    classes = np.asarray(layers.pitch_classes(roll))
+    assert classes.shape == (1, 2, 16, 1)
+    # Two cells of class 2 count 2, scaled 3, wherever the class is; the class of 13 is that of 1.
+    assert np.argwhere(classes[0, 0, :, 0] == 3).ravel().tolist() == [2, 14]
+    assert np.argwhere(classes[0, 1, :, 0] == 1).ravel().tolist() == [1, 13]
+    assert (classes == -1).sum() == 2 * 16 - 4
+
+
+def test_chroma_is_one_more_channel_of_both_networks():
+    model = dataclasses.replace(SMALL, chroma=True)
+    condition, noise = small_inputs()
+    generator, critic = make_generator(model), make_critic(model)
+    variables = generator.init(jax.random.key(1), condition, noise, train=False)
+    roll = jnp.sign(jax.random.normal(jax.random.key(2), (3, 16, 32, SMALL.tracks)))
+    params = critic.init(jax.random.key(1), roll, condition)
+    assert variables["params"]["DownConv_0"]["kernel"].shape[2] == 2
+    assert params["params"]["DownConv_0"]["kernel"].shape[2] == SMALL.tracks + 2
+    # With no weight on it, each is the network without.
+    plain = jax.tree.map(jnp.copy, (variables, params))
+    for each, channels in zip(plain, (1, SMALL.tracks + 1), strict=True):
+        kernel = each["params"]["DownConv_0"]["kernel"]
+        each["params"]["DownConv_0"]["kernel"] = kernel[:, :, :channels]
+    silenced = jax.tree.map(jnp.copy, (variables, params))
+    for each, channels in zip(silenced, (1, SMALL.tracks + 1), strict=True):
+        kernel = each["params"]["DownConv_0"]["kernel"]
+        each["params"]["DownConv_0"]["kernel"] = kernel.at[:, :, channels:].set(0)
+    np.testing.assert_allclose(
+        generator.apply(silenced[0], condition, noise, train=False),
+        answer(plain[0], condition, noise),
+        atol=1e-5,
+    )
+    np.testing.assert_allclose(
+        critic.apply(silenced[1], roll, condition),
+        make_critic(SMALL).apply(plain[1], roll, condition),
+        atol=1e-5,
+    )
+    assert not np.allclose(
+        generator.apply(variables, condition, noise, train=False),
+        answer(plain[0], condition, noise),
+        atol=1e-5,
+    )

@@ -138,6 +138,55 @@ def test_generator_loss_uses_batch_statistics_and_ema_follows(tiny, data):
     assert equal(inference_variables(after)["params"], after.ema_params)
 
 
+def test_the_diversity_term_drives_flavours_apart(tiny, data):
+    """Its weight is large enough here to outweigh the critic."""
+    words = ["--training.diversity_weight=1000", "--training.diversity_target=1"]
+    config = configs.override(tiny, words)
+    state, _, _, keys, real = setup(config, data)
+    update = jax.jit(functools.partial(steps.generator_step, config))
+    apart = []
+    for _ in range(30):
+        state, metrics = update(state, real, keys)
+        apart.append(float(metrics["disagreement"]))
+    assert apart[-1] > apart[0] + 0.1
+    assert 0 < apart[0] < 1
+
+
+def test_a_reached_diversity_weighs_nothing(tiny, data):
+    """Below its target the term pulls, above it is silent: then the loss is the critic's alone."""
+    words = ["--training.diversity_weight=1000", "--training.diversity_target=0.000001"]
+    state, _, _, keys, real = setup(tiny, data)
+    config = configs.override(tiny, words)
+    after, metrics = jax.jit(functools.partial(steps.generator_step, config))(state, real, keys)
+    # The same two flavours in one batch, without the term.
+    twice = jax.tree.map(lambda key: jnp.concatenate([key, key]), keys)
+    other = jax.vmap(jax.random.fold_in, in_axes=(0, None))(keys.noise, 1)
+    twice = twice._replace(noise=jnp.concatenate([keys.noise, other]))
+    both = jnp.concatenate([real, real])
+    wanted, plain = jax.jit(functools.partial(steps.generator_step, tiny))(state, both, twice)
+    np.testing.assert_allclose(metrics["generator_loss"], plain["generator_loss"], rtol=1e-5)
+    np.testing.assert_allclose(
+        metrics["generator_gradient_norm"], plain["generator_gradient_norm"], rtol=1e-4
+    )
+    for a, b in zip(*(jax.tree.leaves(s.batch_stats) for s in (after, wanted)), strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-6)
+
+
+def test_learning_rates_fall_to_zero(tiny, data):
+    """From half of the iterations on, linearly: of ten, in the eighth (7 done) 3/5 are left."""
+    words = ["--training.iterations=10", "--training.decay_from=0.5"]
+    state, _, _, keys, real = setup(tiny, data)
+    plain, _ = jax.jit(functools.partial(steps.generator_step, tiny))(state, real, keys)
+    update = jax.jit(functools.partial(steps.generator_step, configs.override(tiny, words)))
+    for done, left in ((0, 1), (5, 1), (7, 0.6), (10, 0)):
+        now = state._replace(step=jnp.array(done, jnp.int32))
+        after, _ = update(now, real, keys)
+        for start, whole, part in zip(
+            *(jax.tree.leaves(s.generator_params) for s in (state, plain, after)), strict=True
+        ):
+            np.testing.assert_allclose(part - start, left * (whole - start), atol=1e-6)
+
+
 def test_every_update_draws_fresh_data_and_noise(tiny, data):
     _, _, root, _, _ = setup(tiny, data)
     examples = jnp.arange(3, dtype=jnp.int32)

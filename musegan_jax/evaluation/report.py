@@ -49,14 +49,15 @@ def table(report: dict[str, Any]) -> Iterator[str]:
     yield ""
     for title, label in (("frechet_distance", "Fréchet distance"), ("melody_fidelity", "fidelity")):
         for name, value in report[title].items():
-            yield f"{label:18} {name:24} {_number(value)}"
+            yield f"{label:17} {name:22} {_number(value)}"
     for name, value in report["diversity"].items():
-        yield f"{'diversity':18} {name:24} {_number(value)}"
+        yield f"{'diversity':17} {name:22} {_number(value)}"
     for name, value in report["nearest_training_passage"].items():
         yield (
-            f"{'nearest passage':18} {name:24} {_number(value['mean'])} of the cells apart, "
-            f"least {_number(value['least'])}"
+            f"{'nearest passage':17} {name:22} {_number(value['mean'])} of the cells apart, least "
+            f"{_number(value['least'])}"
         )
+    yield ""
     yield f"in brackets: distance from real, in noise floors; won up to {WON:g}:"
     for column in columns:
         won, known = wins(report, column)

@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 
 from musegan_jax.config import ModelConfig
-from musegan_jax.models.layers import DownConv
+from musegan_jax.models.layers import DownConv, pitch_classes
 
 
 class Critic(nn.Module):
@@ -19,15 +19,19 @@ class Critic(nn.Module):
     Attributes:
         filters: output channels of the convolutions.
         dtype: of the convolutions; parameters and the score are float32.
+        chroma: show it the pitch classes of the whole roll besides (`layers.pitch_classes`).
     """
 
     filters: tuple[int, ...] = (64, 128, 256, 512)
     dtype: Any = jnp.float32
+    chroma: bool = False
 
     @nn.compact
     def __call__(self, roll: jax.Array, condition: jax.Array) -> jax.Array:
         """Score signed rolls `(B, T, P, K)` with conditions `(B, T, P, 1)`: float32 `(B,)`."""
         x = jnp.concatenate([roll, condition], axis=-1)
+        if self.chroma:
+            x = jnp.concatenate([x, pitch_classes(roll)], axis=-1)
         for features in self.filters:
             x = DownConv(features, self.dtype)(x)
         x = x.reshape(x.shape[0], -1)
@@ -38,4 +42,4 @@ class Critic(nn.Module):
 
 def make_critic(config: ModelConfig) -> Critic:
     """The critic that `config` describes."""
-    return Critic(config.critic_filters, jnp.dtype(config.dtype))
+    return Critic(config.critic_filters, jnp.dtype(config.dtype), config.chroma)

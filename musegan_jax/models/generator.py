@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 
 from musegan_jax.config import ModelConfig
-from musegan_jax.models.layers import DownConv, UpsampleConv
+from musegan_jax.models.layers import DownConv, UpsampleConv, pitch_classes
 
 
 class UNetGenerator(nn.Module):
@@ -20,6 +20,7 @@ class UNetGenerator(nn.Module):
         filters: output channels of the encoder's blocks, outermost first; their number is the
             depth of the U. The noise map has `filters[-1]` channels.
         dtype: of the convolutions; parameters, normalisation and the output are float32.
+        chroma: show it the melody's pitch classes besides (`layers.pitch_classes`).
         axis: the mapped axis over which training normalises, where each device sees a part of the
             batch. Without it the parts would be normalised apart, silently.
     """
@@ -27,6 +28,7 @@ class UNetGenerator(nn.Module):
     tracks: int = 4
     filters: tuple[int, ...] = (64, 128, 256, 512)
     dtype: Any = jnp.float32
+    chroma: bool = False
     axis: str | None = None
 
     @nn.compact
@@ -52,7 +54,10 @@ class UNetGenerator(nn.Module):
             )
             return layer(x.astype(jnp.float32)).astype(self.dtype)
 
-        x = DownConv(self.filters[0], self.dtype)(condition)
+        x = condition
+        if self.chroma:
+            x = jnp.concatenate([x, pitch_classes(x)], axis=-1)
+        x = DownConv(self.filters[0], self.dtype)(x)
         skips = []
         for features in self.filters[1:]:
             skips.append(x)
@@ -67,7 +72,9 @@ class UNetGenerator(nn.Module):
 
 def make_generator(config: ModelConfig, axis: str | None = None) -> UNetGenerator:
     """The generator that `config` describes; `axis` is the mapped axis of a training step."""
-    return UNetGenerator(config.tracks, config.generator_filters, jnp.dtype(config.dtype), axis)
+    return UNetGenerator(
+        config.tracks, config.generator_filters, jnp.dtype(config.dtype), config.chroma, axis
+    )
 
 
 def noise_shape(filters: tuple[int, ...], steps: int, pitches: int) -> tuple[int, int, int]:

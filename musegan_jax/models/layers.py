@@ -35,6 +35,21 @@ def _leaky_relu_jvp(primals: Any, tangents: Any) -> tuple[jax.Array, jax.Array]:
     return y, jnp.where(y >= 0, tangents[0], LEAK * tangents[0])
 
 
+def pitch_classes(roll: jax.Array) -> jax.Array:
+    """Each pitch class in every octave: signed `(B, T, P, K)` to `(B, T, P, 1)`.
+
+    A cell says how many cells sound at its step whole octaves away from it, its own included, in
+    all tracks: -1 for none, 1 for one, 3 for two. Harmony is a matter of pitch classes, and two
+    voices a semitone and two octaves apart are too far apart for a 4x4 kernel; here they are
+    neighbours.
+    """
+    b, t, p, _ = roll.shape
+    octaves = -(-p // 12)
+    sounding = jnp.pad((1 + roll).sum(axis=3), ((0, 0), (0, 0), (0, 12 * octaves - p)))
+    classes = sounding.reshape(b, t, octaves, 12).sum(axis=2)
+    return jnp.tile(classes, (1, 1, octaves))[:, :, :p, None] - 1
+
+
 def _convolve(x: jax.Array, kernel: jax.Array, padding: tuple[int, int]) -> jax.Array:
     """Convolution of stride 2: `(B, 2T, 2P, C)` with `(h, w, C, D)` to `(B, T, P, D)`."""
     return lax.conv_general_dilated(

@@ -67,3 +67,23 @@ def penalty_surrogate(
     Only the gradient means anything; the value is not the penalty.
     """
     return jax.jvp(score, (roll,), (direction,))[1]
+
+
+def disagreement(a: jax.Array, b: jax.Array, condition_track: int) -> jax.Array:
+    """How far two answers to one melody are apart: 0 for the same, 1 for nothing in common.
+
+    The cells in which they differ as a share of all cells that sound in them; of rolls of -1 and 1
+    it is `evaluation.metrics.disagreement`. The melody's own track is left out.
+
+    Args:
+        a: signed `(B, T, P, K)`.
+        b: signed, the same shape.
+        condition_track: the melody's.
+
+    Returns:
+        float32 `(B,)`.
+    """
+    generated = jnp.arange(a.shape[-1]) != condition_track
+    apart = jnp.sum(jnp.abs(a - b) * generated, axis=(1, 2, 3))
+    sounding = jnp.sum((2 + a + b) * generated, axis=(1, 2, 3))
+    return apart / jnp.maximum(sounding, 1)

@@ -144,7 +144,7 @@ def check_same(where: Any, old: Record, new: Record) -> None:
     """Make sure that two records are of the same run.
 
     Longer training, another topology and other output are the same run; so is the same data under
-    another path.
+    another path. Where learning rates fall towards the end, longer training is another run.
 
     Raises:
         UserError: naming the first difference; `where` is whose record `old` is.
@@ -152,9 +152,8 @@ def check_same(where: Any, old: Record, new: Record) -> None:
     # Through `from_dict`: a field that is newer than the record has its default.
     before, now = _flat(from_dict(old["config"]).to_dict()), _flat(new["config"])
     for name, value in now.items():
-        free = name in ("training.iterations", "data.dataset") or name.startswith(
-            ("output.", "parallel.")
-        )
+        free = name == "data.dataset" or name.startswith(("output.", "parallel."))
+        free |= name == "training.iterations" and now["training.decay_from"] == 1
         if not free and before[name] != value:
             raise UserError(
                 f"{where}: this run was started with {name} = {before[name]}, the command says "

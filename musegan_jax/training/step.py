@@ -53,6 +53,16 @@ def _noise(config: Config, keys: jax.Array, roll: jax.Array) -> jax.Array:
     return draw_noise(keys, noise_shape(config.model.generator_filters, steps, pitches))
 
 
+def _at_rate(config: Config, state: TrainState, updates: Any) -> Any:
+    """An optimizer's updates, smaller towards the end: linearly to 0 from `decay_from` on."""
+    t = config.training
+    if t.decay_from == 1:
+        return updates
+    left = (t.iterations - state.step) / (t.iterations * (1 - t.decay_from))
+    factor = jnp.clip(left, 0, 1).astype(jnp.float32)
+    return jax.tree.map(lambda update: factor * update, updates)
+
+
 def _mean_over(axis: str | None, tree: Any) -> Any:
     """The mean over the parts of the batch; they are of equal size."""
     return tree if axis is None else jax.lax.pmean(tree, axis)
@@ -130,7 +140,7 @@ def critic_step(
     gradient, wasserstein = jax.grad(surrogate, has_aux=True)(state.critic_params)
     gradient, wasserstein, penalty = _mean_over(axis, (gradient, wasserstein, penalty))
     updates, opt = optimizer.update(gradient, state.critic_opt, state.critic_params)
-    params = optax.apply_updates(state.critic_params, updates)
+    params = optax.apply_updates(state.critic_params, _at_rate(config, state, updates))
     metrics = {
         "critic_loss": -wasserstein + weight * penalty,
         "wasserstein": wasserstein,
@@ -158,13 +168,21 @@ def generator_step(
             statistics of the global batch either way.
 
     Returns:
-        The new state and float32 scalars `generator_loss` (`-mean D(fake)`) and
-        `generator_gradient_norm`.
+        The new state and float32 scalars `generator_loss` (`-mean D(fake)`),
+        `generator_gradient_norm` and, where the config weighs diversity, `disagreement`: how far
+        two flavours of a melody are apart (`losses.disagreement`). What is minimised has
+        `diversity_weight * max(0, diversity_target - disagreement)` of each melody besides, a
+        bounded form of mode seeking (Mao et al. 2019).
     """
     generator, critic = make_generator(config.model, axis), make_critic(config.model)
     optimizer, _ = make_optimizers(config)
     condition = condition_of(config, real)
     noise = _noise(config, keys.noise, real)
+    weight, target = config.training.diversity_weight, config.training.diversity_target
+    if weight:  # two flavours of each melody, all first ones first
+        other = jax.vmap(jax.random.fold_in, in_axes=(0, None))(keys.noise, 1)
+        condition = jnp.concatenate([condition, condition])
+        noise = jnp.concatenate([noise, _noise(config, other, real)])
 
     def loss(params: Any) -> tuple[jax.Array, Any]:
         fake, moved = generator.apply(
@@ -175,17 +193,24 @@ def generator_step(
             mutable=["batch_stats"],
         )
         score: Any = critic.apply({"params": state.critic_params}, fake, condition)
-        return -jnp.mean(score), moved.get("batch_stats", {})
+        metrics = {"generator_loss": -jnp.mean(score)}
+        value = metrics["generator_loss"]
+        if weight:
+            first, second = jnp.split(fake, 2)
+            apart = losses.disagreement(first, second, config.model.condition_track)
+            metrics["disagreement"] = jnp.mean(apart)
+            value += weight * jnp.mean(jax.nn.relu(target - apart))
+        return value, (metrics, moved.get("batch_stats", {}))
 
-    (value, batch_stats), gradient = jax.value_and_grad(loss, has_aux=True)(state.generator_params)
-    gradient, value = _mean_over(axis, (gradient, value))
+    gradient, (metrics, batch_stats) = jax.grad(loss, has_aux=True)(state.generator_params)
+    gradient, metrics = _mean_over(axis, (gradient, metrics))
     updates, opt = optimizer.update(gradient, state.generator_opt, state.generator_params)
-    params = optax.apply_updates(state.generator_params, updates)
+    params = optax.apply_updates(state.generator_params, _at_rate(config, state, updates))
     ema = state.ema_params
     if ema is not None:
         decay = config.training.ema_decay
         ema = jax.tree.map(lambda old, new: decay * old + (1 - decay) * new, ema, params)
-    metrics = {"generator_loss": value, "generator_gradient_norm": optax.tree.norm(gradient)}
+    metrics["generator_gradient_norm"] = optax.tree.norm(gradient)
     state = state._replace(
         generator_params=params, batch_stats=batch_stats, ema_params=ema, generator_opt=opt
     )
