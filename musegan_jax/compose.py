@@ -176,7 +176,9 @@ def accompany(model: Model, conditions: np.ndarray, keys: jax.Array) -> np.ndarr
     condition = pianoroll.crop(
         conditions[..., None], model.config.lowest_pitch, model.config.pitches
     )
-    return np.asarray(_generate(model.config, model.variables, pianoroll.to_signed(condition), keys))
+    return np.asarray(
+        _generate(model.config, model.variables, pianoroll.to_signed(condition), keys)
+    )
 
 
 def remarks(model: Model, melody: Melody) -> Iterator[str]:

@@ -70,7 +70,9 @@ def _accompany_all(
         for start in range(0, len(members), batch):
             # The last is padded with the first again: another size would be compiled anew.
             group = members[start : start + batch]
-            padded = [group[n] if n < len(group) else group[0] for n in range(min(batch, len(members)))]
+            padded = [
+                group[n] if n < len(group) else group[0] for n in range(min(batch, len(members)))
+            ]
             conditions = np.zeros((len(padded), room, pianoroll.MIDI_PITCHES), bool)
             for row, n in enumerate(padded):
                 conditions[row, : len(melodies[n])] = melodies[n]
