@@ -75,7 +75,7 @@ def _lines(axes: Any, rows: Sequence[dict], x: str, y: str, name: Callable[[dict
 
 
 def train_step(record: dict) -> Any | None:
-    """Samples/s against batch size; None where fewer than two have times."""
+    """Examples/s against batch size; None where fewer than two have times."""
     rows = [row for row in record["rows"] if "failed" not in row]
     if len({row["batch_size"] for row in rows}) < 2:
         return None
@@ -90,7 +90,7 @@ def train_step(record: dict) -> Any | None:
     axes.set_yscale("log")
     _plain(axes.yaxis)
     axes.set_xlabel("batch size")
-    axes.set_ylabel("samples per second")
+    axes.set_ylabel("examples per second")
     return figure
 
 

@@ -1,7 +1,7 @@
 """Time the way from a melody to MIDI, WAV and PNG, in a new process and in a running one.
 
-COMMAND   python benchmarks/compose.py --json benchmarks/results/compose_cpu.json
-          python benchmarks/compose.py --workdir runs/chorales
+COMMAND   uv run python benchmarks/compose.py --json benchmarks/results/compose_cpu.json
+          uv run python benchmarks/compose.py --workdir runs/chorales
 TIME      2 minutes on two CPU cores
 
 Cold: the command `musegan-jax compose` in a process of its own, from its start to its end. Warm:
@@ -174,12 +174,19 @@ def line(row: dict[str, Any]) -> str:
 
 
 def run() -> None:
-    parser = records.parser(__doc__ or "")
-    parser.add_argument("--workdir", help="of a training run; default: one made for this")
-    parser.add_argument("--times", type=int, default=3, help="of each measurement (default 3)")
+    parser = records.parser(__doc__)
+    parser.add_argument(
+        "--workdir", help="folder of a training run (default: one is made for this)"
+    )
+    parser.add_argument(
+        "--times",
+        type=int,
+        default=3,
+        help="how often each melody is composed for, cold and warm (default: %(default)s)",
+    )
     arguments = parser.parse_args()
-    if arguments.times < 1:
-        raise UserError(f"--times {arguments.times}: it must be at least 1")
+    records.need_target("--json", arguments.json)
+    records.need_at_least(1, times=arguments.times)
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
         if not arguments.workdir:
@@ -190,7 +197,7 @@ def run() -> None:
             raise UserError(f"--workdir {workdir}: not the folder of a training run")
         config = configs.from_dict(run_of["config"])
         player = "simple waves" if audio.soundfont_player() is None else "a SoundFont"
-        print(f"sound: {player}\n{HEAD}", flush=True)
+        print(f"sound: {player}; each {arguments.times} times\n{HEAD}", flush=True)
         rows = []
         for name, bars in LENGTHS.items():
             rows.append(row := {"name": name, **measure(bars, workdir, folder, arguments.times)})

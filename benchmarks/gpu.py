@@ -1,14 +1,14 @@
 """One accelerator in ten minutes: ours, the PyTorch peers, and the lab's 1000 iterations.
 
-COMMAND   python benchmarks/gpu.py --name h100
-NEEDS     jax, flax, optax, orbax-checkpoint, numpy; torch for the peers
+COMMAND   uv run --extra cuda --with torch python benchmarks/gpu.py --name h100
+NEEDS     the extra `cuda`; torch for the peers, without which they are left out. An image that has
+          jax, flax, optax, orbax-checkpoint and numpy may do without uv: python benchmarks/gpu.py
 TIME      at most `--limit` seconds, 570 by default
 
 Runs the other scripts one after another, each in a process of its own. One that has not ended when
 the time is up is stopped: `train_step.py` has written its rows until then, `peers.py` nothing.
 """
 
-import argparse
 import importlib.util
 import os
 import subprocess
@@ -44,14 +44,29 @@ def commands(name: str, config: str, out: Path) -> list[list[str]]:
 
 
 def run() -> None:
-    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--name", required=True, help="of the accelerator, for the records' names")
-    parser.add_argument("--config", default="configs/reference.py")
-    parser.add_argument("--out", type=Path, default=HERE / "results")
-    parser.add_argument("--limit", type=float, default=570, help="seconds for all of it")
+    parser = records.parser(__doc__, record=False)
+    parser.add_argument(
+        "--name", required=True, help="of the accelerator, for the records' names (no default)"
+    )
+    parser.add_argument(
+        "--config", default="configs/reference.py", help="config file (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--out",
+        type=Path,
+        default=HERE / "results",
+        help="folder of the records (default: benchmarks/results)",
+    )
+    parser.add_argument(
+        "--limit", type=float, default=570, help="seconds for all of it (default: %(default)s)"
+    )
     arguments = parser.parse_args()
-    if not arguments.out.is_dir():
-        raise UserError(f"--out {arguments.out}: no such folder")
+    if not arguments.name or "/" in arguments.name or os.sep in arguments.name:
+        raise UserError(
+            f"--name {arguments.name!r}: a part of file names, such as h100; --out gives the folder"
+        )
+    records.need_at_least(60, limit=arguments.limit)  # less compiles nothing
+    records.need_folder("--out", arguments.out)
     end = time.monotonic() + arguments.limit
     # The package may lie beside this folder, not be installed.
     path = os.pathsep.join([str(HERE.parent), os.environ.get("PYTHONPATH", "")])

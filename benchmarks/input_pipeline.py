@@ -1,6 +1,7 @@
 """Time how data get to the networks: building a dataset file, and feeding the iteration.
 
-COMMAND   python benchmarks/input_pipeline.py --json benchmarks/results/input_pipeline_cpu.json
+COMMAND   uv run python benchmarks/input_pipeline.py \
+              --json benchmarks/results/input_pipeline_cpu.json
 TIME      4 minutes on two CPU cores, most of it compiling
 
 Building: folders of synthetic MIDI files of four tracks, read and written as `musegan-jax data
@@ -205,22 +206,34 @@ def measure_alone(config: configs.Config, windows: Windows, times: int) -> dict[
 
 
 def run() -> None:
-    parser = records.parser(__doc__ or "")
-    parser.add_argument("--config", default="configs/chorales.py")
-    parser.add_argument("--files", type=int, nargs="+", default=[100, 400], help="in a folder")
-    parser.add_argument("--turns", type=int, default=8, help="of each way of feeding")
-    parser.add_argument("--iterations", type=int, default=2, help="in a turn")
-    parser.add_argument("--build", type=Path, help="only build: what the other processes do")
+    parser = records.parser(__doc__, config="configs/chorales.py")
+    parser.add_argument(
+        "--files",
+        type=int,
+        nargs="+",
+        default=[100, 400],
+        metavar="N",
+        help="so many in a folder, a folder for each number (default: 100 400)",
+    )
+    parser.add_argument(
+        "--turns", type=int, default=8, help="of each way of feeding (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--iterations", type=int, default=2, help="in a turn (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--build",
+        type=Path,
+        metavar="FOLDER",
+        help="only build, as the processes do that this script starts (default: measure)",
+    )
     arguments, overrides = parser.parse_known_args()
     if arguments.build:
         return build(arguments.build)
-    for name, value in (
-        ("files", min(arguments.files)),
-        ("turns", arguments.turns),
-        ("iterations", arguments.iterations),
-    ):
-        if value < 1:
-            raise UserError(f"--{name} {value}: it must be at least 1")
+    records.need_target("--json", arguments.json)
+    records.need_at_least(
+        1, files=min(arguments.files), turns=arguments.turns, iterations=arguments.iterations
+    )
     config = configs.override(configs.load(arguments.config), overrides)
     batch = config.training.batch_size
 
@@ -245,7 +258,12 @@ def run() -> None:
     ):
         print(f"  {title:<25}{figures(fed[name])}")
     for name, title in (("device", "drawing on the device"), ("host", "feeding from the host")):
-        print(f"  {title} costs {fed['cost'][name]['median']:.1%} of it (median of turns)")
+        shares = fed["cost"][name]["shares"]
+        low, high = np.quantile(shares, (0.1, 0.9))
+        print(
+            f"  {title} costs {fed['cost'][name]['median']:.1%} of it, p10 {low:.1%}, p90 "
+            f"{high:.1%} (median of {len(shares)} turns)"
+        )
 
     alone = measure_alone(config, windows, 10 * arguments.turns)
     print(f"alone, s{'median':>39}{'p10':>10}{'p90':>10}")

@@ -1,24 +1,22 @@
 """Time our training iteration against the same GAN in Keras and PyTorch, alternating.
 
-COMMAND   python benchmarks/peers.py --peers keras,torch --iterations 8
-NEEDS     pip install keras tensorflow torch
+COMMAND   uv run --with keras --with tensorflow --with torch python benchmarks/peers.py \
+              --peers keras,torch --iterations 8
+NEEDS     keras and tensorflow for the one, torch for the other
 
 First every peer must compute what we compute, see `peers.checks`. Every implementation is a
 process that waits while the others run. A round is ours, peer, ours, next peer: each peer's time
 is divided into the time of ours just before it. A turn's first iteration is not timed.
 """
 
-import argparse
 import importlib.util
-import json
 import math
 import os
 import statistics
 import sys
-from pathlib import Path
 
+import records
 from musegan_jax import config as configs
-from musegan_jax import files
 from musegan_jax.errors import UserError
 from peers import checks
 from peers.worker import Worker
@@ -41,8 +39,10 @@ def need_packages(peers: list[str]) -> None:
             raise UserError(f"--peers: {peer!r} is none of {', '.join(PACKAGES)}")
         missing = [name for name in PACKAGES[peer] if importlib.util.find_spec(name) is None]
         if missing:
+            added = "".join(f"--with {name} " for name in PACKAGES[peer])
             raise UserError(
-                f"the {peer} peer needs {' and '.join(missing)}: pip install {' '.join(missing)}"
+                f"--peers: {peer} needs {' and '.join(missing)}: uv run {added}python "
+                f"benchmarks/peers.py, or pip install {' '.join(missing)}"
             )
 
 
@@ -116,7 +116,8 @@ def report(results: dict[str, dict]) -> None:
     """Print one line for each implementation, and the ratios."""
     for name, result in results.items():
         line = (
-            f"{name:11} compile {result['compile_s']:.1f} s; iteration median "
+            f"{name:11} compile {result['compile_s']:.1f} s; iteration, median of "
+            f"{len(result['turns'])}: "
             f"{result['median_s']:.4g} s (p10 {result['p10_s']:.4g}, p90 {result['p90_s']:.4g})"
         )
         if ratios := result.get("ratios"):
@@ -127,12 +128,25 @@ def report(results: dict[str, dict]) -> None:
         print(line)
 
 
-def run(arguments: argparse.Namespace, overrides: list[str]) -> None:
+def run() -> None:
+    parser = records.parser(__doc__, config="configs/reference.py")
+    parser.add_argument(
+        "--peers",
+        default="keras,torch",
+        help="of keras, torch, torch-eager, separated by commas (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--iterations", type=int, default=8, help="turns of each peer (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--check", action="store_true", help="check only (default: check, then measure)"
+    )
+    arguments, overrides = parser.parse_known_args()
+    records.need_target("--json", arguments.json)
+    records.need_at_least(1, iterations=arguments.iterations)
     config = configs.override(configs.load(arguments.config), overrides)
     peers = arguments.peers.split(",")
     need_packages(peers)
-    if arguments.iterations < 1:
-        raise UserError(f"--iterations {arguments.iterations}: it must be at least 1")
     workers = {"ours": Worker("ours", config)}
     try:
         rolls = workers["ours"].ask("rolls")
@@ -154,8 +168,9 @@ def run(arguments: argparse.Namespace, overrides: list[str]) -> None:
         for worker in workers.values():
             worker.stop()
     report(results)
-    if arguments.json:
-        record = {
+    records.write(
+        arguments.json,
+        {
             "benchmark": "peers",
             "environment": described["ours"],
             "config": config.to_dict(),
@@ -164,25 +179,9 @@ def run(arguments: argparse.Namespace, overrides: list[str]) -> None:
             "implementations": described,
             "differences": errors,
             "results": results,
-        }
-        with files.replacing(arguments.json) as temporary:
-            temporary.write_text(json.dumps(record, indent=2) + "\n")
-
-
-def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--config", default="configs/reference.py")
-    parser.add_argument("--peers", default="keras,torch", help="which, separated by commas")
-    parser.add_argument("--iterations", type=int, default=8, help="turns of each peer")
-    parser.add_argument("--check", action="store_true", help="check only, measure nothing")
-    parser.add_argument("--json", type=Path, help="write the record here")
-    try:
-        run(*parser.parse_known_args())
-    except UserError as error:
-        print(f"peers: {error}", file=sys.stderr)
-        return 2
-    return 0
+        },
+    )
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(records.command(run))

@@ -1,13 +1,14 @@
 """Time the compiled training iteration over 1, 2, 4, 8 devices, weak and strong scaling.
 
-COMMAND   python benchmarks/scaling.py --json benchmarks/results/scaling_cpu.json
-          python benchmarks/scaling.py --config configs/reference.py --batch-per-device 64
+COMMAND   uv run python benchmarks/scaling.py --json benchmarks/results/scaling_cpu.json
+          uv run python benchmarks/scaling.py --config configs/reference.py --batch-per-device 64
 TIME      5 minutes on two CPU cores, most of it compiling
 
-Weak: the batch of each device stays, the global one grows; strong: the global batch stays. Without
---config the networks are small. Where there are only CPUs, JAX is told to simulate --simulate
-devices. They share the same cores: then ideal weak scaling is a constant number of examples a
-second in all, not a constant time, and strong scaling at best a constant time.
+Weak: the batch of each device stays, the global one grows; strong: the global batch stays. Where
+both come to the same batch, by default on the most devices, one measurement is the row of both.
+Without --config the networks are small. Where there are only CPUs, JAX is told to simulate
+--simulate devices. They share the same cores: then ideal weak scaling is a constant number of
+examples a second in all, not a constant time, and strong scaling at best a constant time.
 
 "Collectives" is a share of the time that operations take, from a trace of a few iterations apart
 from the timed ones. Above the line: the durations of all events of instructions that the compiled
@@ -43,6 +44,7 @@ from train_step import synthetic_windows
 
 WARM_UP = 2
 TRACED = 2  # iterations
+DEVICES = (1, 2, 4, 8)
 # For eight simulated devices on two cores: networks of depth two compile in seconds.
 SMALL = (
     "--model.generator_filters=16,32",
@@ -193,36 +195,59 @@ HEAD = (
 
 
 def run() -> None:
-    parser = records.parser(__doc__ or "")
-    parser.add_argument("--config", help="default: configs/tiny.py with larger filters")
-    parser.add_argument("--iterations", type=int, default=8)
-    parser.add_argument("--devices", type=int, nargs="+", default=[1, 2, 4, 8])
-    parser.add_argument("--strategies", nargs="+", default=["mesh", "pmap"])
+    parser = records.parser(__doc__)
+    parser.epilog = "Every field of the config can be set as --SECTION.FIELD=VALUE."
+    parser.add_argument(
+        "--config", help="config file (default: configs/tiny.py with larger filters, batch 32)"
+    )
+    parser.add_argument(
+        "--iterations", type=int, default=8, help="timed, of each row (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--devices",
+        type=int,
+        nargs="+",
+        metavar="N",
+        help="numbers of devices (default: of 1 2 4 8 those that there are and that divide the "
+        "config's batch)",
+    )
+    parser.add_argument(
+        "--strategies",
+        nargs="+",
+        default=["mesh", "pmap"],
+        metavar="S",
+        help="of mesh and pmap (default: both)",
+    )
     parser.add_argument(
         "--batch-per-device",
         type=int,
-        help="of weak scaling; default: the config's batch over the most devices",
+        metavar="N",
+        help="of weak scaling (default: the config's batch over the most devices)",
     )
     parser.add_argument(
-        "--simulate", type=int, default=8, metavar="N", help="CPU devices (default 8)"
+        "--simulate",
+        type=int,
+        default=8,
+        metavar="N",
+        help="CPU devices, where there are only CPUs (default: %(default)s)",
     )
     arguments, overrides = parser.parse_known_args()
     check(arguments)
+    records.need_target("--json", arguments.json)
     simulate(arguments.simulate)
     config = configs.override(
         configs.load(arguments.config or "configs/tiny.py"),
         [*(() if arguments.config else SMALL), *overrides],
     )
-    counts = sorted({count for count in arguments.devices if count <= jax.device_count()})
-    if not counts:
-        raise UserError(f"--devices: there are only {jax.device_count()}")
     size = config.training.batch_size
-    if any(size % count for count in counts):
-        raise UserError(f"training.batch_size = {size} must be a multiple of each of {counts}")
+    counts = counts_of(arguments.devices, jax.device_count(), size)
     plan = cases(counts, arguments.batch_per_device or size // counts[-1], size)
 
     device = jax.devices()[0]
-    print(f"{jax.device_count()} x {device.device_kind}; {config.model.dtype}")
+    print(
+        f"{jax.device_count()} x {device.device_kind}; {config.model.dtype}; "
+        f"{arguments.iterations} iterations of each"
+    )
     if device.platform == "cpu":
         print(
             "Simulated devices share the cores: ideal is the same examples/s in all at "
@@ -257,18 +282,38 @@ def run() -> None:
     )
 
 
+def counts_of(wanted: list[int] | None, there: int, batch_size: int) -> list[int]:
+    """The numbers of devices to measure, smallest first; without `wanted` those that can be.
+
+    Raises:
+        UserError: for a number that is wanted and cannot be.
+    """
+    if wanted is None:
+        return [count for count in DEVICES if count <= there and batch_size % count == 0]
+    for count in wanted:
+        if count > there:
+            raise UserError(
+                f"--devices {count}: there are only {there}; of CPUs, --simulate gives more"
+            )
+        if batch_size % count:
+            raise UserError(
+                f"--devices {count}: the batch of {batch_size} cannot be split into {count}; "
+                "leave it out, or set --training.batch_size to a multiple"
+            )
+    return sorted(set(wanted))
+
+
 def check(arguments: argparse.Namespace) -> None:
     """Refuse options that no measurement can follow.
 
     Raises:
         UserError: naming the first of them.
     """
-    for name in ("iterations", "batch_per_device", "simulate"):
-        value = getattr(arguments, name)
-        if value is not None and value < 1:
-            raise UserError(f"--{name.replace('_', '-')} {value}: it must be at least 1")
-    if min(arguments.devices) < 1:
-        raise UserError(f"--devices {min(arguments.devices)}: it must be at least 1")
+    records.need_at_least(1, iterations=arguments.iterations, simulate=arguments.simulate)
+    if arguments.batch_per_device is not None:
+        records.need_at_least(1, batch_per_device=arguments.batch_per_device)
+    if arguments.devices:
+        records.need_at_least(1, devices=min(arguments.devices))
     for strategy in arguments.strategies:
         if strategy not in ("mesh", "pmap"):
             raise UserError(f"--strategies: {strategy!r} is none of mesh, pmap")

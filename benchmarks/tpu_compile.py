@@ -1,16 +1,19 @@
 """Compile the training step for TPU slices that are not here, and count what it will do.
 
-COMMAND   python benchmarks/tpu_compile.py --json benchmarks/results/tpu_compile.json
-          (with the extra `tpu`, on any machine; no TPU is needed)
+COMMAND   uv run --extra tpu python benchmarks/tpu_compile.py \
+              --json benchmarks/results/tpu_compile.json
+NEEDS     the extra `tpu`, on any machine; no TPU
 TIME      9 minutes on two CPU cores, half of it the whole iteration
 
 The compiler is the real one, so operations, bytes, temporary memory and collectives are exact and
 free of noise. The two kinds of update are compiled apart, since each is dispatched several times
 within an iteration; then the whole iteration, for its memory. Figures are for one chip. "Roofline"
-is the larger of FLOPs / peak and bytes / bandwidth: an estimate, no measurement. XLA's bytes count
-copies into the chip's fast memory besides the reading of them there, so a step may be faster.
+is the larger of FLOPs / peak and bytes / bandwidth: an estimate, no measurement, and without the
+time of collectives. XLA's bytes count copies into the chip's fast memory besides the reading of
+them there, so a step may be faster.
 """
 
+import importlib.util
 import os
 import re
 import sys
@@ -29,7 +32,7 @@ import records
 from musegan_jax import config as configs
 from musegan_jax import rng
 from musegan_jax.data.batches import Windows, batch_of
-from musegan_jax.errors import UserError
+from musegan_jax.errors import UserError, first_line
 from musegan_jax.training import parallel, step
 from musegan_jax.training.environment import environment
 
@@ -40,9 +43,16 @@ COLLECTIVE = re.compile(
 
 
 def layout_of(topology: str) -> parallel.Layout:
-    """All chips of a slice such as v5e:16x16 as one data axis."""
+    """All chips of a slice such as v5e:16x16 as one data axis.
+
+    Raises:
+        UserError: if there is no such slice.
+    """
     bounds = {"chips_per_host_bounds": (1, 1, 1)} if topology.endswith(":1x1") else {}
-    described = topologies.get_topology_desc(platform="tpu", topology_name=topology, **bounds)
+    try:
+        described = topologies.get_topology_desc(platform="tpu", topology_name=topology, **bounds)
+    except jax.errors.JaxRuntimeError as error:
+        raise UserError(f"--topology {topology}: {first_line(error)}") from error
     mesh = Mesh(np.array(described.devices), (parallel.AXIS,), axis_types=(AxisType.Auto,))
     return parallel.Layout("mesh", mesh)
 
@@ -115,20 +125,40 @@ def measure(function, config: configs.Config, layout: parallel.Layout, kind: str
 
 
 def run() -> None:
-    parser = records.parser(__doc__)
-    parser.add_argument("--config", default="configs/reference.py")
-    parser.add_argument("--topology", nargs="+", default=["v5e:1x1", "v5e:16x16"])
-    parser.add_argument("--batch-per-chip", type=int, default=256)
+    parser = records.parser(__doc__, config="configs/reference.py")
+    parser.add_argument(
+        "--topology",
+        nargs="+",
+        default=["v5e:1x1", "v5e:16x16"],
+        metavar="SLICE",
+        help="such as v5e:16x16 (default: v5e:1x1 v5e:16x16)",
+    )
+    parser.add_argument(
+        "--batch-per-chip",
+        type=int,
+        default=256,
+        metavar="N",
+        help="examples (default: %(default)s)",
+    )
     arguments, overrides = parser.parse_known_args()
+    records.need_at_least(1, batch_per_chip=arguments.batch_per_chip)
+    records.need_target("--json", arguments.json)
     for topology in arguments.topology:
         if topology.partition(":")[0] not in TPUS:
             raise UserError(
                 f"--topology {topology}: such as v5e:16x16; {', '.join(TPUS)} are known"
             )
+    # Where libtpu is not a package, this variable says where it lies.
+    if importlib.util.find_spec("libtpu") is None and "TPU_LIBRARY_PATH" not in os.environ:
+        raise UserError(
+            "the compiler for TPUs, libtpu, is not installed; the extra `tpu` has it: "
+            "uv run --extra tpu python benchmarks/tpu_compile.py"
+        )
     base = configs.override(configs.load(arguments.config), ["--model.dtype=bfloat16", *overrides])
     record = {"benchmark": "tpu_compile", "environment": environment(base), "slices": []}
-    for topology in arguments.topology:
-        layout = layout_of(topology)
+    # All at once, so that a slip in the last does not show after minutes of compiling.
+    layouts = {topology: layout_of(topology) for topology in arguments.topology}
+    for topology, layout in layouts.items():
         kind, chips = topology.split(":")[0], layout.mesh.size
         config = configs.override(
             base, [f"--training.batch_size={chips * arguments.batch_per_chip}"]

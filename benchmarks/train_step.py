@@ -1,8 +1,8 @@
 """Time the compiled training iteration over batch sizes, precisions and strategies.
 
-COMMAND   python benchmarks/train_step.py --config configs/reference.py --turns 8
-          python benchmarks/train_step.py --batch-sizes 64,256,1024 --precisions float32,bfloat16 \
-              --json benchmarks/results/train_step_DEVICE.json
+COMMAND   uv run python benchmarks/train_step.py --config configs/reference.py --turns 8
+          uv run python benchmarks/train_step.py --batch-sizes 64,256,1024 \
+              --precisions float32,bfloat16 --json benchmarks/results/train_step_DEVICE.json
 TIME      a minute for each row on two CPU cores, half of it compiling
 
 Data are synthetic, as dense as chorales. Compiling is timed apart. A turn is as many iterations as
@@ -152,31 +152,63 @@ def describe(row: dict) -> str:
         return f"{head}failed\n  {row['failed']}"
     mfu = "" if row["mfu"] is None else f", MFU {row['mfu']:.1%}"
     return (
-        f"{head}median {row['median_s'] * 1e3:.4g} ms\n"
+        f"{head}median of {len(row['seconds'])}: {row['median_s'] * 1e3:.4g} ms\n"
         f"  p10 {row['p10_s'] * 1e3:.4g}, p90 {row['p90_s'] * 1e3:.4g}; compile "
-        f"{row['compile_s']:.1f} s; {row['samples_per_s']:.4g} samples/s; "
+        f"{row['compile_s']:.1f} s; {row['samples_per_s']:.4g} examples/s; "
         f"{row['tflops']:.3g} TFLOP/s{mfu}; {row['peak_memory_bytes'] / 1e6:.0f} MB"
     )
 
 
+FIELDS = {
+    "--batch-sizes": "training.batch_size",
+    "--precisions": "model.dtype",
+    "--strategies": "parallel.strategy",
+}
+
+
+def choices(base: configs.Config, option: str, name: str, text: str | None) -> list[str]:
+    """The values that an option gives a field of the config, or the config's own without it.
+
+    Raises:
+        UserError: for one that cannot be, naming the option.
+    """
+    section, field = name.split(".")
+    if text is None:
+        return [str(getattr(getattr(base, section), field))]
+    values = text.split(",")
+    for value in values:
+        try:
+            if not value:
+                raise UserError("give values, separated by commas")
+            configs.override(base, [f"--{name}={value}"])
+        except UserError as error:
+            raise UserError(f"{option} {text}: {error}") from None
+    return values
+
+
 def run() -> None:
-    parser = records.parser(__doc__)
-    parser.add_argument("--config", default="configs/reference.py")
-    parser.add_argument("--batch-sizes", help="separated by commas; without: the config's")
-    parser.add_argument("--precisions", help="float32, bfloat16 or both; without: the config's")
-    parser.add_argument("--strategies", help="of jit, mesh, pmap; without: the config's")
-    parser.add_argument("--turns", type=int, default=8, help="timed turns of each row")
+    parser = records.parser(__doc__, config="configs/reference.py")
+    parser.add_argument("--batch-sizes", help="separated by commas (default: the config's)")
+    parser.add_argument("--precisions", help="float32, bfloat16 or both (default: the config's)")
+    parser.add_argument("--strategies", help="of jit, mesh, pmap (default: the config's)")
     parser.add_argument(
-        "--wall", type=int, default=0, help="first time so many iterations, with compiling"
+        "--turns", type=int, default=8, help="timed turns of each row (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--wall",
+        type=int,
+        default=0,
+        metavar="N",
+        help="first time N iterations, compiling included (default: 0, which leaves this out)",
     )
     arguments, overrides = parser.parse_known_args()
-    if arguments.turns < 1:
-        raise UserError(f"--turns {arguments.turns}: it must be at least 1")
+    records.need_target("--json", arguments.json)
+    records.need_at_least(1, turns=arguments.turns)
+    records.need_at_least(0, wall=arguments.wall)
     base = configs.override(configs.load(arguments.config), overrides)
     fields = {
-        "training.batch_size": (arguments.batch_sizes or str(base.training.batch_size)).split(","),
-        "model.dtype": (arguments.precisions or base.model.dtype).split(","),
-        "parallel.strategy": (arguments.strategies or base.parallel.strategy).split(","),
+        field: choices(base, option, field, getattr(arguments, option[2:].replace("-", "_")))
+        for option, field in FIELDS.items()
     }
     # All at once, so that the last of an hour's rows is not where a slip shows.
     chosen = [

@@ -2,12 +2,15 @@
 
 import dataclasses
 import importlib.util
+import json
+import runpy
 import subprocess
 import sys
 
 import pytest
 
 from musegan_jax import config as configs
+from musegan_jax.errors import UserError
 
 
 @pytest.fixture(autouse=True)
@@ -100,18 +103,84 @@ def test_one_gradient_is_summed_per_update_on_a_tpu_slice():
     ("words", "message"),
     [
         (["train_step.py", "--turns", "0"], "--turns 0: it must be at least 1"),
-        (["train_step.py", "--batch-sizes", "0"], "training.batch_size = 0"),
+        (["train_step.py", "--batch-sizes", "8,0"], "--batch-sizes 8,0: config: training.batch"),
+        (["train_step.py", "--batch-sizes", ""], "--batch-sizes : give values"),
         (["train_step.py", "--strategies", "fast"], "jit, mesh or pmap"),
-        (["gpu.py", "--name", "x", "--out", "nowhere"], "nowhere: no such folder"),
-        (["peers.py", "--peers", "mxnet"], "none of keras"),
+        (["train_step.py", "--wall", "-1"], "--wall -1: it must be at least 0"),
+        (["train_step.py", "--json", "benchmarks"], "--json benchmarks: this is a folder"),
+        (["scaling.py", "--simulate", "2", "--devices", "1", "99"], "--devices 99: there are only"),
+        (["scaling.py", "--config", "configs/tiny.py", "--devices", "3"], "--devices 3: the batch"),
+        (["tpu_compile.py", "--batch-per-chip", "0"], "--batch-per-chip 0: it must be at least 1"),
+        (["gpu.py", "--name", "x", "--out", "nowhere"], "--out: nowhere: no such folder"),
+        (["gpu.py", "--name", "a/h100"], "--name 'a/h100'"),
+        (["peers.py", "--peers", "mxnet"], "--peers: 'mxnet' is none of keras"),
+        (["peers.py", "--json", "nowhere/a.json"], "--json: nowhere: no such folder"),
     ],
 )
-def test_what_cannot_be_measured_is_said_in_one_line(words, message):
-    done = subprocess.run(
-        [sys.executable, f"benchmarks/{words[0]}", *words[1:]], capture_output=True, text=True
-    )
-    assert done.returncode == 2 and message in done.stderr
-    assert len(done.stderr.splitlines()) == 1 and "Traceback" not in done.stderr
+def test_what_cannot_be_measured_is_said_in_one_line(words, message, monkeypatch, capsys):
+    assert status(words, monkeypatch) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith(f"{words[0].removesuffix('.py')}: ") and message in line
+
+
+def status(words: list[str], monkeypatch) -> int:
+    """Exit status of a script, run in this process: importing JAX again takes seconds."""
+    monkeypatch.setattr(sys, "argv", words)
+    monkeypatch.setenv("TPU_SKIP_MDS_QUERY", "1")  # which tpu_compile.py sets: undone at the end
+    script = runpy.run_path(f"benchmarks/{words[0]}")
+    return script["records"].command(script["run"])
+
+
+def test_an_error_ends_the_process_without_a_traceback():
+    words = [sys.executable, "benchmarks/gpu.py", "--name", "x", "--limit", "59"]
+    done = subprocess.run(words, capture_output=True, text=True)
+    assert done.returncode == 2
+    assert done.stderr == "gpu: --limit 59.0: it must be at least 60\n"
+
+
+def test_a_compiler_for_tpus_that_is_not_there_is_named(monkeypatch, capsys):
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    monkeypatch.delenv("TPU_LIBRARY_PATH", raising=False)
+    assert status(["tpu_compile.py"], monkeypatch) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert "uv run --extra tpu python" in line
+
+
+def test_a_folder_that_takes_no_file_is_found_before_anything_is_measured(tmp_path, monkeypatch):
+    import records
+
+    records.need_target("--json", None)
+    records.need_target("--json", tmp_path / "new.json")
+    assert not list(tmp_path.iterdir())
+
+    def refuse(**_):
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(records.tempfile, "TemporaryFile", refuse)
+    with pytest.raises(UserError, match=r"--json: .*cannot write .*Permission denied"):
+        records.need_target("--json", tmp_path / "new.json")
+
+
+def test_a_record_keeps_its_command_as_one_types_it(tmp_path, monkeypatch):
+    import records
+
+    target = f"{records.CHECKOUT}/a b.json"  # as gpu.py gives it
+    words = ["/anywhere/benchmarks/peers.py", "--peers", "torch", "--json", target]
+    monkeypatch.setattr(sys, "argv", words)
+    records.write(tmp_path / "a.json", {"benchmark": "peers", "rows": []})
+    assert json.loads((tmp_path / "a.json").read_text()) == {
+        "benchmark": "peers",
+        "command": "uv run --with keras --with tensorflow --with torch python "
+        "benchmarks/peers.py --peers torch --json 'a b.json'",
+        "rows": [],
+    }
+
+
+def test_devices_by_default_are_those_that_divide_the_batch():
+    from scaling import counts_of
+
+    assert counts_of(None, 8, 4) == [1, 2, 4] and counts_of(None, 2, 32) == [1, 2]
+    assert counts_of(None, 1, 7) == [1] and counts_of([4, 1, 4], 8, 8) == [1, 4]
 
 
 def test_the_iteration_counts_its_critic_updates(tiny):

@@ -1,6 +1,8 @@
 """The benchmarks' report: tables and plots from records, and two records compared."""
 
 import json
+import os
+import subprocess
 import sys
 from pathlib import Path
 
@@ -26,6 +28,8 @@ def environment(kind: str = "NVIDIA H100", jaxlib: str = "0.12.0") -> dict:
         "commit": "0123456789abcdef0123+changes",
         "packages": {"jax": "0.12.1", "jaxlib": jaxlib},
         "python": "3.13.0",
+        "processes": 1,
+        "xla_flags": "",
         "device": {"kind": kind, "platform": "gpu", "count": 1},
         "cpu": {"model": "a processor", "threads": 2},
         "strategy": "mesh",
@@ -34,7 +38,12 @@ def environment(kind: str = "NVIDIA H100", jaxlib: str = "0.12.0") -> dict:
 
 
 def spread(median: float) -> dict:
-    return {"seconds": [median], "median_s": median, "p10_s": 0.9 * median, "p90_s": 1.2 * median}
+    quantiles = {"median_s": median, "p10_s": 0.9 * median, "p90_s": 1.2 * median}
+    return {"seconds": [median] * 5, **quantiles}
+
+
+def once(seconds: float) -> dict:
+    return {"seconds": [seconds], "median_s": seconds, "p10_s": seconds, "p90_s": seconds}
 
 
 def base(benchmark: str, **environment_of) -> dict:
@@ -119,7 +128,12 @@ def tpu_compile(scale: float) -> dict:
 def peers() -> dict:
     ours = {"compile_s": 12.0, **spread(8.5)}
     keras = {"compile_s": 4.0, **spread(6.5), "ratios": [1.5, 1.25, 1.0]}
-    return base("peers") | {"precision": "float32", "results": {"ours": ours, "keras": keras}}
+    described = {"ours": {}, "keras": {"versions": {"keras": "3.15.1", "tensorflow": "2.21.0"}}}
+    return base("peers") | {
+        "precision": "float32",
+        "implementations": described,
+        "results": {"ours": ours, "keras": keras},
+    }
 
 
 def scaling() -> dict:
@@ -143,10 +157,11 @@ def scaling() -> dict:
 def input_pipeline() -> dict:
     built = {"files": 400, "files_per_s": 153.2, "before_bytes": 210e6, "peak_bytes": 260e6}
     feed = {name: spread(0.25) for name in ("device", "host", "once")}
-    cost = {"device": {"median": 0.011}, "host": {"median": 0.022}}
+    shares = {"shares": [0.0, 0.02, 0.04]}
+    cost = {"device": {"median": 0.011, **shares}, "host": {"median": 0.022, **shares}}
     return base("input_pipeline") | {
         "build": [built],
-        "feed": {**feed, "cost": cost},
+        "feed": {**feed, "cost": cost, "iterations_per_turn": 2},
         "alone": {"draw": spread(0.0005), "host_feed": spread(0.003)},
     }
 
@@ -157,7 +172,7 @@ def compose() -> dict:
         "music_s": 180.0,
         "notes": 987,
         "cold": spread(6.25),
-        "warm": spread(1.5),
+        "warm": once(1.5),
     }
     return base("compose") | {"sound": "a SoundFont", "rows": [row]}
 
@@ -196,17 +211,21 @@ def test_tables_hold_the_figures(report, folder):
     assert text.startswith(f"# By hand\n\n{report.START}") and "what was here" not in text
     assert "NVIDIA H100; jax 0.12.1, Python 3.13.0, commit 0123456789ab and changes" in text
     for line in (
-        "| 64 | bfloat16 | mesh | 1 | 31.2 | 2.000, 1.800, 2.400 | 192,000 | 192,000 | 123.4 "
+        "| 64 | bfloat16 | mesh | 1 | 31.2 | 5 | 2.000, 1.800, 2.400 | 192,000 | 192,000 | 123.4 "
         "| 45.6% | 1.23 | 2.34 |",
-        "| 512 | float32 | mesh | 1 |  | failed: Out of memory / 95 GiB |  |  |  |  |  |  |",
-        "| keras | 4.0 | 6.500, 5.850, 7.800 | 1.25, 1.00 to 1.50 |",
-        "| weak | pmap | 2 | 32 | 500.0, 450.0, 600.0 | 71.25 | 35.62 | 3.4% |",
+        "| 512 | float32 | mesh | 1 |  |  | failed: Out of memory / 95 GiB |  |  |  |  |  |  |",
+        "| keras | 4.0 | 5 | 6.500, 5.850, 7.800 | 1.25, 1.00 to 1.50 |",
+        "| weak | pmap | 2 | 32 | 5 | 500.0, 450.0, 600.0 | 71.25 | 35.62 | 3.4% |",
         "| 400 | 153.2 | 210 | 260 |",
-        "| fed by the host | 250.0, 225.0, 300.0 | 2.2% |",
-        "| 3 min | 180 | 987 | 6.250, 5.625, 7.500 | 1.500, 1.350, 1.800 |",
+        "| fed by the host | 5 | 250.0, 225.0, 300.0 | 2.2%, 0.4% to 3.6% |",
+        "| sent once, used for all | 5 | 250.0, 225.0, 300.0 |  |",
+        "| the host's feed of an iteration | 5 | 3.000, 2.700, 3.600 |",
+        "| melody | music, s | notes | n | new process: median, p10, p90, s | second call, s |",
+        "| 3 min | 180 | 987 | 5 | 6.250, 5.625, 7.500 | 1.500 |",
     ):
         assert line in text.splitlines()
     assert "1000 iterations from nothing, compiling included: 35.50 s" in text
+    assert "keras 3.15.1, tensorflow 2.21.0." in text
     widths = [
         {line.count("|") for line in block.splitlines() if line.startswith("|")}
         for block in text.split("\n\n")
@@ -214,12 +233,57 @@ def test_tables_hold_the_figures(report, folder):
     assert all(len(width) <= 1 for width in widths)  # every row has the cells of its header
 
 
+def test_each_section_says_its_config(report):
+    sizes = "Config: filters 64, 128, 256, 512 in both networks; 128 pitches; 32 steps"
+    for record, more in (
+        (h100(), ""),  # several batches and precisions: the rows say theirs
+        (train_step([step_row(128, "bfloat16", 1.0)]), "; batch 128; bfloat16"),
+        (peers(), "; batch 64; float32"),
+        (tpu_compile(1.0), "; batch 256 a chip; float32"),
+        (scaling(), "; batch 32; float32"),
+        (compose(), "; float32"),
+    ):
+        assert report.origin.config_line(record) == f"{sizes}{more}."
+    narrow = compose()
+    narrow["config"]["model"]["critic_filters"] = [8]
+    line = report.origin.config_line(narrow)
+    assert "filters 64, 128, 256, 512 in the generator, 8 in the critic" in line
+
+
+def on_cpu(record: dict) -> dict:
+    record["environment"]["device"]["platform"] = "cpu"
+    return record
+
+
+def test_a_section_gives_the_command_of_its_record(report):
+    def line(record: dict) -> str | None:
+        return report.origin.command_line(Path("results/x.json"), record)
+
+    one = on_cpu(without(train_step([step_row(64, "float32", 1.0)]), "wall"))
+    made = "uv run python benchmarks/train_step.py --turns 5 --json benchmarks/results/x.json"
+    assert f"`{made}`" in line(one)
+    assert line(one | {"command": "uv run python benchmarks/x.py"}) == (
+        "Made by `uv run python benchmarks/x.py`."
+    )
+    # Where the content does not say all, nothing is said.
+    one["config"]["training"]["critic_updates"] = 4
+    assert line(one) is None
+    assert line(on_cpu(h100())) is None and line(train_step([])) is None
+
+
+def test_a_column_without_any_value_is_left_out(report):
+    lines = report.tables.table(("batch", "MFU", "GB"), [[1, "", ""], [2, "", "3"]])
+    assert lines == ["| batch | GB |", "| --- | --- |", "| 1 |  |", "| 2 | 3 |"]
+
+
 def test_compiled_before_and_after_stand_side_by_side(report, folder):
     report.write_readme(folder)
     text = (folder / "README.md").read_text()
     assert "## tpu_compile\n" in text and "## tpu_compile_before" not in text
     (line,) = [line for line in text.splitlines() if "| critic update |" in line]
-    least = report.peaks.minimum(configs.load(ROOT / "configs" / "reference.py"))["critic_update"]
+    least = report.tables.peaks.minimum(configs.load(ROOT / "configs" / "reference.py"))[
+        "critic_update"
+    ]
     before, after = 2e12 / (256 * least), 1e12 / (256 * least)
     assert line == (
         f"| v5e:1x2 | 256 | critic update | 2000 → 1000 | {before:.2f} → {after:.2f} "
@@ -298,6 +362,7 @@ def test_two_accelerators_compared(report, tmp_path, monkeypatch, capsys):
     assert "batch_size" not in text
     assert "64 float32 mesh 4.000 2.000 0.500 B 2.00x 31.2 31.2" in lines
     assert "64 bfloat16 mesh 2.000 2.100 1.050 A 1.05x ~ 31.2 31.2" in lines
+    assert "Medians of an iteration, n: A 5, B 5; ~ where" in text
     assert lines[-2:] == ["only in B: 512 float32 mesh", "A failed: Out of memory | 95 GiB"]
     assert [line for line in lines if "only in A" in line] == ["only in A: 128 bfloat16 mesh"]
     assert plot.read_bytes().startswith(PNG)
@@ -318,7 +383,9 @@ def test_peers_compared(report, tmp_path, monkeypatch, capsys):
         ([], ["--plot", "x.png"], "--plot: draws a comparison; give two records"),
         ([compose(), compose()], [], "compose records are not compared"),
         ([h100(), peers()], [], "A is of train_step, B of peers: give two of one benchmark"),
-        ([h100(), train_step([])], ["--plot", "x.png"], "x.png: nothing to draw"),
+        ([h100(), train_step([])], [], "have timed nothing in common: A 64 float32 mesh; 64"),
+        ([h100(), h200()], ["--plot", "x.pdf"], "--plot x.pdf: the name must end in .png"),
+        ([h100(), h200()], ["--plot", "no/x.png"], "--plot: no: no such folder"),
     ],
 )
 def test_what_cannot_be_done_is_one_line(
@@ -329,6 +396,20 @@ def test_what_cannot_be_done_is_one_line(
     assert command(report, monkeypatch, *paths, *words, "--folder", tmp_path) == 2
     (line,) = capsys.readouterr().err.splitlines()
     assert line.startswith("report: ") and reason in line
+
+
+def test_a_reader_that_leaves_early_is_no_error(report, tmp_path):
+    path = write(tmp_path / "a.json", peers())
+    reads, writes = os.pipe()
+    os.close(reads)
+    done = subprocess.run(
+        [sys.executable, str(ROOT / "benchmarks" / "report.py"), path, path],
+        stdout=writes,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    os.close(writes)
+    assert done.returncode == 1 and done.stderr == ""
 
 
 def test_a_readme_without_the_mark_stays(report, folder):

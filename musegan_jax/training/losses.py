@@ -83,7 +83,7 @@ def disagreement(a: jax.Array, b: jax.Array, condition_track: int) -> jax.Array:
     Returns:
         float32 `(B,)`.
     """
-    generated = jnp.arange(a.shape[-1]) != condition_track
-    apart = jnp.sum(jnp.abs(a - b) * generated, axis=(1, 2, 3))
-    sounding = jnp.sum((2 + a + b) * generated, axis=(1, 2, 3))
+    generated = [k for k in range(a.shape[-1]) if k != condition_track]
+    apart = jnp.sum(jnp.abs(a - b), axis=(1, 2))[:, generated].sum(axis=1)
+    sounding = jnp.sum(2 + a + b, axis=(1, 2))[:, generated].sum(axis=1)
     return apart / jnp.maximum(sounding, 1)
