@@ -19,8 +19,18 @@ def get_config() -> Config:
     return Config(
         data=DataConfig(window_steps=64, transpose=(-5, 6)),
         model=ModelConfig(
-            lowest_pitch=28, pitches=64, generator_filters=filters, critic_filters=filters
+            lowest_pitch=28,
+            pitches=64,
+            generator_filters=filters,
+            critic_filters=filters,
+            chroma=True,
         ),
-        training=TrainingConfig(iterations=600, batch_size=16, ema_decay=0.98),
+        training=TrainingConfig(
+            iterations=600,
+            batch_size=16,
+            decay_from=0.5,
+            diversity_weight=20.0,
+            ema_decay=0.98,
+        ),
         output=OutputConfig(sample_every=200, save_every=200, melodies=("twinkle",)),
     )
