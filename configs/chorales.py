@@ -32,5 +32,5 @@ def get_config() -> Config:
             diversity_weight=20.0,
             ema_decay=0.995,
         ),
-        output=OutputConfig(log_every=10, sample_every=500, save_every=500),
+        output=OutputConfig(log_every=10, sample_every=500, save_every=500, held_out=8),
     )

@@ -32,5 +32,5 @@ def get_config() -> Config:
             diversity_weight=20.0,
             ema_decay=0.98,
         ),
-        output=OutputConfig(sample_every=200, save_every=200, melodies=("twinkle",)),
+        output=OutputConfig(sample_every=200, save_every=200, melodies=("twinkle",), held_out=8),
     )

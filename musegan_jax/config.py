@@ -177,24 +177,30 @@ class OutputConfig:
     save_every: int = 100  # 0: only at the end
     keep_checkpoints: int = 3  # how many of the newest stay
     keep_best: int = 0  # how many of the best stay besides, by `best_by` of their samples
-    best_by: str = "faults"  # lower is better: faults, empty_bars or semitone_clash
+    best_by: str = "faults"  # lower is better: faults, empty_bars, semitone_clash or distance
+    held_out: int = (
+        0  # pieces of the split valid that are accompanied and measured with each sample
+    )
     melodies: tuple[str, ...] = ("twinkle", "ode_to_joy")  # built-in names or MIDI files
 
     def rules(self) -> Rules:
         """What each field must be."""
+        told = self.held_out > 0 if self.best_by == "distance" else bool(self.melodies)
         return {
             "log_every": (self.log_every >= 1, "at least 1"),
             "sample_every": (self.sample_every >= 0, "at least 0"),
             "save_every": (self.save_every >= 0, "at least 0"),
             "keep_checkpoints": (self.keep_checkpoints >= 1, "at least 1"),
             "keep_best": (
-                self.keep_best == 0 or (self.keep_best > 0 and bool(self.melodies)),
-                "at least 0, and 0 without output.melodies: the best is told by their samples",
+                self.keep_best == 0 or (self.keep_best > 0 and told),
+                "at least 0, and 0 without what tells the best: output.melodies, or "
+                "output.held_out for output.best_by=distance",
             ),
             "best_by": (
-                self.best_by in ("faults", "empty_bars", "semitone_clash"),
-                "faults, empty_bars or semitone_clash",
+                self.best_by in ("faults", "empty_bars", "semitone_clash", "distance"),
+                "faults, empty_bars, semitone_clash or distance",
             ),
+            "held_out": (self.held_out == 0 or self.held_out >= 2, "0, or at least 2"),
         }
 
 

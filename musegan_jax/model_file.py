@@ -41,10 +41,11 @@ def save(model: Model, origin: dict[str, Any], path: Any) -> str:
     Raises:
         UserError: if it cannot be written.
     """
-    arrays = {
-        name: np.asarray(value, np.float16 if name.startswith("params/") else np.float32)
-        for name, value in _flat(model.variables).items()
-    }
+    with np.errstate(over="ignore"):  # what becomes infinite is refused below
+        arrays = {
+            name: np.asarray(value, np.float16 if name.startswith("params/") else np.float32)
+            for name, value in _flat(model.variables).items()
+        }
     if not all(np.isfinite(array).all() for array in arrays.values()):
         raise UserError(f"{path}: a parameter is beyond half precision; this model cannot be saved")
     about = {
@@ -92,8 +93,10 @@ def load(path: Any) -> Model:
             single_lines=tuple(about["single_lines"]),
         )
         _check(model)
-    except UserError:
-        raise
+    except UserError as error:
+        if str(error).startswith(str(path)):
+            raise
+        raise UserError(f"{path}: {error}") from error
     except OSError as error:
         raise UserError(f"{path}: cannot be read ({error.strerror or error})") from error
     # A damaged file makes the readers fail in whatever way the damage brings about.
@@ -113,8 +116,13 @@ def origin_of(path: Any) -> dict[str, Any]:
 def _check(model: Model) -> None:
     wanted = {name: array.shape for name, array in _flat(variable_shapes(model.config)).items()}
     found = {name: array.shape for name, array in _flat(model.variables).items()}
-    if found != wanted or len(model.tracks) != model.config.tracks:
+    if found != wanted:
         raise ValueError("its arrays are not those of its networks")
+    for each in (model.tracks, model.ranges, model.single_lines):
+        if len(each) != model.config.tracks:
+            raise ValueError("it does not say as much of every track")
+    if not 1 <= model.steps_per_beat <= 96:
+        raise ValueError(f"{model.steps_per_beat} steps in a beat")
 
 
 def _digest(arrays: dict[str, np.ndarray], about: str) -> str:

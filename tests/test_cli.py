@@ -74,6 +74,32 @@ def test_the_same_seed_gives_the_same_bytes(workdir, tmp_path, capsys):
     assert flavours[0] != flavours[1]
 
 
+def test_a_run_is_exported_and_composed_with(workdir, tmp_path, capsys):
+    out = tmp_path / "mine.safetensors"
+    status, said, err = run(capsys, "export", workdir, "--out", out)
+    assert status == 0, err
+    assert said.splitlines()[0].split() == ["iteration", "4"] and said.splitlines()[-1] == str(out)
+    for folder, words in (("file", ["--model", out]), ("shipped", [])):
+        status, _, err = run(
+            capsys, "compose", "twinkle", *words, "--out", tmp_path / folder,
+            "--programs", "0,1,2", "--key=2", "--temperature", "0.5", "--no-humanise",
+        )  # fmt: skip
+        assert status == 0, err
+        assert "2 semitones higher" in err
+        song = mido.MidiFile(tmp_path / folder / "twinkle.mid")
+        programs = [m.program for track in song.tracks for m in track if m.type == "program_change"]
+        assert programs[-3:] == [0, 1, 2]
+
+
+def test_evaluate(workdir, data_file, tmp_path, capsys):
+    status, out, err = run(
+        capsys, "evaluate", "--workdir", workdir, "--beside", workdir, "--out", tmp_path / "e",
+        "--split", "valid", "--flavours", 2, "--dataset", data_file,
+    )  # fmt: skip
+    assert status == 0, err
+    assert (tmp_path / "e" / "metrics.json").is_file() and "semitone_clash" in out
+
+
 def test_data_build_and_info(tmp_path, capsys):
     folder = tmp_path / "music"
     folder.mkdir()
@@ -108,6 +134,19 @@ BAD = {
     "seed": ["compose", "twinkle", "--workdir", "RUN", "--out", "OUT", "--seed", "-1"],
     "text for a number": ["compose", "twinkle", "--workdir", "R", "--out", "O", "--seed", "x"],
     "not music": ["compose", "README.md", "--workdir", "RUN", "--out", "OUT"],
+    "temperature": ["compose", "twinkle", "--out", "OUT", "--temperature", "-1"],
+    "programs": ["compose", "twinkle", "--out", "OUT", "--programs", "1,2"],
+    "no program": ["compose", "twinkle", "--out", "OUT", "--programs", "1,2,128"],
+    "key": ["compose", "twinkle", "--out", "OUT", "--key", "90"],
+    "no model file": ["compose", "twinkle", "--out", "OUT", "--model", "none.safetensors"],
+    "no model in it": ["compose", "twinkle", "--out", "OUT", "--model", "README.md"],
+    "two models": ["compose", "twinkle", "--out", "OUT", "--model", "m", "--workdir", "RUN"],
+    "step of no run": ["compose", "twinkle", "--out", "OUT", "--step", "3"],
+    "export what": ["export", "none", "--out", "OUT.safetensors"],
+    "export as what": ["export", "RUN", "--out", "OUT.zip"],
+    "flavours": ["evaluate", "--workdir", "RUN", "--out", "OUT", "--flavours", "1"],
+    "evaluate what": ["evaluate", "--workdir", "none", "--out", "OUT"],
+    "split": ["evaluate", "--workdir", "RUN", "--out", "OUT", "--split", "train"],
     "no config": ["train", "--config", "none.py", "--workdir", "OUT"],
     "unknown field": ["train", "--config", "configs/tiny.py", "--workdir", "OUT", "--data.x=1"],
     "no dataset": [
@@ -129,7 +168,8 @@ BAD = {
 @pytest.mark.parametrize("case", BAD)
 def test_bad_input_is_one_line_and_status_2(case, workdir, tmp_path, capsys, data_file):
     places = {"RUN": str(workdir), "OUT": str(tmp_path / "out"), "OUT.npz": str(tmp_path / "o.npz"),
-              "OUT.zip": str(tmp_path / "o.zip")}  # fmt: skip
+              "OUT.zip": str(tmp_path / "o.zip"),
+              "OUT.safetensors": str(tmp_path / "o.safetensors")}  # fmt: skip
     argv = [places.get(word, word) for word in BAD[case]]
     if case == "other config":
         argv.append(f"--data.dataset={data_file}")

@@ -1,5 +1,6 @@
 """The loop as a user runs it: a workdir, resumed, stopped, killed, refused."""
 
+import dataclasses
 import json
 import math
 import signal
@@ -93,6 +94,34 @@ def test_what_a_run_leaves(straight):
     assert (workdir / "curves.png").read_bytes().startswith(b"\x89PNG")
     assert list((workdir / "tensorboard").iterdir())  # the dev group has the extra
     assert not [path for path in workdir.rglob(".*")]  # nothing half-written
+
+
+def test_held_out_pieces_are_heard(tiny, tmp_path):
+    many = tmp_path / "many.npz"
+    dataset.save(make_dataset(pieces=40), many)
+    config = with_(
+        tiny, f"--data.dataset={many}",
+        "--training.iterations=2", "--output.melodies=", "--output.held_out=2",
+        "--output.save_every=1", "--output.keep_best=1", "--output.best_by=distance",
+    )  # fmt: skip
+    loop.train(config, tmp_path)
+    heard = [line for line in lines_of(tmp_path) if "distance" in line]
+    assert [line["iteration"] for line in heard] == [1, 2]
+    for line in heard:
+        assert line["distance"] > 0 and 0 <= line["valid/semitone_clash"] <= 1
+        assert line["real/empty_bars"] == heard[0]["real/empty_bars"]
+    assert heard[0]["valid/semitone_clash"] != heard[1]["valid/semitone_clash"]
+    assert (tmp_path / "curves.png").is_file()
+
+
+def test_nothing_held_out_to_hear(tiny, tmp_path):
+    """All pieces of this dataset are in the split that is trained on."""
+    only = tmp_path / "only.npz"
+    whole = dataset.load(tiny.data.dataset)
+    dataset.save(dataclasses.replace(whole, split=np.zeros_like(whole.split)), only)
+    config = with_(tiny, f"--data.dataset={only}", "--output.held_out=2")
+    with pytest.raises(UserError, match="fewer than two pieces with a melody"):
+        loop.train(config, tmp_path / "run")
 
 
 def test_resuming_changes_nothing(straight, tmp_path, data_file):

@@ -104,12 +104,18 @@ def curves(metrics_file: str | Path, path: files.AnyPath) -> None:
         ("critic_gradient_norm", "generator_gradient_norm"),
         ("empty_bars", "in_scale", "semitone_clash"),
     )
-    figure = Figure(figsize=(9, 8), layout="constrained")
+    held_out = sorted({name for line in lines for name in line if name.startswith("valid/")})
+    if held_out:
+        panels = (*panels, tuple(held_out))
+    figure = Figure(figsize=(9, 2.7 * len(panels)), layout="constrained")
     for axes, names in zip(figure.subplots(len(panels)), panels, strict=True):
         for name, colour in zip(names, COLOURS[1:], strict=False):
             points = [(line["iteration"], line[name]) for line in lines if name in line]
             if points:
                 axes.plot(*zip(*points, strict=True), label=name, color=colour, linewidth=1)
+            real = [line[other] for line in lines if (other := _of_real_music(name)) in line]
+            if real:  # what held-out music itself measures, to be reached
+                axes.axhline(real[-1], color=colour, linewidth=1, linestyle="--")
         axes.grid(color="#dddddd")
         if axes.get_legend_handles_labels()[0]:
             axes.legend(frameon=False)
@@ -118,6 +124,10 @@ def curves(metrics_file: str | Path, path: files.AnyPath) -> None:
     figure.axes[1].set_yscale("log")
     figure.axes[-1].set_xlabel("iteration")
     _save(figure, path)
+
+
+def _of_real_music(name: str) -> str:
+    return name.replace("valid/", "real/") if name.startswith("valid/") else ""
 
 
 def distances(

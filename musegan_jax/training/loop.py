@@ -46,7 +46,7 @@ def train(config: Config, workdir: Any) -> list[epath.Path]:
     new = record.make(config, data)
     parallel.agree("the config", record.config_digest(config))
     parallel.agree("the dataset", new["dataset"]["sha256"])
-    listeners = samples.prepare(config, new)
+    listeners = samples.prepare(config, new, data)
     run = _Run(config, workdir, layout, windows, listeners, new)
     files.make_folder(run.workdir)
     alone = files.locked(run.workdir) if jax.process_index() == 0 else contextlib.nullcontext()

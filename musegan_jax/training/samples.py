@@ -1,4 +1,4 @@
-"""The fixed melodies, accompanied again and again while the network learns."""
+"""Fixed melodies and held-out pieces, accompanied again and again while the network learns."""
 
 import math
 from pathlib import Path
@@ -10,12 +10,18 @@ import numpy as np
 from etils import epath
 
 from musegan_jax import arrangement, compose, files
+from musegan_jax.arrangement import generated_tracks
 from musegan_jax.config import Config
+from musegan_jax.data.dataset import Dataset
 from musegan_jax.errors import UserError
 from musegan_jax.evaluation import metrics as music
+from musegan_jax.evaluation.answers import answer
+from musegan_jax.evaluation.measures import Measures, Music, measure, read_music
 from musegan_jax.training import parallel, record
 from musegan_jax.training.record import Record
 from musegan_jax.training.state import TrainState, inference_variables
+
+REPORTED = ("empty_bars", "qualified_notes", "semitone_clash")
 
 
 class Heard(NamedTuple):
@@ -30,29 +36,69 @@ class Heard(NamedTuple):
         return {name: value for name, value in self.scores.items() if math.isfinite(value)}
 
 
+class HeldOut(NamedTuple):
+    """Pieces of the split valid, and what they measure."""
+
+    music: list[Music]
+    measures: Measures
+
+    def scores(self, model: compose.Model) -> dict[str, float]:
+        """What answers to their melodies measure, and the same of the pieces themselves.
+
+        Of every measure that `REPORTED` names the mean over tracks, as `valid/NAME`, and of the
+        pieces as `real/NAME`; `valid/disagreement` of two flavours; and `distance`, the mean over
+        all measures of the generated tracks of how far their score is from the pieces', in
+        standard deviations of the pieces' own.
+        """
+        given = answer(model, self.music, 2, seed=0)
+        tracks = model.tracks
+        table = measure([*given.flavours[0], *given.flavours[1]], tracks, model.steps_per_beat)
+        melody = tracks[model.config.condition_track].name
+        generated = np.array([not name.endswith(f".{melody}") for name in table.names])
+        found = {}
+        for label, scores in (("valid", table.scores()), ("real", self.measures.scores())):
+            for name in REPORTED:
+                own = [column.startswith(name) for column in table.names]
+                found[f"{label}/{name}"] = float(music.score(scores[generated & own]))
+        apart = [
+            music.disagreement(*(piece.bars[..., generated_tracks(model)] for piece in pair)).mean()
+            for pair in zip(*given.flavours, strict=True)
+        ]
+        found["valid/disagreement"] = float(np.mean(apart))
+        spread = self.measures.by_piece().std(axis=0)
+        known = generated & (spread > 0)
+        far = np.abs(table.scores() - self.measures.scores())[known] / spread[known]
+        return {**found, "distance": float(music.score(far))}
+
+
 class Listeners(NamedTuple):
-    """Melodies ready to be accompanied, by the name that their files get."""
+    """Melodies ready to be accompanied, by the name that their files get, and held-out pieces."""
 
     model: compose.Model  # without variables
     melodies: dict[str, compose.Melody]
+    held_out: HeldOut | None
 
     def hear(self, state: TrainState) -> Heard:
         """Accompany all; in process 0 only, the others hear nothing."""
         songs: dict[str, Any] = {}
         scores: list[dict[str, float]] = []
-        if jax.process_index() == 0 and self.melodies:
+        held_out: dict[str, float] = {}
+        if jax.process_index() == 0 and (self.melodies or self.held_out):
             variables = parallel.on_host(inference_variables(state))
             model = self.model._replace(variables=variables)
             for stem, melody in self.melodies.items():
                 roll = compose.generate(model, melody, seed=0, sample=0)
                 scores.append(music.quick_scores(*compose.voices(model, melody, roll)))
                 songs[stem] = arrangement.to_midi(model, melody, roll)
+            if self.held_out:
+                held_out = self.held_out.scores(model)
         names = scores[0] if scores else ()
-        return Heard(songs, {name: float(np.mean([s[name] for s in scores])) for name in names})
+        means = {name: float(np.mean([s[name] for s in scores])) for name in names}
+        return Heard(songs, {**means, **held_out})
 
 
-def prepare(config: Config, run: Record) -> Listeners:
-    """Read and prepare the melodies of `config.output`.
+def prepare(config: Config, run: Record, data: Dataset) -> Listeners:
+    """Read and prepare the melodies of `config.output`, and the held-out pieces of `data`.
 
     Raises:
         UserError: if one cannot be read or does not fit the model.
@@ -71,7 +117,23 @@ def prepare(config: Config, run: Record) -> Listeners:
         except UserError as error:
             raise UserError(f"config: output.melodies: {name}: {error}") from error
         melodies[Path(name).stem] = melody
-    return Listeners(model, melodies)
+    return Listeners(model, melodies, _held_out(config, model, data))
+
+
+def _held_out(config: Config, model: compose.Model, data: Dataset) -> HeldOut | None:
+    if not config.output.held_out:
+        return None
+    pieces = [
+        piece
+        for piece in read_music(data, data.pieces_of(["valid"]))
+        if piece.bars[..., config.model.condition_track].any()
+    ][: config.output.held_out]
+    if len(pieces) < 2:  # one has no spread to measure distances by
+        raise UserError(
+            f"config: output.held_out = {config.output.held_out}: {data.source} has fewer than "
+            "two pieces with a melody in the split valid; set it to 0"
+        )
+    return HeldOut(pieces, measure(pieces, data.tracks, data.steps_per_beat))
 
 
 def best_score(config: Config, heard: Heard | None) -> float | None:

@@ -1,0 +1,138 @@
+"""The exported model: whole or refused, and the same music."""
+
+import json
+
+import jax
+import numpy as np
+import pytest
+import safetensors.numpy
+
+from musegan_jax import compose, model_file
+from musegan_jax.config import ModelConfig
+from musegan_jax.data import melodies
+from musegan_jax.data.dataset import Track
+from musegan_jax.errors import UserError
+from musegan_jax.models.generator import make_generator, noise_shape, variable_shapes
+
+TRACKS = (Track("Tune", 40), Track("Alto", 41), Track("Kit", 0, True))
+
+
+def make(filters=(4, 8)) -> compose.Model:
+    config = ModelConfig(tracks=3, generator_filters=filters, pitches=64, lowest_pitch=28)
+    noise = np.zeros((1, *noise_shape(filters, 8, 64)), np.float32)
+    variables = make_generator(config).init(
+        jax.random.key(0), np.zeros((1, 8, 64, 1), np.float32), noise, train=False
+    )
+    ranges = ((48, 84), (40, 70), (0, 127))
+    variables = jax.device_get({"batch_stats": {}, **variables})
+    return compose.Model(config, variables, TRACKS, 4, 32, ranges, (True, False, False))
+
+
+@pytest.fixture(scope="module")
+def model() -> compose.Model:
+    return make()
+
+
+@pytest.fixture
+def path(model, tmp_path):
+    model_file.save(model, {"run": "made up"}, tmp_path / "m.safetensors")
+    return tmp_path / "m.safetensors"
+
+
+def test_a_model_comes_back(model, path):
+    again = model_file.load(path)
+    assert again._replace(variables=None) == model._replace(variables=None)
+    for a, b in zip(*(jax.tree.leaves(m.variables) for m in (again, model)), strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-3, atol=1e-6)
+    assert model_file.origin_of(path) == {"run": "made up"}
+    # Statistics are not rounded.
+    for a, b in zip(
+        *(jax.tree.leaves(m.variables["batch_stats"]) for m in (again, model)), strict=True
+    ):
+        np.testing.assert_array_equal(a, b)
+    score = melodies.melody("twinkle")
+    melody = compose.prepare(score, compose.pick_part(score, None, "twinkle"), again)
+    assert compose.generate(again, melody, 0, 0).any()
+
+
+def test_a_generator_without_statistics(tmp_path):
+    model_file.save(make((4,)), {}, tmp_path / "m.safetensors")
+    assert model_file.load(tmp_path / "m.safetensors").variables["batch_stats"] == {}
+
+
+def test_equal_models_have_equal_hashes(model, tmp_path):
+    digests = [
+        model_file.save(each, {}, tmp_path / "m.safetensors")
+        for each in (model, model, model._replace(window_steps=64))
+    ]
+    assert digests[0] == digests[1] != digests[2]
+
+
+def test_every_damage_is_told(path):
+    whole = path.read_bytes()
+    for at in range(0, len(whole), max(len(whole) // 60, 1)):
+        changed = bytearray(whole)
+        changed[at] ^= 0x41
+        path.write_bytes(bytes(changed))
+        with pytest.raises(UserError, match=r"m\.safetensors: "):
+            model_file.load(path)
+    for length in (0, 1, 7, 8, 100, len(whole) - 1):
+        path.write_bytes(whole[:length])
+        with pytest.raises(UserError, match="not a whole model file"):
+            model_file.load(path)
+
+
+def rewritten(path, arrays=None, **about):
+    """The file with other arrays or other facts, and a hash that fits them."""
+    found = safetensors.numpy.load_file(path) if arrays is None else arrays
+    with safetensors.safe_open(path, "numpy") as file:
+        said = json.loads(file.metadata()["about"])
+    text = json.dumps({**said, **about})
+    digest = model_file._digest(found, text)
+    safetensors.numpy.save_file(found, path, {"about": text, "sha256": digest})
+
+
+@pytest.mark.parametrize(
+    "about",
+    [
+        {"format": 99},
+        {"config": {"tracks": "many"}},
+        {"tracks": [["Tune", 40, False]]},
+        {"ranges": 3},
+        {"ranges": [[0, 127]]},
+        {"single_lines": [True]},
+        {"steps_per_beat": 0},
+    ],
+)
+def test_what_does_not_fit_is_told(path, about):
+    rewritten(path, **about)
+    with pytest.raises(UserError, match=r"m\.safetensors"):
+        model_file.load(path)
+
+
+def test_arrays_of_another_network_are_told(path):
+    arrays = safetensors.numpy.load_file(path)
+    kernel = arrays["params/DownConv_0/kernel"]
+    arrays["params/DownConv_0/kernel"] = np.ascontiguousarray(kernel[..., :2])
+    rewritten(path, arrays)
+    with pytest.raises(UserError, match="not those of its networks"):
+        model_file.load(path)
+
+
+def test_no_file_and_no_model(tmp_path):
+    with pytest.raises(UserError, match="no such model file"):
+        model_file.load(tmp_path / "none.safetensors")
+    with pytest.raises(UserError, match="not a whole model file"):
+        model_file.load("README.md")
+
+
+def test_what_half_precision_cannot_hold_is_not_saved(model, tmp_path):
+    huge = jax.tree.map(lambda array: array * 1e9 + 1e9, model.variables)
+    with pytest.raises(UserError, match="half precision"):
+        model_file.save(model._replace(variables=huge), {}, tmp_path / "m.safetensors")
+    assert not list(tmp_path.iterdir())
+
+
+def test_shapes_are_those_of_init(model):
+    wanted = jax.tree.map(lambda array: array.shape, model.variables)
+    assert jax.tree.map(lambda array: array.shape, variable_shapes(model.config)) == wanted
