@@ -461,7 +461,7 @@ def test_melodies_come_by_name_or_from_a_file(tmp_path):
         melodies.melody("tinkle")
 
 
-@pytest.mark.parametrize("name, bars", [("twinkle", 12), ("ode_to_joy", 16)])
+@pytest.mark.parametrize("name, bars", [("twinkle", 12), ("ode_to_joy", 16), ("korobeiniki", 8)])
 def test_built_in_melodies_have_whole_bars(model, name, bars):
     lengths = [float(word.split(":")[1]) for word in melodies.MELODIES[name].split()]
     ends = np.cumsum(lengths)

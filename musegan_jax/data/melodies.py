@@ -1,4 +1,4 @@
-"""The built-in melodies, both in the public domain, written out here."""
+"""The built-in melodies, all in the public domain, written out here."""
 
 import mido
 import numpy as np
@@ -25,11 +25,18 @@ MELODIES = {
         D4:1 E4:0.5 F4:0.5 E4:1 D4:1  C4:1 D4:1 G3:2
         E4:1 E4:1 F4:1 G4:1  G4:1 F4:1 E4:1 D4:1  C4:1 C4:1 D4:1 E4:1  D4:1.5 C4:0.5 C4:2
     """,
+    # Russian, to Nekrasov's poem of 1861; in A minor.
+    "korobeiniki": """
+        E5:1 B4:0.5 C5:0.5 D5:1 C5:0.5 B4:0.5  A4:1 A4:0.5 C5:0.5 E5:1 D5:0.5 C5:0.5
+        B4:1.5 C5:0.5 D5:1 E5:1  C5:1 A4:1 A4:2
+        D5:1.5 F5:0.5 A5:1 G5:0.5 F5:0.5  E5:1.5 C5:0.5 E5:1 D5:0.5 C5:0.5
+        B4:1 B4:0.5 C5:0.5 D5:1 E5:1  C5:1 A4:1 A4:2
+    """,
 }
 
 
 def melody(name: str) -> midi.Score:
-    """A built-in melody as a score in C major, 4/4, at 100 bpm.
+    """A built-in melody as a score in 4/4 at 100 bpm, without accidentals.
 
     Raises:
         UserError: if there is none of that name.
