@@ -131,8 +131,8 @@ def section(path: Path, record: dict) -> tuple[str, Any | None]:
             origin.config_line(record),
             "",
         ]
-        if command := origin.command_line(path, record):
-            lines += [command, ""]
+        if "command" in record:  # older records did not keep it
+            lines += [f"Made by `{record['command']}`.", ""]
         lines += kind.table(record)
     if figure is not None:
         lines += ["", f"![{kind.alt}](plots/{path.stem}.png)"]

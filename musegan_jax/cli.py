@@ -193,7 +193,9 @@ def _add_compose(subparsers: Any) -> None:
         description="Write an accompanied MELODY as MIDI, WAV and PNG.",
         allow_abbrev=False,
     )
-    compose.add_argument("melody", type=_named, help="a MIDI file, or twinkle, ode_to_joy, korobeiniki")
+    compose.add_argument(
+        "melody", type=_named, help="a MIDI file, or twinkle, ode_to_joy, korobeiniki"
+    )
     compose.add_argument(
         "--workdir", type=_named, help="folder of a training run (default: the shipped model)"
     )
