@@ -36,8 +36,9 @@ def table(report: dict[str, Any]) -> Iterator[str]:
     columns = list(report["frechet_distance"])
     yield (
         f"{report['pieces']} held-out pieces ({report['split']}), {report['bars']} bars, "
-        f"{report['flavours']} flavours of each"
+        f"{report['flavours']} flavours of each;"
     )
+    yield f"beside {report['training_pieces']} pieces of the training music"
     if report["left_out"]:
         yield f"left out, being in the training data too: {', '.join(report['left_out'])}"
     shown = {name: _shortened(name) for name in report["measures"]}
