@@ -69,10 +69,8 @@ def to_midi(
     used = 0
     for k in generated_tracks(model, style.keep_melody):
         track = model.tracks[k]
-        notes = pianoroll.runs(roll[:, :, k])
-        pitches = notes[:, 2] + model.config.lowest_pitch
-        if not track.is_drum:
-            pitches = _within(pitches - melody.shift, *model.ranges[k])
+        notes = pianoroll.runs(_placed(model, melody, roll, k))
+        pitches = notes[:, 2]
         ticks = np.floor((notes[:, :2] + melody.offset) * per_step + 0.5).astype(np.int64)
         velocities = np.full(len(notes), VELOCITY)
         if generator is not None:
@@ -80,13 +78,28 @@ def to_midi(
         rows = np.column_stack([ticks, pitches, velocities]).astype(np.int64)
         # A step finer than the file's ticks may have no length; its release would come first.
         lasting = rows[:, 0] < rows[:, 1]
-        rows = rows[lasting & (pitches >= 0) & (pitches < pianoroll.MIDI_PITCHES)]
+        rows = rows[lasting]
         # More tracks than channels share them in turn: MIDI has no seventeenth.
         channel = midi.DRUM_CHANNEL if track.is_drum else channels[used % len(channels)]
         used += not track.is_drum
         program = programs.pop(0) if programs and not track.is_drum else track.program
         song.tracks.append(midi.note_track(track.name, channel, program, rows))
     return song
+
+
+def _placed(model: Model, melody: Melody, roll: np.ndarray, k: int) -> np.ndarray:
+    """Track k of an answer at the pitches that it is played at: bool `(steps, 128)`.
+
+    As a roll, not as notes: where two pitches an octave apart become one, their notes overlap.
+    """
+    pitches = np.arange(roll.shape[1]) + model.config.lowest_pitch
+    if not model.tracks[k].is_drum:
+        pitches = _within(pitches - melody.shift, *model.ranges[k])
+    placed = np.zeros((len(roll), pianoroll.MIDI_PITCHES), bool)
+    for row, pitch in enumerate(pitches):
+        if 0 <= pitch < pianoroll.MIDI_PITCHES:
+            placed[:, pitch] |= roll[:, row, k]
+    return placed
 
 
 def _within(pitches: np.ndarray, low: int, high: int) -> np.ndarray:
@@ -119,10 +132,9 @@ def _humanised(
     return moved, velocities[which]
 
 
-def has_accompaniment(song: mido.MidiFile, style: Style = AS_GIVEN) -> bool:
-    """Whether a song of `to_midi` has notes beside the melody's."""
-    generated = song.tracks[2:] if style.keep_melody else song.tracks[1:]
-    return any(message.type == "note_on" for track in generated for message in track)
+def has_accompaniment(model: Model, roll: np.ndarray) -> bool:
+    """Whether an answer, bool `(steps, P, K)`, has notes beside the melody's."""
+    return bool(roll[:, :, generated_tracks(model)].any())
 
 
 def _marks(score: midi.Score) -> mido.MidiTrack:

@@ -99,6 +99,8 @@ def compose(arguments: Arguments) -> None:
         raise UserError("--samples must be from 1 to 1000")
     if not 0 <= arguments.temperature <= 10:
         raise UserError("--temperature must be from 0 to 10")
+    if arguments.key is not None and not -127 <= arguments.key <= 127:
+        raise UserError("--key must be from -127 to 127")
     _check_seed(arguments.seed)
     from musegan_jax import arrangement, compilation_cache, compose, files
 
@@ -122,11 +124,8 @@ def compose(arguments: Arguments) -> None:
         human = arguments.seed + sample if arguments.humanise else None
         style = arrangement.Style(programs, arguments.keep_melody, human)
         answer = arrangement.to_midi(model, melody, roll, style)
-        if not arrangement.has_accompaniment(answer, style):
-            _say(
-                "the accompaniment is empty: the network left it silent, or the melody is so low "
-                "that nothing fits below it"
-            )
+        if not arrangement.has_accompaniment(model, roll):
+            _say("the accompaniment is empty: the network left it silent")
         name = stem if arguments.samples == 1 else f"{stem}-{sample + 1}"
         for path in arrangement.write_song(
             answer, arguments.out, name, f"{name}, seed {arguments.seed}"
@@ -220,8 +219,7 @@ def evaluate(arguments: Arguments) -> None:
         models[name] = record.model(run, inference_variables(saved.state))
         if data is None:
             data = sources.load(arguments.dataset or run["config"]["data"]["dataset"])
-        if list(models[name].tracks) != list(data.tracks):
-            raise UserError(f"{path}: trained on other tracks than those of {data.source}")
+        _check_comparable(path, models[name], models["model"], data)
         if arguments.split in run["config"]["data"]["splits"]:
             _say(f"{path}: was trained on the split {arguments.split}: its scores flatter it")
     assert data is not None
@@ -232,6 +230,19 @@ def evaluate(arguments: Arguments) -> None:
     melody = next(iter(models.values())).config.condition_track
     for path in report.write(result, data, melody, files.locate(arguments.out)):
         print(path)
+
+
+def _check_comparable(path: str, model: Any, first: Any, data: Any) -> None:
+    """A model must hear the data as it heard its own, and the melody that the first one hears."""
+    if list(model.tracks) != list(data.tracks):
+        raise UserError(f"{path}: trained on other tracks than those of {data.source}")
+    if model.steps_per_beat != data.steps_per_beat:
+        raise UserError(
+            f"{path}: trained on {model.steps_per_beat} steps a beat, {data.source} has "
+            f"{data.steps_per_beat}"
+        )
+    if model.config.condition_track != first.config.condition_track:
+        raise UserError(f"{path}: takes another track for the melody than the run it is beside")
 
 
 def _check_seed(seed: int) -> None:

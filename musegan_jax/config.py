@@ -107,13 +107,17 @@ class TrainingConfig:
     adam_b2: float = 0.9
     adam_epsilon: float = 1e-7
     penalty_weight: float = 10.0  # lambda of Gulrajani et al. 2017
-    decay_from: float = (
-        1.0  # share of the iterations after which learning rates fall to 0; 1: never
-    )
+    decay_from: float = 1.0  # share of `decay_until` after which learning rates fall; 1: never
+    decay_until: int = 0  # the iteration at which they reach 0; 0: the last of `iterations`
     diversity_weight: float = 0.0  # of the generator's diversity term; 0: none
     diversity_target: float = 0.4  # share of cells in which two flavours of a melody should differ
     ema_decay: float = 0.0  # per iteration, of the generator kept for composing; 0: none
     deterministic: bool = False  # on GPU: only operations whose sums have a fixed order
+
+    @property
+    def last_decayed(self) -> int:
+        """The iteration at which falling learning rates are 0."""
+        return self.decay_until or self.iterations
 
     def rules(self) -> Rules:
         """What each field must be."""
@@ -138,6 +142,7 @@ class TrainingConfig:
                 0 <= self.penalty_weight < FLOAT32_MAX,
                 "at least 0 and finite in float32",
             ),
+            "decay_until": (self.decay_until >= 0, "at least 0"),
             "decay_from": (0 <= self.decay_from <= 1, "from 0 to 1"),
             "diversity_weight": (
                 0 <= self.diversity_weight < FLOAT32_MAX,
@@ -178,9 +183,7 @@ class OutputConfig:
     keep_checkpoints: int = 3  # how many of the newest stay
     keep_best: int = 0  # how many of the best stay besides, by `best_by` of their samples
     best_by: str = "faults"  # lower is better: faults, empty_bars, semitone_clash or distance
-    held_out: int = (
-        0  # pieces of the split valid that are accompanied and measured with each sample
-    )
+    held_out: int = 0  # pieces of the split valid to accompany and measure with each sample
     melodies: tuple[str, ...] = ("twinkle", "ode_to_joy")  # built-in names or MIDI files
 
     def rules(self) -> Rules:
@@ -224,6 +227,11 @@ class Config:
         for section in ("model", "data", "training", "parallel", "output"):
             for field, (fine, rule) in getattr(self, section).rules().items():
                 self._require(f"{section}.{field}", fine, rule)
+        self._require(
+            "output.held_out",
+            not self.output.held_out or "valid" not in self.data.splits,
+            "0 where the split valid is trained on (data.splits)",
+        )
         stride = self.model.stride
         self._require(
             "data.window_steps",

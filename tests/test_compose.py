@@ -330,6 +330,15 @@ def test_voices_stay_in_their_ranges(model):
     assert pitches(42, 52) == [given, given, given]
 
 
+def test_notes_that_become_one_pitch_do_not_cut_each_other_off(model):
+    melody = prepare(model, make_song({("Tune", 0): [(0, 4, 60)]}))
+    roll = np.zeros((melody.steps, PITCHES, 4), bool)
+    roll[0:8, 60 - LOW, 1] = roll[4:12, 72 - LOW, 1] = True
+    narrow = model._replace(ranges=((0, 127), (40, 70), (0, 127), (0, 127)))
+    alto = midi.parse(arrangement.to_midi(narrow, melody, roll), "song").parts[1]
+    assert alto.notes[:, :3].tolist() == [[0, 12 * 480 // 4, 60]]
+
+
 def test_style(model):
     melody = prepare(model, make_song({("Tune", 0): [(0, 8, 60)]}))
     roll = np.zeros((melody.steps, PITCHES, 4), bool)
@@ -346,7 +355,6 @@ def test_style(model):
     song, parts = play(keep_melody=False)
     assert [part.name for part in parts] == ["Tune", "Alto", "Kit", "Bass"]
     assert parts[0].notes[:, 2].tolist() == [60] * 8  # in the range of the tune
-    assert arrangement.has_accompaniment(song, arrangement.Style(keep_melody=False))
 
     _, human = play(humanise=1)
     _, again = play(humanise=1)
@@ -377,9 +385,10 @@ def test_temperature(model):
 def test_an_empty_accompaniment_is_noticed(model):
     melody = prepare(model, make_song({("Tune", 0): [(0, 4, 60)]}))
     roll = np.zeros((melody.steps, model.config.pitches, len(model.tracks)), bool)
-    assert not arrangement.has_accompaniment(arrangement.to_midi(model, melody, roll))
+    roll[0, 10, model.config.condition_track] = True  # what the network makes of the melody
+    assert not arrangement.has_accompaniment(model, roll)
     roll[0, 10, 1 - model.config.condition_track] = True
-    assert arrangement.has_accompaniment(arrangement.to_midi(model, melody, roll))
+    assert arrangement.has_accompaniment(model, roll)
 
 
 def test_a_melody_wider_than_the_model_is_refused(model):

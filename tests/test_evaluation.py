@@ -56,6 +56,9 @@ def test_equal_sets_are_alike():
     assert same.overlap_area > 0.95 and same.divergence < 0.02
     far = distributions.compare(values, values + 100)
     assert far.overlap_area < 1e-6 and far.divergence > 10
+    # Further apart is never nearer, however narrow the densities are beside the distance.
+    apart = [distributions.compare(values, values + d).divergence for d in (1, 10, 1e3, 1e5)]
+    assert apart == sorted(apart) and apart[-1] > 100
     near, wide = (distributions.compare(values, values * scale) for scale in (1.2, 4.0))
     assert near.overlap_area > wide.overlap_area and near.divergence < wide.divergence
 
@@ -153,6 +156,15 @@ def test_the_nearest_melody_is_copied(data):
     np.testing.assert_array_equal(found.bars, music[2].bars)
 
 
+def test_nothing_to_copy_and_no_passage(data):
+    music = measures.read_music(data, range(6))
+    assert baselines.nearest_copied(music[:1], music[1:], 0, 9) == []
+    apart, which = copying.nearest(
+        copying.passages(music[:1], 2, 2), np.zeros((0, 32, 128, 3), bool)
+    )
+    assert apart.tolist() == [1, 1] and which.tolist() == [0, 0]
+
+
 def test_random_voices_have_the_data_s_notes(data):
     music = measures.read_music(data, range(6))
     made = baselines.random_voices(music[:2], music, 0, 0)
@@ -168,16 +180,18 @@ def test_copies_are_found_in_any_key(data):
     moved = measures.Music("moved", pianoroll.transpose(music[3].bars, 4))
     pool = copying.passages(music, 2, 1)
     assert pool.shape == (10 * 4, 32, 128, 3)
-    np.testing.assert_allclose(copying.nearest(copying.passages([moved], 2, 2), pool), 0, atol=1e-6)
+    apart, which = copying.nearest(copying.passages([moved], 2, 2), pool)
+    np.testing.assert_allclose(apart, 0, atol=1e-6)
+    assert which.tolist() == [3 * 4, 3 * 4 + 2]
     np.testing.assert_allclose(
-        copying.nearest(pool[:3], pool[20:]),
+        copying.nearest(pool[:3], pool[20:])[0],
         [
             min(metrics.disagreement(np.roll(a, s, 1), b) for b in pool[20:] for s in range(-5, 7))
             for a in pool[:3]
         ],
         atol=1e-6,
     )
-    assert copying.known_pieces([moved, music[9]], music[:9], 2) == ["moved"]
+    assert copying.known_pieces([moved, music[9]], music[:9], [0, 1, 2], 2) == ["moved"]
 
 
 def test_answers_keep_the_melody(data, model):
@@ -204,14 +218,16 @@ def result(data, model):
 
 def test_an_evaluation_is_whole(data, result):
     found = result.report
-    assert found["pieces"] == len(data.pieces_of(["test"])) - len(found["left_out"])
+    assert found["pieces"] == len(data.pieces_of(["test"])) - sum(
+        map(len, found["left_out"].values())
+    )
     assert list(found["frechet_distance"]) == ["training", "model", "copied", "random"]
     row = found["measures"]["semitone_clash"]
     assert set(row["scores"]) == set(found["frechet_distance"])
     assert not any(name.endswith(".Tune") for name in found["measures"])
     # Real music is nearer to real music than noise is.
-    for score in (found["frechet_distance"], {c: report.wins(found, c)[0] for c in row["scores"]}):
-        assert (score["training"] < score["model"]) == (score is found["frechet_distance"])
+    assert found["frechet_distance"]["training"] < found["frechet_distance"]["model"]
+    assert report.wins(found, "training")[0] > report.wins(found, "model")[0]
     assert 0 < found["diversity"]["model"] and found["melody_fidelity"]["model"] < 0.9
     copies = found["nearest_training_passage"]
     assert copies["held_out"]["mean"] < copies["model"]["mean"] <= 1
@@ -231,9 +247,11 @@ def test_distances_are_in_noise_floors():
     assert report.distance(row, "a") == pytest.approx(2.5)
     assert report.distance(row, "b") is None
     assert report.wins({"measures": {"x": row}}, "a") == (0, 1)
-    assert report.wins({"measures": {"x": row}}, "b") == (0, 0)
+    assert report.wins({"measures": {"x": row}}, "b") == (0, 1)  # silent where music is not
     assert report.wins({"measures": {"x": row}}, "c") == (1, 1)
+    never = {**row, "held_out": None}
     exact = {"held_out": 0.0, "noise_floor": 0.0, "scores": {"a": 0.0, "b": 0.1}}
+    assert report.wins({"measures": {"x": exact, "y": never}}, "a") == (0, 0)
     assert report.distance(exact, "a") == 0 and report.distance(exact, "b") == float("inf")
 
 
@@ -249,3 +267,52 @@ def test_what_an_evaluation_writes(data, result, tmp_path):
 def test_too_little_music(model):
     with pytest.raises(UserError, match="three of each"):
         evaluate({"model": model}, made_up(count=2), "test", 2, 0)
+    # Sixty times the same piece: all that is held out is known.
+    same = made_up(count=1)
+    piece = dataset.Piece("", same.timeline, same.bars)
+    copies = [piece._replace(name=f"copy {n}") for n in range(60)]
+    with pytest.raises(UserError, match="0 of test can be used"):
+        evaluate({"model": model}, dataset.build(copies, TRACKS, 4, "one"), "test", 2, 0)
+
+
+def test_what_cannot_be_judged_is_left_out(data, model):
+    """A waltz, a piece of a bar, one that is too high, one without a melody; beside the usual."""
+    usual = [
+        dataset.Piece(f"piece {n}", data.timeline[a:b], np.arange(0, b - a, 16))
+        for n, (a, b) in enumerate(zip(data.boundaries, data.boundaries[1:], strict=False))
+    ]
+    roll = pianoroll.unpack(usual[0].roll)
+    silent, high = roll.copy(), pianoroll.transpose(roll, 30)
+    silent[..., 0] = False
+    odd = {
+        "waltz": dataset.Piece("waltz", usual[0].roll[:72], np.arange(0, 72, 12)),
+        "short": dataset.Piece("short", usual[1].roll[:16], np.arange(0, 16, 16)),
+        "high": dataset.Piece("high", pianoroll.pack(high), np.arange(0, 80, 16)),
+        "silent": dataset.Piece("silent", pianoroll.pack(silent), np.arange(0, 80, 16)),
+    }
+    named = []
+    for name, piece in odd.items():  # a name of the split test
+        found = next(f"{name} {n}" for n in range(999) if dataset.split_of(f"{name} {n}") == 2)
+        named.append(piece._replace(name=found))
+    many = dataset.build([*usual, *named], TRACKS, 4, "odd")
+    result = evaluate({"model": model}, many, "test", 2, 0)
+    reasons = {
+        word: [name.split()[0] for name in names if not name.startswith("piece")]
+        for word, names in result.report["left_out"].items()
+    }
+    assert reasons == {
+        "bars of another length": ["waltz"],
+        "shorter than a passage": ["short"],
+        "melody outside a model's pitches": ["high", "silent"],
+        "in the training data too": [],
+    }
+    assert all(len(line) <= 80 for line in report.table(result.report))
+
+
+def test_a_melody_alone_has_nothing_to_judge(model):
+    alone = made_up(6)
+    alone = dataset.build(
+        [dataset.Piece("a", alone.timeline[:, :1], alone.bars)], TRACKS[:1], 4, "alone"
+    )
+    with pytest.raises(UserError, match="no pitched track beside"):
+        evaluate({"model": model}, alone, "test", 2, 0)

@@ -44,7 +44,8 @@ def test_a_model_comes_back(model, path):
     assert again._replace(variables=None) == model._replace(variables=None)
     for a, b in zip(*(jax.tree.leaves(m.variables) for m in (again, model)), strict=True):
         np.testing.assert_allclose(a, b, rtol=1e-3, atol=1e-6)
-    assert model_file.origin_of(path) == {"run": "made up"}
+    with safetensors.safe_open(path, "numpy") as file:
+        assert json.loads(file.metadata()["about"])["origin"] == {"run": "made up"}
     # Statistics are not rounded.
     for a, b in zip(
         *(jax.tree.leaves(m.variables["batch_stats"]) for m in (again, model)), strict=True
@@ -102,6 +103,13 @@ def rewritten(path, arrays=None, **about):
         {"ranges": [[0, 127]]},
         {"single_lines": [True]},
         {"steps_per_beat": 0},
+        {"steps_per_beat": 4.5},
+        {"window_steps": None},
+        {"tracks": [["Tune", 400, False], ["Alto", 41, False], ["Kit", 0, True]]},
+        {"tracks": [[None, 40, False], ["Alto", 41, False], ["Kit", 0, True]]},
+        {"ranges": [[84, 48], [40, 70], [0, 127]]},
+        {"ranges": [["a", "b"], [40, 70], [0, 127]]},
+        {"single_lines": ["no", False, False]},
     ],
 )
 def test_what_does_not_fit_is_told(path, about):
@@ -117,6 +125,19 @@ def test_arrays_of_another_network_are_told(path):
     rewritten(path, arrays)
     with pytest.raises(UserError, match="not those of its networks"):
         model_file.load(path)
+
+
+def test_numbers_that_are_none_are_told(path):
+    arrays = safetensors.numpy.load_file(path)
+    arrays["params/DownConv_0/bias"] = np.full_like(arrays["params/DownConv_0/bias"], np.nan)
+    rewritten(path, arrays)
+    with pytest.raises(UserError, match="numbers"):
+        model_file.load(path)
+
+
+def test_no_place_to_save(model, tmp_path):
+    with pytest.raises(UserError, match="cannot be written"):
+        model_file.save(model, {}, tmp_path / "nowhere" / "m.safetensors")
 
 
 def test_no_file_and_no_model(tmp_path):

@@ -16,9 +16,9 @@ from test_train import copy, fingerprint_of, with_
 
 @pytest.fixture(scope="module")
 def recorded(tiny, tmp_path_factory):
-    """A run of four iterations, saved at 2 and 4."""
+    """A run of four iterations, saved at 2 and 4, whose learning rates fall towards the end."""
     workdir = tmp_path_factory.mktemp("recorded")
-    loop.train(tiny, workdir)
+    loop.train(with_(tiny, "--training.decay_from=0.25"), workdir)
     return workdir
 
 

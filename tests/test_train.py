@@ -19,7 +19,8 @@ from musegan_jax import config as configs
 from musegan_jax import files
 from musegan_jax.data import dataset
 from musegan_jax.errors import UserError
-from musegan_jax.training import checkpoint, loop, parallel, record
+from musegan_jax.evaluation.answers import Answers
+from musegan_jax.training import checkpoint, loop, parallel, record, samples
 
 LOSSES = ("critic_loss", "wasserstein", "penalty", "critic_gradient_norm", "generator_loss")
 
@@ -114,8 +115,36 @@ def test_held_out_pieces_are_heard(tiny, tmp_path):
     assert (tmp_path / "curves.png").is_file()
 
 
+def test_a_silent_voice_is_no_gain(tiny):
+    """`distance` picks checkpoints: silence, of which little can be measured, must not be near."""
+    data = make_dataset(pieces=40)
+    config = with_(tiny, "--output.melodies=", "--output.held_out=2")
+    held = samples.prepare(config, record.make(config, data), data).held_out
+    assert held is not None
+
+    def distance(change):
+        answers = [[m._replace(bars=change(m.bars.copy())) for m in held.music]] * 2
+        with pytest.MonkeyPatch.context() as patch:
+            given = Answers(answers, np.zeros(1))
+            patch.setattr(samples, "answer", lambda *_, **__: given)
+            model = record.model(record.make(config, data), None)
+            return held.scores(model)["distance"]
+
+    def muted(bars):
+        bars[..., 2] = False
+        return bars
+
+    def shifted(bars):
+        return np.roll(bars, 1, axis=2)
+
+    same, off, silent = map(distance, (lambda bars: bars, shifted, muted))
+    assert same == 0 and 0 < off < silent
+
+
 def test_nothing_held_out_to_hear(tiny, tmp_path):
     """All pieces of this dataset are in the split that is trained on."""
+    with pytest.raises(UserError, match="0 where the split valid is trained on"):
+        with_(tiny, "--output.held_out=2", "--data.splits=train,valid")
     only = tmp_path / "only.npz"
     whole = dataset.load(tiny.data.dataset)
     dataset.save(dataclasses.replace(whole, split=np.zeros_like(whole.split)), only)

@@ -29,6 +29,13 @@ class Answers(NamedTuple):
     fidelity: np.ndarray
 
 
+def fits(model: compose.Model, piece: Music) -> bool:
+    """Whether a piece has a melody, and the model a row for every note of it."""
+    pitches = np.flatnonzero(piece.bars[..., model.config.condition_track].any(axis=(0, 1)))
+    low = model.config.lowest_pitch
+    return len(pitches) > 0 and low <= pitches[0] and pitches[-1] < low + model.config.pitches
+
+
 def answer(model: compose.Model, music: Sequence[Music], flavours: int, seed: int) -> Answers:
     """Accompany the melody of each piece, from its first bar line, in one pass.
 

@@ -5,14 +5,15 @@ from collections.abc import Sequence
 import numpy as np
 
 from musegan_jax import pianoroll
+from musegan_jax.evaluation.copying import nearest, passages
 from musegan_jax.evaluation.measures import Measures, Music
 
 
 def noise_floor(held: Measures, training: Measures, draws: int, seed: int) -> np.ndarray:
     """How far real music lies from real music: mean distance of each score, `(columns,)`.
 
-    As many training pieces as there are held-out ones are drawn, `draws` times, without
-    replacement where there are enough of them; each time the scores of the two sets are compared.
+    As many training pieces as there are held-out ones (or all, if they are fewer) are drawn,
+    `draws` times; each time the scores of the two sets are compared.
     """
     generator = np.random.default_rng(seed)
     count, pool = len(np.unique(held.pieces)), np.unique(training.pieces)
@@ -29,23 +30,17 @@ def nearest_copied(
 ) -> list[Music]:
     """Each melody with the accompaniment of the training passage whose melody is most like it.
 
-    Passages are `bars` bars long; most alike is what has the fewest cells apart, not transposed.
-    A piece's rest of less than a passage is compared by as many bars as it has.
+    Passages are `bars` bars long, not transposed. A piece's rest of less than one is left out.
     """
-    usable = [piece for piece in training if piece.bars.shape[1:] == held[0].bars.shape[1:]]
+    pool = passages(training, bars, 1)
     answers = []
     for piece in held:
-        copied = piece.bars.copy()
-        for start in range(0, len(piece.bars), bars):
-            melody = piece.bars[start : start + bars, ..., condition_track]
-            passages = [
-                other.bars[first : first + len(melody)]
-                for other in usable
-                for first in range(0, len(other.bars) - len(melody) + 1)
-            ]
-            apart = [(p[..., condition_track] ^ melody).sum() for p in passages]
-            copied[start : start + bars] = passages[int(np.argmin(apart))]
-            copied[start : start + bars, ..., condition_track] = melody
+        melodies = passages([piece], bars, bars)[..., [condition_track]]
+        if not len(melodies) or not len(pool):
+            continue
+        _, which = nearest(melodies, pool[..., [condition_track]], shifts=(0,))
+        copied = pool[which].reshape(-1, *piece.bars.shape[1:])
+        copied[..., condition_track] = piece.bars[: len(copied), ..., condition_track]
         answers.append(Music(piece.name, copied))
     return answers
 

@@ -8,62 +8,81 @@ from musegan_jax import pianoroll
 from musegan_jax.evaluation.measures import Music
 
 SHIFTS = tuple(range(-5, 7))  # semitones: every key
-CHUNK = 1024  # training passages compared at a time; some hundred MB
+WINDOWS, POOL = 64, 1024  # compared at a time; some hundred MB
 
 
 def passages(music: Sequence[Music], bars: int, hop: int) -> np.ndarray:
-    """All passages of `bars` bars, one every `hop` bars: bool `(N, steps, 128, K)`."""
-    shape = music[0].bars.shape
+    """All passages of `bars` bars, one every `hop` bars: bool `(N, steps, 128, K)`.
+
+    Raises:
+        ValueError: if the pieces' bars are not alike.
+    """
+    shape = music[0].bars.shape[1:]
     found = [
-        piece.bars[first : first + bars].reshape(-1, *shape[2:])
+        piece.bars[first : first + bars].reshape(-1, *shape[1:])
         for piece in music
-        if piece.bars.shape[1] == shape[1]
         for first in range(0, len(piece.bars) - bars + 1, hop)
     ]
-    return np.stack(found) if found else np.zeros((0, bars * shape[1], *shape[2:]), bool)
+    return np.stack(found) if found else np.zeros((0, bars * shape[0], *shape[1:]), bool)
 
 
-def nearest(windows: np.ndarray, training: np.ndarray) -> np.ndarray:
-    """How far each window is from the training passage most like it, in any key: `(N,)`, 0 to 1.
+def nearest(
+    windows: np.ndarray, training: np.ndarray, shifts: Sequence[int] = SHIFTS
+) -> tuple[np.ndarray, np.ndarray]:
+    """How far each window is from the training passage most like it, in any key, and which it is.
 
     The distance is `metrics.disagreement`: 0 for a note-by-note copy.
 
     Args:
-        windows: bool `(N, T, 128, K)`.
+        windows: bool `(N, T, 128, K)`, pitched tracks only.
         training: bool `(M, T, 128, K)`.
+        shifts: semitones by which the windows are moved for comparison.
+
+    Returns:
+        Distances, `(N,)`, 0 to 1, and indices into `training`, int `(N,)`. Where there is nothing
+        to compare with, 1 and 0.
     """
+    best, which = np.ones(len(windows)), np.zeros(len(windows), int)
     sounding = np.flatnonzero(training.any(axis=(0, 1, 3)))
-    pool = training[:, :, sounding[0] : sounding[-1] + 1].reshape(len(training), -1)
-    pool_cells = pool.sum(axis=1)
+    if not len(sounding):
+        return best, which
+    heard = slice(sounding[0], sounding[-1] + 1)
+    pool_cells = training.sum(axis=(1, 2, 3))
     cells = windows.sum(axis=(1, 2, 3))
-    best = np.ones(len(windows))
-    # The windows are shifted, not the training data, which are many more. What a shift puts outside
-    # the training data's range meets nothing there, and still counts in `cells`.
-    shifted = [
-        pianoroll.transpose(windows, shift)[:, :, sounding[0] : sounding[-1] + 1].reshape(
-            len(windows), -1
-        )
-        for shift in SHIFTS
-    ]
-    flat = np.concatenate(shifted).astype(np.float32)
-    for first in range(0, len(pool), CHUNK):
-        chunk = pool[first : first + CHUNK].astype(np.float32)
-        common = (flat @ chunk.T).reshape(len(SHIFTS), len(windows), -1).max(axis=0)
-        total = cells[:, None] + pool_cells[first : first + CHUNK]
-        best = np.minimum(best, (1 - 2 * common / np.maximum(total, 1)).min(axis=1))
-    return best
+    for first in range(0, len(windows), WINDOWS):
+        rows = slice(first, first + WINDOWS)
+        # The windows are shifted, not the training data, which are many more. What a shift puts
+        # outside the training data's range meets nothing there, and still counts in `cells`.
+        moved = [pianoroll.transpose(windows[rows], shift)[:, :, heard] for shift in shifts]
+        count = len(moved[0])
+        flat = np.concatenate(moved).reshape(len(shifts) * count, -1).astype(np.float32)
+        for start in range(0, len(training), POOL):
+            chunk = training[start : start + POOL, :, heard]
+            chunk = chunk.reshape(len(chunk), -1).astype(np.float32)
+            common = (flat @ chunk.T).reshape(len(shifts), count, -1).max(axis=0)
+            total = cells[rows, None] + pool_cells[start : start + POOL]
+            apart = 1 - 2 * common / np.maximum(total, 1)
+            nearer = apart.min(axis=1) < best[rows]
+            which[rows] = np.where(nearer, start + apart.argmin(axis=1), which[rows])
+            best[rows] = np.minimum(best[rows], apart.min(axis=1))
+    return best, which
 
 
 def known_pieces(
-    held: Sequence[Music], training: Sequence[Music], bars: int, closeness: float = 0.1
+    held: Sequence[Music],
+    training: Sequence[Music],
+    tracks: Sequence[int],
+    bars: int,
+    closeness: float = 0.1,
 ) -> list[str]:
     """Held-out pieces that are in the training data under another name.
 
     Those of which half of the passages of `bars` bars have a training passage, in any key, that
-    differs in less than `closeness` of the cells, all tracks together.
+    differs in less than `closeness` of the cells of `tracks`, the pitched ones.
     """
-    own = [passages([piece], bars, bars) for piece in held]
-    close = nearest(np.concatenate(own), passages(training, bars, 1)) < closeness
+    own = [passages([piece], bars, bars)[..., tracks] for piece in held]
+    pool = passages(training, bars, 1)[..., tracks]
+    close = nearest(np.concatenate(own), pool)[0] < closeness
     parts = np.split(close, np.cumsum([len(windows) for windows in own])[:-1])
     return [
         piece.name

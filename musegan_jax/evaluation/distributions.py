@@ -28,8 +28,10 @@ def compare(real: np.ndarray, other: np.ndarray) -> Likeness:
     """OA and KLD of one feature.
 
     The distances between all windows of `real` are one sample, those from each window of `other` to
-    each of `real` a second. Both get a Gaussian kernel density (Scott's bandwidth) on one grid,
-    which reaches three bandwidths beyond both. The divergence is of the first from the second.
+    each of `real` a second. Both get a Gaussian kernel density (Scott's bandwidth). The overlap is
+    taken on one grid, which reaches three bandwidths beyond both; the divergence is of the first
+    from the second, over the first sample. A window is not compared with itself within `real`; if
+    `other` holds it, it is.
 
     Args:
         real: `(N,)` or `(N, F)`, N >= 3; NaN rows are left out.
@@ -51,11 +53,11 @@ def compare(real: np.ndarray, other: np.ndarray) -> Likeness:
     everything = np.concatenate([within, between])
     grid = np.linspace(everything.min() - reach, everything.max() + reach, GRID)
     step = grid[1] - grid[0]
-    on_grid = p(grid), q(grid)
-    overlap = float(np.minimum(*on_grid).sum() * step)
-    # A density that underflows would make the divergence infinite; this is 1e-12 of a nat.
-    a, b = (np.maximum(density, 1e-300) for density in on_grid)
-    divergence = float(np.sum(a * (np.log(a) - np.log(b))) * step)
+    overlap = float(np.minimum(p(grid), q(grid)).sum() * step)
+    # At the sample's own points: a grid would step over narrow densities that are far apart. One
+    # that underflows counts as 1e-300, or the divergence would be infinite.
+    a, b = (np.maximum(density(within), 1e-300) for density in (p, q))
+    divergence = float(np.mean(np.log(a) - np.log(b)))
     return Likeness(min(overlap, 1.0), max(divergence, 0.0))
 
 

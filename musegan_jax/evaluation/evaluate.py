@@ -9,10 +9,10 @@ from musegan_jax import compose
 from musegan_jax.data.dataset import Dataset
 from musegan_jax.errors import UserError
 from musegan_jax.evaluation import baselines, copying, distributions, metrics
-from musegan_jax.evaluation.answers import Answers, answer
-from musegan_jax.evaluation.measures import Measures, Music, measure, read_music
+from musegan_jax.evaluation.answers import Answers, answer, fits
+from musegan_jax.evaluation.measures import Measures, Music, measure, read_music, track_of
 
-MOST = 500  # pieces of a split
+MOST = 300  # pieces of a split
 DRAWS = 200  # of training pieces, for the noise floor
 PASSAGE = 4  # bars: of diversity and of the copied baseline
 COPIED = 2  # bars: of the search for copies
@@ -51,16 +51,38 @@ def evaluate(
     """
     first = next(iter(models.values()))
     track = first.config.condition_track
+    pitched = [k for k, each in enumerate(dataset.tracks) if not each.is_drum]
+    if not [k for k in pitched if k != track]:
+        raise UserError(f"{dataset.source}: it has no pitched track beside the melody's to measure")
     training = read_music(dataset, _some(dataset, "train", seed))
     held = read_music(dataset, _some(dataset, split, seed))
-    held = [piece for piece in held if piece.bars[..., track].any()]
+    left_out: dict[str, list[str]] = {}
+
+    def keep(reason: str, wanted: list[bool]) -> None:
+        names = [piece.name for piece, good in zip(held, wanted, strict=True) if not good]
+        left_out[reason] = names
+        held[:] = [piece for piece, good in zip(held, wanted, strict=True) if good]
+
+    # Bars of several lengths cannot be compared: the commonest stays.
+    lengths = [piece.bars.shape[1] for piece in [*training, *held]]
+    usual = max(set(lengths), key=lengths.count, default=0)
+    training = [piece for piece in training if piece.bars.shape[1] == usual]
+    keep("bars of another length", [piece.bars.shape[1] == usual for piece in held])
+    keep("shorter than a passage", [len(piece.bars) >= PASSAGE for piece in held])
+    keep(
+        "melody outside a model's pitches",
+        [all(fits(model, piece) for model in models.values()) for piece in held],
+    )
+    if training and held:
+        known = copying.known_pieces(held, training, pitched, COPIED)
+        keep("in the training data too", [piece.name not in known for piece in held])
     if min(len(training), len(held)) < 3:
         raise UserError(
-            f"{dataset.source}: {len(training)} pieces to train on and {len(held)} with a melody "
-            f"in the split {split}; an evaluation needs three of each"
+            f"{dataset.source}: {len(training)} pieces of the split train and {len(held)} of "
+            f"{split} can be used ({sum(map(len, left_out.values()))} were left out); an "
+            "evaluation needs three of each"
         )
-    known = copying.known_pieces(held, training, COPIED)
-    held = [piece for piece in held if piece.name not in known]
+    generated = [k for k in pitched if k != track]
     answers = {name: answer(model, held, flavours, seed) for name, model in models.items()}
 
     def measured(music: Sequence[Music]) -> Measures:
@@ -81,7 +103,7 @@ def evaluate(
         "training_pieces": len(training),
         "pieces": len(held),
         "bars": len(real.values),
-        "left_out": known,
+        "left_out": left_out,
         "flavours": flavours,
         "seed": seed,
         "measures": _table(real, trained, columns, dataset.tracks[track].name, seed),
@@ -92,14 +114,14 @@ def evaluate(
         "melody_fidelity": {
             name: float(metrics.score(given.fidelity)) for name, given in answers.items()
         },
-        "diversity": _diversity(held, training, answers, track),
-        "nearest_training_passage": _copies(held, training, answers, track),
+        "diversity": _diversity(held, training, answers, generated, track),
+        "nearest_training_passage": _copies(held, training, answers, generated),
     }
     return Evaluation(_plain(report), held, next(iter(answers.values())))
 
 
 def _some(dataset: Dataset, split: str, seed: int) -> np.ndarray:
-    """The pieces of a split, or `MOST` of them by chance: unpacked they take 500 times the room."""
+    """The pieces of a split, or `MOST` of them by chance; unpacked they take eightfold room."""
     pieces = dataset.pieces_of([split])
     if len(pieces) <= MOST:
         return pieces
@@ -117,7 +139,7 @@ def _table(
     pieces = {name: column.by_piece()[: 8 * len(by_piece)] for name, column in columns.items()}
     rows = {}
     for n, name in enumerate(real.names):
-        if name.endswith(f".{melody}"):
+        if track_of(name) == melody:
             continue  # it was given
         alike = {
             column: distributions.compare(by_piece[:, n], values[:, n])
@@ -137,29 +159,28 @@ def _features(measures: Measures) -> np.ndarray:
     return measures.values[:, [name.startswith(FEATURES) for name in measures.names]]
 
 
-def _accompaniments(music: Sequence[Music], bars: int, hop: int, melody: int) -> np.ndarray:
-    """Passages without the melody's track: bool `(N, steps, 128, K - 1)`."""
-    return np.delete(copying.passages(music, bars, hop), melody, axis=-1)
-
-
 def _diversity(
-    held: list[Music], training: list[Music], answers: dict[str, Answers], melody: int
+    held: list[Music],
+    training: list[Music],
+    answers: dict[str, Answers],
+    generated: list[int],
+    melody: int,
 ) -> dict[str, Any]:
     """DIV of each model, and of the composers who set one melody several times."""
     # One passage of a piece: two of one piece are more alike than two pieces are.
     firsts = [Music(piece.name, piece.bars[:PASSAGE]) for piece in [*held, *training]]
-    references = _accompaniments(firsts, PASSAGE, PASSAGE, melody)
+    references = copying.passages(firsts, PASSAGE, PASSAGE)[..., generated]
     found: dict[str, Any] = {}
-    if len(references) >= 2:
-        for name, given in answers.items():
-            each = [_accompaniments(f, PASSAGE, PASSAGE, melody) for f in given.flavours]
-            if len(each[0]):
-                found[name] = metrics.diversity(np.stack(each, axis=1), references).mean()
-        found["several_real_settings"] = _settings([*held, *training], references, melody)
+    for name, given in answers.items():
+        each = [copying.passages(f, PASSAGE, PASSAGE)[..., generated] for f in given.flavours]
+        found[name] = metrics.diversity(np.stack(each, axis=1), references).mean()
+    found["several_real_settings"] = _settings([*held, *training], references, generated, melody)
     return found
 
 
-def _settings(music: list[Music], references: np.ndarray, melody: int) -> float:
+def _settings(
+    music: list[Music], references: np.ndarray, generated: list[int], melody: int
+) -> float:
     """DIV between real accompaniments of equal melodies in different pieces, in any key.
 
     Pairs that differ in less than a fiftieth are one setting under two names. NaN without a pair.
@@ -170,29 +191,31 @@ def _settings(music: list[Music], references: np.ndarray, melody: int) -> float:
             pitches = np.flatnonzero(passage[..., melody].any(axis=0))
             if len(pitches):
                 level = np.roll(passage, 60 - pitches[0], axis=1)
-                key = level[..., melody].tobytes()
-                by_melody.setdefault(key, []).append((piece.name, np.delete(level, melody, axis=2)))
-    apart = [
-        float((a ^ b).sum())
+                key = np.packbits(level[..., melody]).tobytes()
+                own = np.packbits(level[..., generated])
+                by_melody.setdefault(key, []).append((piece.name, own))
+    pairs = [
+        (a, b)
         for settings in by_melody.values()
         for n, (name, a) in enumerate(settings)
         for other, b in settings[:n]
-        if name != other and metrics.disagreement(a, b) >= 0.02
+        if name != other
     ]
-    if not apart:
-        return float("nan")
-    return float(np.mean(apart)) / metrics.mean_distance(references)
+    apart = np.array([np.bitwise_count(a ^ b).sum() for a, b in pairs], np.float64)
+    cells = np.array([np.bitwise_count(a).sum() + np.bitwise_count(b).sum() for a, b in pairs])
+    apart = apart[apart >= 0.02 * np.maximum(cells, 1)] if len(pairs) else apart
+    return float(apart.mean()) / metrics.mean_distance(references) if len(apart) else float("nan")
 
 
 def _copies(
-    held: list[Music], training: list[Music], answers: dict[str, Answers], melody: int
+    held: list[Music], training: list[Music], answers: dict[str, Answers], generated: list[int]
 ) -> dict[str, Any]:
     """How far the accompaniments are from the nearest training passage: mean and least."""
-    pool = _accompaniments(training, COPIED, 1, melody)
+    pool = copying.passages(training, COPIED, 1)[..., generated]
     found = {}
     sets = {"held_out": held, **{name: given.flavours[0] for name, given in answers.items()}}
     for name, music in sets.items():
-        apart = copying.nearest(_accompaniments(music, COPIED, COPIED, melody), pool)
+        apart, _ = copying.nearest(copying.passages(music, COPIED, COPIED)[..., generated], pool)
         found[name] = {"mean": apart.mean(), "least": apart.min()}
     return found
 

@@ -17,6 +17,11 @@ class Music(NamedTuple):
     bars: np.ndarray
 
 
+def track_of(column: str) -> str:
+    """What a column of `Measures` is named after: a track, two, or nothing."""
+    return column.partition(".")[2]
+
+
 class Measures(NamedTuple):
     """What all bars of a set of pieces measure.
 
@@ -50,7 +55,8 @@ class Measures(NamedTuple):
 def read_music(dataset: Dataset, pieces: Sequence[int] | np.ndarray) -> list[Music]:
     """Pieces of a dataset in bars of their commonest length; other bars are left out.
 
-    So a pick-up bar is not heard, nor what follows the last whole bar.
+    So a pick-up bar is not heard, nor a bar of another meter; what lies on its two sides then
+    follows one another.
     """
     found = []
     for piece in pieces:
@@ -60,8 +66,7 @@ def read_music(dataset: Dataset, pieces: Sequence[int] | np.ndarray) -> list[Mus
         if not len(lengths):
             continue
         usual = int(np.bincount(lengths).argmax())
-        starts = starts[lengths >= usual] if usual else starts[:0]
-        starts = starts[starts + usual <= end]
+        starts = starts[lengths == usual]
         packed = [dataset.timeline[start : start + usual] for start in starts]
         if packed:
             found.append(Music(dataset.names[piece], pianoroll.unpack(np.stack(packed))))
@@ -109,7 +114,9 @@ def _columns(
         yield from ((f"{name}.{tracks[k].name}", values[:, n]) for n, k in enumerate(pitched))
     for k, track in enumerate(tracks):
         if track.is_drum:
-            yield f"drum_pattern.{track.name}", metrics.drum_pattern(bars[..., [k]])[:, 0]
+            # On a grid of sixteenths every step is in the pattern of 16, and the measure constant.
+            beats = 16 if bars.shape[1] > 16 else 8
+            yield f"drum_pattern.{track.name}", metrics.drum_pattern(bars[..., [k]], beats)[:, 0]
     apart = metrics.tonal_distance(melodic, steps_per_beat)
     for a in range(len(pitched)):
         for b in range(a + 1, len(pitched)):

@@ -131,7 +131,7 @@ def tonal_distance(bars: np.ndarray, steps_per_beat: int) -> np.ndarray:
     """
     beats = bars.shape[1] // steps_per_beat
     cells = chroma(bars[:, : beats * steps_per_beat])
-    cells = cells.reshape(len(bars), beats, steps_per_beat, 12, -1).sum(axis=2)
+    cells = cells.reshape(len(bars), beats, steps_per_beat, 12, bars.shape[-1]).sum(axis=2)
     total = cells.sum(axis=2, keepdims=True)
     angles = np.outer((7 * np.pi / 6, 3 * np.pi / 2, 2 * np.pi / 3), np.arange(12))
     circles = np.stack([np.sin(angles), np.cos(angles)], axis=1) * np.array(RADII)[:, None, None]

@@ -29,7 +29,7 @@ WON = 1.5  # noise floors: a measure is won within this distance
 
 
 def table(report: dict[str, Any]) -> Iterator[str]:
-    """The lines of the terminal's table, at most 80 characters for up to two models.
+    """The lines of the terminal's table: 80 characters, 12 more for each model beside the first.
 
     Scores first; behind each, in brackets, its distance from the held-out music in noise floors.
     """
@@ -39,8 +39,10 @@ def table(report: dict[str, Any]) -> Iterator[str]:
         f"{report['flavours']} flavours of each;"
     )
     yield f"beside {report['training_pieces']} pieces of the training music"
-    if report["left_out"]:
-        yield f"left out, being in the training data too: {', '.join(report['left_out'])}"
+    for reason, names in report["left_out"].items():
+        if names:
+            more = f" and {len(names) - 3} more" if len(names) > 3 else ""
+            yield f"left out, {reason}: {', '.join(names[:3])}{more}"[:80]
     shown = {name: _shortened(name) for name in report["measures"]}
     width = max(map(len, shown.values()))
     yield f"{'':{width}}{'real':>7}" + "".join(f"{name[:10]:>12}" for name in columns)
@@ -66,10 +68,17 @@ def table(report: dict[str, Any]) -> Iterator[str]:
 
 
 def wins(report: dict[str, Any], column: str) -> tuple[int, int]:
-    """How many measures a column wins, and how many it has."""
-    distances = [distance(row, column) for row in report["measures"].values()]
-    known = [value for value in distances if value is not None]
-    return sum(value <= WON for value in known), len(known)
+    """How many measures a column wins, and of how many.
+
+    Measures in which all real music is alike are not counted: what they ask may hold by
+    construction. A measure that cannot be taken where real music has it is lost.
+    """
+    won = [
+        (far := distance(row, column)) is not None and far <= WON
+        for row in report["measures"].values()
+        if row["noise_floor"] and row["held_out"] is not None
+    ]
+    return sum(won), len(won)
 
 
 def distance(row: dict[str, Any], column: str) -> float | None:
@@ -129,7 +138,8 @@ def write(result: Evaluation, dataset: Dataset, melody: int, folder: Any) -> Ite
     yield folder / "rolls.png"
     songs = files.make_folder(folder / "songs")
     for n in range(min(SONGS, len(result.held))):
-        stem = "".join(c if c.isalnum() or c in "-._" else "_" for c in result.held[n].name)
+        name = result.held[n].name[-60:]  # of a file deep in folders, its end
+        stem = f"{n + 1}-" + "".join(c if c.isalnum() or c in "-._" else "_" for c in name)
         versions = {"real": result.held[n]}
         versions |= {f"flavour-{f + 1}": flavour[n] for f, flavour in enumerate(flavours[:2])}
         for label, music in versions.items():

@@ -3,8 +3,10 @@
 import dataclasses
 import datetime
 import json
+from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
 from etils import epath
 
 from musegan_jax import files
@@ -28,6 +30,14 @@ def make(config: Config, dataset: Dataset) -> Record:
         UserError: if the conditioning track is silent in all of the data.
     """
     k = config.model.condition_track
+    # Of the training pieces alone: what is held out is not known when composing.
+    trained = np.concatenate(
+        [
+            dataset.timeline[dataset.boundaries[piece] : dataset.boundaries[piece + 1]]
+            for piece in dataset.pieces_of(config.data.splits)
+        ]
+        or [dataset.timeline[:0]]
+    )
     if pitch_bounds(dataset.timeline[:, [k]]) is None:
         raise UserError(
             f"config: model.condition_track = {k}: the dataset's track {dataset.tracks[k].name} is "
@@ -42,20 +52,20 @@ def make(config: Config, dataset: Dataset) -> Record:
             "source": dataset.source,
             "tracks": [list(track) for track in dataset.tracks],
             "steps_per_beat": dataset.steps_per_beat,
-            "single_lines": (most_at_once(dataset.timeline) <= 1).tolist(),
-            "ranges": _ranges(config, dataset),
+            "single_lines": (most_at_once(trained) <= 1).tolist(),
+            "ranges": _ranges(config, trained, dataset.tracks),
         },
         "sessions": [],
         "result": None,
     }
 
 
-def _ranges(config: Config, dataset: Dataset) -> list[list[int]]:
+def _ranges(config: Config, timeline: np.ndarray, tracks: Sequence[Track]) -> list[list[int]]:
     """Lowest and highest pitch of each track as training sees it; all pitches for a silent one."""
     down, up = config.data.transpose
     ranges = []
-    for k, track in enumerate(dataset.tracks):
-        low, high = pitch_bounds(dataset.timeline[:, [k]]) or (0, MIDI_PITCHES - 1)
+    for k, track in enumerate(tracks):
+        low, high = pitch_bounds(timeline[:, [k]]) or (0, MIDI_PITCHES - 1)
         if not track.is_drum:
             low, high = max(low + down, 0), min(high + up, MIDI_PITCHES - 1)
         ranges.append([low, high])
@@ -126,6 +136,10 @@ def read_file(path: epath.Path) -> Record | None:
     """The same by the record's own path."""
     try:
         record = json.loads(path.read_text())
+        if "melody_range" in record["dataset"]:
+            raise UserError(
+                f"{path}: of an older version, whose networks this one cannot read; train again"
+            )
         model(record, None)  # what `compose` reads later must be there and of the right form
         _ = record["dataset"]["sha256"], record["dataset"]["source"], record["sessions"][-1]
         _ = record["result"] and record["result"]["fingerprint"]["state"]
@@ -144,16 +158,17 @@ def check_same(where: Any, old: Record, new: Record) -> None:
     """Make sure that two records are of the same run.
 
     Longer training, another topology and other output are the same run; so is the same data under
-    another path. Where learning rates fall towards the end, longer training is another run.
+    another path. Where learning rates fall, the iteration at which they are 0 must be the same.
 
     Raises:
         UserError: naming the first difference; `where` is whose record `old` is.
     """
     # Through `from_dict`: a field that is newer than the record has its default.
-    before, now = _flat(from_dict(old["config"]).to_dict()), _flat(new["config"])
+    before, now = (_flat(_with_end(from_dict(each["config"])).to_dict()) for each in (old, new))
     for name, value in now.items():
-        free = name == "data.dataset" or name.startswith(("output.", "parallel."))
-        free |= name == "training.iterations" and now["training.decay_from"] == 1
+        free = name in ("training.iterations", "data.dataset") or name.startswith(
+            ("output.", "parallel.")
+        )
         if not free and before[name] != value:
             raise UserError(
                 f"{where}: this run was started with {name} = {before[name]}, the command says "
@@ -165,6 +180,15 @@ def check_same(where: Any, old: Record, new: Record) -> None:
             f"{old['dataset']['sha256'][:12]}...) than the command's ({new['dataset']['source']}, "
             f"{new['dataset']['sha256'][:12]}...); give the same dataset, or another --workdir"
         )
+
+
+def _with_end(config: Config) -> Config:
+    """The config, the end of its learning rates' fall spelled out; 0 where they do not fall."""
+    falls = config.training.decay_from < 1
+    training = dataclasses.replace(
+        config.training, decay_until=config.training.last_decayed if falls else 0
+    )
+    return dataclasses.replace(config, training=training)
 
 
 def differences(before: Record, now: Record) -> list[str]:

@@ -16,7 +16,12 @@ from musegan_jax.training.loop import train
 from musegan_jax.training.record import Record
 
 # Nothing here changes a number of the training; samples would only take time.
-_OUTPUT = ("--output.melodies=", "--output.keep_best=0", "--output.keep_checkpoints=1")
+_OUTPUT = (
+    "--output.melodies=",
+    "--output.held_out=0",
+    "--output.keep_best=0",
+    "--output.keep_checkpoints=1",
+)
 
 
 def plan(path: epath.Path, overrides: list[str]) -> tuple[Record, Config]:
@@ -33,7 +38,10 @@ def plan(path: epath.Path, overrides: list[str]) -> tuple[Record, Config]:
     if not iteration:
         raise UserError(f"{path}: this run has no result yet to compare with; let it go on")
     config = from_dict(run["config"])
-    config = override(config, [*_OUTPUT, f"--training.iterations={iteration}", *overrides])
+    # A part of the run is trained at the learning rates of the whole.
+    end = f"--training.decay_until={config.training.last_decayed}"
+    words = [*_OUTPUT, end, f"--training.iterations={iteration}", *overrides]
+    config = override(config, words)
     if config.training.iterations > iteration:
         raise UserError(
             f"{path}: the recorded run came to iteration {iteration}; set --training.iterations "

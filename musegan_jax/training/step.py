@@ -58,7 +58,7 @@ def _at_rate(config: Config, state: TrainState, updates: Any) -> Any:
     t = config.training
     if t.decay_from == 1:
         return updates
-    left = (t.iterations - state.step) / (t.iterations * (1 - t.decay_from))
+    left = (t.last_decayed - state.step) / (t.last_decayed * (1 - t.decay_from))
     factor = jnp.clip(left, 0, 1).astype(jnp.float32)
     return jax.tree.map(lambda update: factor * update, updates)
 
