@@ -1,8 +1,9 @@
 """The recommended run on Bach's chorales; the shipped model is one of it.
 
 COMMAND   musegan-jax train --config configs/chorales.py --workdir runs/chorales
-TIME      to be measured
-RESULT    to be measured
+TIME      29 min on two CPU cores (28 min of training)
+RESULT    held-out chorales accompanied: a semitone clash in 9.9 % of the steps (7.4 % in Bach), no
+          empty bar, flavours that differ as much as several settings by Bach (docs/music.md)
 
 Departs from the reference: half the filters, windows of four bars at every bar line of the training
 pieces, random transposition, 64 pitches instead of 128, batch 16, averaged parameters; both

@@ -18,9 +18,26 @@ from typing import Any
 from musegan_jax.errors import UserError
 
 SPLITS = ("train", "valid", "test")
+BEST_BY = ("faults", "empty_bars", "semitone_clash", "distance")
 FLOAT32_MAX = 3.4e38
 
 Rules = dict[str, tuple[bool, str]]  # field -> whether its value is fine, and what it must be
+
+
+def _at_least(least: int, value: int) -> tuple[bool, str]:
+    return value >= least, f"at least {least}"
+
+
+def _positive(value: float) -> tuple[bool, str]:
+    return 0 < value < FLOAT32_MAX, "above 0 and finite in float32"
+
+
+def _finite(value: float) -> tuple[bool, str]:
+    return 0 <= value < FLOAT32_MAX, "at least 0 and finite in float32"
+
+
+def _share(value: float) -> tuple[bool, str]:
+    return 0 <= value < 1, "at least 0 and below 1"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -40,7 +57,7 @@ class DataConfig:
         return {
             "splits": (known, f"one or more of {', '.join(SPLITS)}"),
             "window_steps": (self.window_steps > 0, "above 0"),
-            "hop_bars": (self.hop_bars >= 0, "at least 0"),
+            "hop_bars": _at_least(0, self.hop_bars),
             "transpose": (
                 -24 <= low <= 0 <= high <= 24,
                 "a lowest shift from -24 to 0 and a highest from 0 to 24",
@@ -121,35 +138,22 @@ class TrainingConfig:
 
     def rules(self) -> Rules:
         """What each field must be."""
-
-        def positive(value: float) -> tuple[bool, str]:
-            return 0 < value < FLOAT32_MAX, "above 0 and finite in float32"
-
-        def share(value: float) -> tuple[bool, str]:
-            return 0 <= value < 1, "at least 0 and below 1"
-
         return {
             "seed": (0 <= self.seed < 2**32, "from 0 to 2**32 - 1"),
-            "iterations": (self.iterations >= 1, "at least 1"),
-            "batch_size": (self.batch_size >= 1, "at least 1"),
-            "critic_updates": (self.critic_updates >= 1, "at least 1"),
-            "generator_learning_rate": positive(self.generator_learning_rate),
-            "critic_learning_rate": positive(self.critic_learning_rate),
-            "adam_b1": share(self.adam_b1),
-            "adam_b2": share(self.adam_b2),
-            "adam_epsilon": positive(self.adam_epsilon),
-            "penalty_weight": (
-                0 <= self.penalty_weight < FLOAT32_MAX,
-                "at least 0 and finite in float32",
-            ),
-            "decay_until": (self.decay_until >= 0, "at least 0"),
+            "iterations": _at_least(1, self.iterations),
+            "batch_size": _at_least(1, self.batch_size),
+            "critic_updates": _at_least(1, self.critic_updates),
+            "generator_learning_rate": _positive(self.generator_learning_rate),
+            "critic_learning_rate": _positive(self.critic_learning_rate),
+            "adam_b1": _share(self.adam_b1),
+            "adam_b2": _share(self.adam_b2),
+            "adam_epsilon": _positive(self.adam_epsilon),
+            "penalty_weight": _finite(self.penalty_weight),
+            "decay_until": _at_least(0, self.decay_until),
             "decay_from": (0 <= self.decay_from <= 1, "from 0 to 1"),
-            "diversity_weight": (
-                0 <= self.diversity_weight < FLOAT32_MAX,
-                "at least 0 and finite in float32",
-            ),
+            "diversity_weight": _finite(self.diversity_weight),
             "diversity_target": (0 < self.diversity_target <= 1, "above 0 and at most 1"),
-            "ema_decay": share(self.ema_decay),
+            "ema_decay": _share(self.ema_decay),
         }
 
 
@@ -190,19 +194,16 @@ class OutputConfig:
         """What each field must be."""
         told = self.held_out > 0 if self.best_by == "distance" else bool(self.melodies)
         return {
-            "log_every": (self.log_every >= 1, "at least 1"),
-            "sample_every": (self.sample_every >= 0, "at least 0"),
-            "save_every": (self.save_every >= 0, "at least 0"),
-            "keep_checkpoints": (self.keep_checkpoints >= 1, "at least 1"),
+            "log_every": _at_least(1, self.log_every),
+            "sample_every": _at_least(0, self.sample_every),
+            "save_every": _at_least(0, self.save_every),
+            "keep_checkpoints": _at_least(1, self.keep_checkpoints),
             "keep_best": (
                 self.keep_best == 0 or (self.keep_best > 0 and told),
                 "at least 0, and 0 without what tells the best: output.melodies, or "
                 "output.held_out for output.best_by=distance",
             ),
-            "best_by": (
-                self.best_by in ("faults", "empty_bars", "semitone_clash", "distance"),
-                "faults, empty_bars, semitone_clash or distance",
-            ),
+            "best_by": (self.best_by in BEST_BY, f"one of {', '.join(BEST_BY)}"),
             "held_out": (self.held_out == 0 or self.held_out >= 2, "0, or at least 2"),
         }
 

@@ -1,5 +1,6 @@
 """The command as a person types it: exit status, one line of error, no traceback."""
 
+import json
 import os
 import subprocess
 import sys
@@ -7,8 +8,10 @@ import sys
 import mido
 import pytest
 
+from conftest import make_dataset
 from musegan_jax import cli
 from musegan_jax import config as configs
+from musegan_jax.data import dataset
 from musegan_jax.training import loop
 
 
@@ -91,13 +94,17 @@ def test_a_run_is_exported_and_composed_with(workdir, tmp_path, capsys):
         assert programs[-3:] == [0, 1, 2]
 
 
-def test_evaluate(workdir, data_file, tmp_path, capsys):
+def test_evaluate(workdir, tmp_path, capsys):
+    dataset.save(make_dataset(pieces=60), tmp_path / "many.npz")
     status, out, err = run(
         capsys, "evaluate", "--workdir", workdir, "--beside", workdir, "--out", tmp_path / "e",
-        "--split", "valid", "--flavours", 2, "--dataset", data_file,
+        "--split", "valid", "--flavours", 2, "--dataset", tmp_path / "many.npz",
     )  # fmt: skip
     assert status == 0, err
-    assert (tmp_path / "e" / "metrics.json").is_file() and "semitone_clash" in out
+    assert "semitone_clash" in out and str(tmp_path / "e" / "metrics.json") in out
+    found = json.loads((tmp_path / "e" / "metrics.json").read_text())
+    columns = found["measures"]["semitone_clash"]["scores"]
+    assert columns["model"] == columns[workdir.name]  # the same run twice
 
 
 def test_data_build_and_info(tmp_path, capsys):

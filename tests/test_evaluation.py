@@ -153,7 +153,7 @@ def test_the_nearest_melody_is_copied(data):
     strange = music[2].bars.copy()
     strange[..., 1:] = False
     (found,) = baselines.nearest_copied([measures.Music("x", strange)], music, 0, 2)
-    np.testing.assert_array_equal(found.bars, music[2].bars)
+    np.testing.assert_array_equal(found.bars, music[2].bars[:4])  # two passages of two bars
 
 
 def test_nothing_to_copy_and_no_passage(data):
