@@ -1,6 +1,7 @@
 """The house keeps its shape: imports point one way, and the style is checked."""
 
 import ast
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -73,3 +74,16 @@ def test_style():
         capture_output=True, text=True,
     )  # fmt: skip
     assert done.returncode == 0, done.stdout
+
+
+def test_links_lead_somewhere():
+    pages = [Path("README.md"), *Path("docs").glob("*.md"), *Path("benchmarks").glob("*.md")]
+    pages += PACKAGE.glob("assets/*.md")
+    links = [
+        (page, target)
+        for page in pages
+        for target in re.findall(r"\]\(([^)#]+)[^)]*\)", page.read_text())
+        if "://" not in target
+    ]
+    assert len(links) > 20
+    assert not [(str(page), to) for page, to in links if not (page.parent / to).exists()]
