@@ -1,7 +1,7 @@
 """The reference to the letter: the U-Net GAN of the AWS DeepComposer lab, 1000 iterations.
 
 COMMAND   musegan-jax train --config configs/reference.py --workdir runs/reference
-TIME      8.3 s an iteration on two CPU cores (measured over five), 2.3 hours in all
+TIME      4.5 s an iteration on two CPU cores (benchmarks/results/peers_cpu.json), 75 minutes in all
 RESULT    networks of 8,270,852 and 2,766,785 parameters; not yet run to its end by us
 
 The data here are the first two bars of each of music21's 4/4 chorales, 323 windows. With the lab's

@@ -45,9 +45,10 @@ def to_midi(
 ) -> mido.MidiFile:
     """The melody, its own messages unchanged, and the generated tracks of `roll` beside it.
 
-    Tempo, key and meter come from the melody's file; of its other tracks nothing is kept but
-    such marks. A note outside what its track had in training, where the answer was moved back to
-    the melody's octave, is moved by octaves to within.
+    Tempo, key and meter come from the melody's file; of its other tracks nothing is kept but such
+    marks. No generated note begins after the melody's last has ended. A note outside what its track
+    had in training, where the answer was moved back to the melody's octave, is moved by octaves to
+    within.
 
     Args:
         model: the generator.
@@ -70,6 +71,8 @@ def to_midi(
     for k in generated_tracks(model, style.keep_melody):
         track = model.tracks[k]
         notes = pianoroll.runs(_placed(model, melody, roll, k))
+        # Voices may ring on to the end of the bar, but none begins when the melody has ended.
+        notes = notes[notes[:, 0] <= np.flatnonzero(melody.condition.any(axis=1))[-1]]
         pitches = notes[:, 2]
         ticks = np.floor((notes[:, :2] + melody.offset) * per_step + 0.5).astype(np.int64)
         velocities = np.full(len(notes), VELOCITY)

@@ -106,6 +106,14 @@ def compose(arguments: Arguments) -> None:
 
     compilation_cache.keep()
 
+    stem = Path(arguments.melody).stem
+    names = [f"{stem}-{n + 1}" for n in range(arguments.samples)]
+    names = [stem] if arguments.samples == 1 else names
+    for name in names:
+        target = arguments.out / f"{name}.mid"
+        if target.exists() and Path(arguments.melody).exists():
+            if target.samefile(arguments.melody):
+                raise UserError(f"--out {arguments.out}: it would replace the melody; name another")
     score = compose.load_melody(arguments.melody)
     part = compose.pick_part(score, arguments.track, arguments.melody)
     model = _model(arguments)
@@ -118,15 +126,13 @@ def compose(arguments: Arguments) -> None:
 
     if audio.soundfont_player() is None:
         _say("sound: simple waves; the extra `audio` gives instruments")
-    stem = Path(arguments.melody).stem
-    for sample in range(arguments.samples):
+    for sample, name in enumerate(names):
         roll = compose.generate(model, melody, arguments.seed, sample, arguments.temperature)
         human = arguments.seed + sample if arguments.humanise else None
         style = arrangement.Style(programs, arguments.keep_melody, human)
         answer = arrangement.to_midi(model, melody, roll, style)
         if not arrangement.has_accompaniment(model, roll):
             _say("the accompaniment is empty: the network left it silent")
-        name = stem if arguments.samples == 1 else f"{stem}-{sample + 1}"
         for path in arrangement.write_song(
             answer, arguments.out, name, f"{name}, seed {arguments.seed}"
         ):

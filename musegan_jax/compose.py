@@ -208,6 +208,13 @@ def remarks(model: Model, melody: Melody) -> Iterator[str]:
     if pitched > 1:
         name = melody.part.name or f"of program {melody.part.program}"
         yield f"melody: the track {name}, of {pitched} tracks (another: --track)"
+    per_step = melody.score.ticks_per_beat / model.steps_per_beat
+    notes = midi.quantise(melody.part.notes, per_step)
+    if midi.to_roll(notes, int(notes[:, 1].max())).sum(axis=1).max() > 1:
+        yield "notes that sound together: the network hears the highest"
+    if (np.diff(melody.part.notes[:, :2], axis=1) < per_step / 2).any():
+        shortest = f"1/{model.steps_per_beat} of a beat"
+        yield f"notes much shorter than {shortest}: the network hears them longer"
     if melody.shift:
         size, unit = abs(melody.shift), "semitone"
         if size % 12 == 0:

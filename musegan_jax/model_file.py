@@ -74,6 +74,8 @@ def load(path: Any) -> Model:
         UserError: if it is missing, damaged, or something else.
     """
     try:
+        if Path(path).is_dir():
+            raise UserError(f"{path}: a folder, not a model file; a run's is given by --workdir")
         if not Path(path).is_file():
             raise UserError(f"{path}: no such model file; make one with `musegan-jax export`")
         with safetensors.safe_open(path, "numpy") as file:

@@ -11,7 +11,7 @@ import pytest
 from conftest import make_dataset
 from musegan_jax import cli
 from musegan_jax import config as configs
-from musegan_jax.data import dataset
+from musegan_jax.data import dataset, melodies
 from musegan_jax.training import loop
 
 
@@ -92,6 +92,18 @@ def test_a_run_is_exported_and_composed_with(workdir, tmp_path, capsys):
         song = mido.MidiFile(tmp_path / folder / "twinkle.mid")
         programs = [m.program for track in song.tracks for m in track if m.type == "program_change"]
         assert programs[-3:] == [0, 1, 2]
+
+
+def test_a_melody_is_not_replaced_by_its_song(workdir, tmp_path, capsys):
+    melodies.melody("twinkle").midi.save(tmp_path / "mine.mid")
+    before = (tmp_path / "mine.mid").read_bytes()
+    status, _, err = run(capsys, "compose", tmp_path / "mine.mid", "--out", tmp_path)
+    assert status == 2 and "would replace the melody" in err
+    assert (tmp_path / "mine.mid").read_bytes() == before
+    two = ("--samples", 2, "--workdir", workdir)
+    status, _, err = run(capsys, "compose", tmp_path / "mine.mid", "--out", tmp_path, *two)
+    assert status == 0, err
+    assert (tmp_path / "mine.mid").read_bytes() == before
 
 
 def test_evaluate(workdir, tmp_path, capsys):

@@ -339,6 +339,25 @@ def test_notes_that_become_one_pitch_do_not_cut_each_other_off(model):
     assert alto.notes[:, :3].tolist() == [[0, 12 * 480 // 4, 60]]
 
 
+def test_no_voice_begins_after_the_melody(model):
+    melody = prepare(model, make_song({("Tune", 0): [(0, 2.5, 60)]}))  # of a bar of 4
+    roll = np.zeros((melody.steps, PITCHES, 4), bool)
+    roll[8:, 20, 1] = True  # begun before and left to ring
+    roll[9:10, 30, 1] = roll[10:, 40, 1] = True  # the last step of the melody, and after it
+    alto = midi.parse(arrangement.to_midi(model, melody, roll), "song").parts[1]
+    assert alto.notes[:, 2].tolist() == [LOW + 20, LOW + 30]
+    assert alto.notes[0, 1] == 4 * 480
+
+
+def test_what_the_network_does_not_hear_is_said(model):
+    def said(*notes):
+        return " ".join(compose.remarks(model, prepare(model, make_song({("Tune", 0): notes}))))
+
+    assert "highest" not in said((0, 1, 60), (1, 2, 64)) and "longer" not in said((0, 1, 60))
+    assert "hears the highest" in said((0, 2, 60), (1, 2, 64))
+    assert "hears them longer" in said((0, 1, 60), (1, 1.1, 64))
+
+
 def test_style(model):
     melody = prepare(model, make_song({("Tune", 0): [(0, 8, 60)]}))
     roll = np.zeros((melody.steps, PITCHES, 4), bool)

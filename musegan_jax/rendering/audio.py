@@ -14,6 +14,7 @@ from musegan_jax.data import midi
 SAMPLE_RATE = 44100
 # With many notes above 100, symusic 0.5.9 never returned from `render`; above 108 it is silent.
 HIGHEST = 96
+TAIL = 1.5  # seconds after the last note for it to die away
 PEAK = 0.89  # of full scale: -1 dB, so that no player's resampling clips
 
 
@@ -73,9 +74,27 @@ def _as_bytes(score: midi.Score) -> bytes:
         )
         for track in score.midi.tracks
     ]
+    playable.tracks.append(_silence(score))
     buffer = io.BytesIO()
     playable.save(file=buffer)
     return buffer.getvalue()
+
+
+def _silence(score: midi.Score) -> mido.MidiTrack:
+    """A note at volume 0 after the last one: the player stops at a song's end, without its tail."""
+    used = {part.channel for part in score.parts} | {midi.DRUM_CHANNEL}
+    channel = next((c for c in range(16) if c not in used), None)
+    if channel is None:  # no channel is free to be silenced
+        return mido.MidiTrack()
+    per_second = 1 / max(float(score.seconds(score.end + 1) - score.seconds(score.end)), 1e-6)
+    ticks = round(TAIL * per_second)
+    return mido.MidiTrack(
+        [
+            mido.Message("control_change", channel=channel, control=7, value=0),
+            mido.Message("note_on", channel=channel, note=60, velocity=1, time=score.end),
+            mido.Message("note_off", channel=channel, note=60, time=ticks),
+        ]
+    )
 
 
 def _lowered(pitch: int) -> int:

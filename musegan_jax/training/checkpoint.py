@@ -236,10 +236,10 @@ class Checkpoints:
             self.wait()
             self._manager.close()
             return
-        try:
+        # Closing need not fail for a failed save to lie there: its error may have been told before.
+        with contextlib.suppress(Exception):
             self._manager.close()
-        except Exception:
-            self._clean()
+        self._clean()
 
     def _failed(self, error: Exception) -> UserError:
         full = "No space left on device" in str(error)
