@@ -61,9 +61,14 @@ def prepare(model, score, track=None) -> compose.Melody:
 
 
 def sparse_roll(melody: compose.Melody, seed: int = 0) -> np.ndarray:
-    """An answer that is quick to write: few notes, but one on the first step and the last."""
+    """An answer that is quick to write: few notes, but one on the first step and the last.
+
+    None begins when the melody has ended: those would not be written.
+    """
     roll = np.random.default_rng(seed).random((melody.steps, PITCHES, 4)) < 0.01
-    roll[[0, -1], 30, :] = True
+    last = np.flatnonzero(melody.condition.any(axis=1))[-1]
+    roll[last + 1 :] = False
+    roll[0, 30] = roll[last:, 30] = True
     return roll
 
 
