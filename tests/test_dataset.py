@@ -12,9 +12,9 @@ import numpy as np
 import pytest
 
 from musegan_jax import pianoroll
-from musegan_jax.config import SPLITS
 from musegan_jax.data import dataset
 from musegan_jax.errors import UserError
+from musegan_jax.sections import SPLITS
 
 
 def piece(name: str, pitch: int = 60, bars: int = 1) -> dataset.Piece:

@@ -10,7 +10,7 @@ PACKAGE = Path("musegan_jax")
 # Each layer may import those before it, and its own.
 LAYERS = [
     {"errors", "files", "compilation_cache"},
-    {"config", "rng", "pianoroll"},
+    {"config", "sections", "rng", "pianoroll"},
     {"data", "models"},
     {"rendering", "evaluation", "compose", "decoding", "model_file", "arrangement"},
     {"training"},
@@ -61,7 +61,7 @@ def test_the_step_needs_only_jax_flax_optax_orbax_and_numpy():
 
 def test_modules_are_small():
     lengths = {path: len(path.read_text().splitlines()) for path in modules()}
-    assert not {path: n for path, n in lengths.items() if n > 380}
+    assert not {path: n for path, n in lengths.items() if n > 350}
 
 
 def test_style():

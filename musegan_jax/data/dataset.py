@@ -15,8 +15,8 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from musegan_jax import files, pianoroll
-from musegan_jax.config import SPLITS
 from musegan_jax.errors import UserError
+from musegan_jax.sections import SPLITS
 
 FORMAT = 1
 MAX_BYTES = 16 * 2**30  # of unpacked arrays; Lakh's 21,425 songs are about 6 GiB
