@@ -111,6 +111,10 @@ def _named(text: str) -> str:
     return text
 
 
+def _path(text: str) -> Path:
+    return Path(_named(text))
+
+
 def _add_train(subparsers: Any) -> None:
     train = subparsers.add_parser(
         "train",
@@ -201,9 +205,7 @@ def _add_compose(subparsers: Any) -> None:
     )
     _add_step(compose)
     compose.add_argument("--model", type=_named, metavar="FILE", help="a model file of `export`")
-    compose.add_argument(
-        "--out", required=True, type=lambda text: Path(_named(text)), help="folder to write into"
-    )
+    compose.add_argument("--out", required=True, type=_path, help="folder to write into")
     compose.add_argument(
         "--track",
         help="the melody's track: its name, or its number among those with pitched notes, from 1",
@@ -259,7 +261,7 @@ def _add_export(subparsers: Any) -> None:
     parser.add_argument(
         "--out",
         required=True,
-        type=lambda text: Path(_named(text)),
+        type=_path,
         help="the .safetensors file to write",
     )
     parser.set_defaults(run=commands.export)
@@ -275,9 +277,7 @@ def _add_evaluate(subparsers: Any) -> None:
     )
     parser.add_argument("--workdir", required=True, type=_named, help="folder of the run")
     _add_step(parser)
-    parser.add_argument(
-        "--out", required=True, type=lambda text: Path(_named(text)), help="folder to write into"
-    )
+    parser.add_argument("--out", required=True, type=_path, help="folder to write into")
     parser.add_argument(
         "--beside",
         type=_named,

@@ -258,10 +258,7 @@ def voices(model: Model, melody: Melody, roll: np.ndarray) -> tuple[np.ndarray, 
     """
     condition = model.config.condition_track
     pitched = [k for k, t in enumerate(model.tracks) if k != condition and not t.is_drum]
-    generated = roll[:, :, pitched]
-    low = model.config.lowest_pitch
-    full = np.zeros((len(roll), pianoroll.MIDI_PITCHES, generated.shape[2]), bool)
-    full[:, low : low + model.config.pitches] = generated
+    generated = pianoroll.uncrop(roll[:, :, pitched], model.config.lowest_pitch)
     _, beats, beat_type = melody.score.meters[0]
     per_bar = max(round(4 * beats / beat_type * model.steps_per_beat), 1)
-    return melody.condition[: melody.steps, :, None], full, per_bar
+    return melody.condition[: melody.steps, :, None], generated, per_bar

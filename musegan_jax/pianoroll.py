@@ -53,6 +53,14 @@ def crop(roll: Array, lowest_pitch: int, pitches: int) -> Array:
     return roll[..., lowest_pitch : lowest_pitch + pitches, :]
 
 
+def uncrop(roll: np.ndarray, lowest_pitch: int) -> np.ndarray:
+    """The way back from `crop`: bool `(..., T, pitches, K)` -> `(..., T, 128, K)`, else silent."""
+    *outer, pitches, tracks = roll.shape
+    full = np.zeros((*outer, MIDI_PITCHES, tracks), bool)
+    full[..., lowest_pitch : lowest_pitch + pitches, :] = roll
+    return full
+
+
 def transpose(roll: Array, semitones: Array | int) -> Array:
     """Shift `(..., T, P, K)` up by `semitones` (may be traced). Rows wrap round.
 

@@ -53,9 +53,7 @@ def answer(model: compose.Model, music: Sequence[Music], flavours: int, seed: in
         key = rng.update_key(root, "eval", flavour, 0)
         rolls = _accompany_all(model, melodies, key)
         for piece, melody, roll in zip(music, melodies, rolls, strict=True):
-            full = np.zeros((len(melody), pianoroll.MIDI_PITCHES, roll.shape[-1]), bool)
-            low = model.config.lowest_pitch
-            full[:, low : low + model.config.pitches] = roll
+            full = pianoroll.uncrop(roll, model.config.lowest_pitch)
             own = full[..., model.config.condition_track]
             shape = piece.bars.shape[:-1]
             fidelity.append(metrics.melody_fidelity(own.reshape(shape), melody.reshape(shape)))

@@ -52,37 +52,10 @@ def evaluate(
     first = next(iter(models.values()))
     track = first.config.condition_track
     pitched = [k for k, each in enumerate(dataset.tracks) if not each.is_drum]
-    if not [k for k in pitched if k != track]:
-        raise UserError(f"{dataset.source}: it has no pitched track beside the melody's to measure")
-    training = read_music(dataset, _some(dataset, "train", seed))
-    held = read_music(dataset, _some(dataset, split, seed))
-    left_out: dict[str, list[str]] = {}
-
-    def keep(reason: str, wanted: list[bool]) -> None:
-        names = [piece.name for piece, good in zip(held, wanted, strict=True) if not good]
-        left_out[reason] = names
-        held[:] = [piece for piece, good in zip(held, wanted, strict=True) if good]
-
-    # Bars of several lengths cannot be compared: the commonest stays.
-    lengths = [piece.bars.shape[1] for piece in [*training, *held]]
-    usual = max(set(lengths), key=lengths.count, default=0)
-    training = [piece for piece in training if piece.bars.shape[1] == usual]
-    keep("bars of another length", [piece.bars.shape[1] == usual for piece in held])
-    keep("shorter than a passage", [len(piece.bars) >= PASSAGE for piece in held])
-    keep(
-        "melody outside a model's pitches",
-        [all(fits(model, piece) for model in models.values()) for piece in held],
-    )
-    if training and held:
-        known = copying.known_pieces(held, training, pitched, COPIED)
-        keep("in the training data too", [piece.name not in known for piece in held])
-    if min(len(training), len(held)) < 3:
-        raise UserError(
-            f"{dataset.source}: {len(training)} pieces of the split train and {len(held)} of "
-            f"{split} can be used ({sum(map(len, left_out.values()))} were left out); an "
-            "evaluation needs three of each"
-        )
     generated = [k for k in pitched if k != track]
+    if not generated:
+        raise UserError(f"{dataset.source}: it has no pitched track beside the melody's to measure")
+    training, held, left_out = _pieces(models, dataset, split, pitched, seed)
     answers = {name: answer(model, held, flavours, seed) for name, model in models.items()}
 
     def measured(music: Sequence[Music]) -> Measures:
@@ -118,6 +91,54 @@ def evaluate(
         "nearest_training_passage": _copies(held, training, answers, generated),
     }
     return Evaluation(_plain(report), held, next(iter(answers.values())))
+
+
+def _pieces(
+    models: Mapping[str, compose.Model],
+    dataset: Dataset,
+    split: str,
+    pitched: list[int],
+    seed: int,
+) -> tuple[list[Music], list[Music], dict[str, list[str]]]:
+    """The training and the held-out pieces that can be compared, and who was left out, and why.
+
+    Raises:
+        UserError: if there are too few.
+    """
+    training = read_music(dataset, _some(dataset, "train", seed))
+    held = read_music(dataset, _some(dataset, split, seed))
+    # Bars of several lengths cannot be compared: the commonest stays.
+    lengths = [piece.bars.shape[1] for piece in [*training, *held]]
+    usual = max(set(lengths), key=lengths.count, default=0)
+    training = [piece for piece in training if piece.bars.shape[1] == usual]
+    faults = {piece.name: _fault(piece, usual, models) for piece in held}
+    held = [piece for piece in held if not faults[piece.name]]
+    if training and held:
+        known = copying.known_pieces(held, training, pitched, COPIED)
+        faults |= dict.fromkeys(known, "in the training data too")
+        held = [piece for piece in held if not faults[piece.name]]
+    left_out: dict[str, list[str]] = {}
+    for name, fault in faults.items():
+        if fault:
+            left_out.setdefault(fault, []).append(name)
+    if min(len(training), len(held)) < 3:
+        raise UserError(
+            f"{dataset.source}: {len(training)} pieces of the split train and {len(held)} of "
+            f"{split} can be used ({sum(map(len, left_out.values()))} were left out); an "
+            "evaluation needs three of each"
+        )
+    return training, held, left_out
+
+
+def _fault(piece: Music, steps: int, models: Mapping[str, compose.Model]) -> str:
+    """Why a held-out piece cannot be used, in words; empty if it can."""
+    if piece.bars.shape[1] != steps:
+        return "bars of another length"
+    if len(piece.bars) < PASSAGE:
+        return "shorter than a passage"
+    if not all(fits(model, piece) for model in models.values()):
+        return "melody outside a model's pitches"
+    return ""
 
 
 def _some(dataset: Dataset, split: str, seed: int) -> np.ndarray:

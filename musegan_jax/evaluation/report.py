@@ -40,9 +40,8 @@ def table(report: dict[str, Any]) -> Iterator[str]:
     )
     yield f"beside {report['training_pieces']} pieces of the training music"
     for reason, names in report["left_out"].items():
-        if names:
-            more = f" and {len(names) - 3} more" if len(names) > 3 else ""
-            yield f"left out, {reason}: {', '.join(names[:3])}{more}"[:80]
+        more = f" and {len(names) - 3} more" if len(names) > 3 else ""
+        yield f"left out, {reason}: {', '.join(names[:3])}{more}"[:80]
     shown = {name: _shortened(name) for name in report["measures"]}
     width = max(map(len, shown.values()))
     yield f"{'':{width}}{'real':>7}" + "".join(f"{name[:10]:>12}" for name in columns)

@@ -1,0 +1,72 @@
+"""A cheap evaluation, for every sample of a training run: a few held-out pieces."""
+
+from typing import NamedTuple
+
+import numpy as np
+
+from musegan_jax import compose
+from musegan_jax.arrangement import generated_tracks
+from musegan_jax.data.dataset import Dataset
+from musegan_jax.errors import UserError
+from musegan_jax.evaluation import metrics
+from musegan_jax.evaluation.answers import answer, fits
+from musegan_jax.evaluation.measures import Measures, Music, measure, read_music, track_of
+
+LOST = 10.0  # standard deviations
+REPORTED = ("empty_bars", "qualified_notes", "semitone_clash")
+
+
+class HeldOut(NamedTuple):
+    """Pieces of the split valid, and what they measure."""
+
+    music: list[Music]
+    measures: Measures
+
+    def scores(self, model: compose.Model) -> dict[str, float]:
+        """What answers to their melodies measure, and the same of the pieces themselves.
+
+        Of every measure that `REPORTED` names the mean over tracks, as `valid/NAME`, and of the
+        pieces as `real/NAME`; `valid/disagreement` of two flavours; and `distance`, the mean over
+        all measures of the generated tracks of how far their score is from the pieces', in
+        standard deviations of the pieces' own (at least 0.05). A measure that cannot be taken,
+        for a voice that is silent say, counts as `LOST`.
+        """
+        given = answer(model, self.music, 2, seed=0)
+        tracks = model.tracks
+        table = measure([*given.flavours[0], *given.flavours[1]], tracks, model.steps_per_beat)
+        melody = tracks[model.config.condition_track].name
+        generated = np.array([track_of(name) != melody for name in table.names])
+        found = {}
+        for label, scores in (("valid", table.scores()), ("real", self.measures.scores())):
+            for name in REPORTED:
+                own = [column.startswith(name) for column in table.names]
+                found[f"{label}/{name}"] = float(metrics.score(scores[generated & own]))
+        apart = [
+            metrics.disagreement(
+                *(piece.bars[..., generated_tracks(model)] for piece in pair)
+            ).mean()
+            for pair in zip(*given.flavours, strict=True)
+        ]
+        found["valid/disagreement"] = float(np.mean(apart))
+        spread = np.maximum(self.measures.by_piece().std(axis=0), 0.05)
+        wanted = self.measures.scores()
+        far = np.nan_to_num(np.abs(table.scores() - wanted) / spread, nan=LOST)
+        return {**found, "distance": float(far[generated & ~np.isnan(wanted)].mean())}
+
+
+def read(data: Dataset, model: compose.Model, count: int) -> HeldOut:
+    """The first `count` pieces of the split valid whose melodies the model has rows for.
+
+    Raises:
+        UserError: if there are fewer than two.
+    """
+    pieces: list[Music] = []
+    for number in data.pieces_of(["valid"]):  # one by one: unpacked, a large split is too large
+        if len(pieces) < count:
+            pieces += [piece for piece in read_music(data, [number]) if fits(model, piece)]
+    if len(pieces) < 2:  # one has no spread to measure distances by
+        raise UserError(
+            f"config: output.held_out = {count}: {data.source} has fewer than two pieces with a "
+            "melody in the split valid; set it to 0"
+        )
+    return HeldOut(pieces, measure(pieces, data.tracks, data.steps_per_beat))
