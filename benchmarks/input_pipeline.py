@@ -235,7 +235,6 @@ def run() -> None:
         1, files=min(arguments.files), turns=arguments.turns, iterations=arguments.iterations
     )
     config = configs.override(configs.load(arguments.config), overrides)
-    batch = config.training.batch_size
 
     print("building a dataset file", flush=True)
     builds = []
@@ -249,22 +248,8 @@ def run() -> None:
         )
 
     windows = synthetic_windows(config)
-    print(f"an iteration at batch {batch}, s{'median':>20}{'p10':>10}{'p90':>10}", flush=True)
     fed = measure_feeds(config, windows, arguments.turns, arguments.iterations)
-    for name, title in (
-        ("device", "data on the device"),
-        ("host", "fed by the host"),
-        ("once", "sent once, used for all"),
-    ):
-        print(f"  {title:<25}{figures(fed[name])}")
-    for name, title in (("device", "drawing on the device"), ("host", "feeding from the host")):
-        shares = fed["cost"][name]["shares"]
-        low, high = np.quantile(shares, (0.1, 0.9))
-        print(
-            f"  {title} costs {fed['cost'][name]['median']:.1%} of it, p10 {low:.1%}, p90 "
-            f"{high:.1%} (median of {len(shares)} turns)"
-        )
-
+    show_feeds(fed, config.training.batch_size)
     alone = measure_alone(config, windows, 10 * arguments.turns)
     print(f"alone, s{'median':>39}{'p10':>10}{'p90':>10}")
     print(f"  {'draw the batch of an update':<25}{figures(alone['draw'])[2:]}")
@@ -280,6 +265,24 @@ def run() -> None:
             "alone": alone,
         },
     )
+
+
+def show_feeds(fed: dict[str, Any], batch: int) -> None:
+    """Print what `measure_feeds` found."""
+    print(f"an iteration at batch {batch}, s{'median':>20}{'p10':>10}{'p90':>10}")
+    for name, title in (
+        ("device", "data on the device"),
+        ("host", "fed by the host"),
+        ("once", "sent once, used for all"),
+    ):
+        print(f"  {title:<25}{figures(fed[name])}")
+    for name, title in (("device", "drawing on the device"), ("host", "feeding from the host")):
+        shares = fed["cost"][name]["shares"]
+        low, high = np.quantile(shares, (0.1, 0.9))
+        print(
+            f"  {title} costs {fed['cost'][name]['median']:.1%} of it, p10 {low:.1%}, p90 "
+            f"{high:.1%} (median of {len(shares)} turns)"
+        )
 
 
 def figures(times: dict[str, Any]) -> str:

@@ -194,7 +194,8 @@ HEAD = (
 )
 
 
-def run() -> None:
+def options() -> argparse.ArgumentParser:
+    """What can be said on the command line."""
     parser = records.parser(__doc__)
     parser.epilog = "Every field of the config can be set as --SECTION.FIELD=VALUE."
     parser.add_argument(
@@ -231,7 +232,11 @@ def run() -> None:
         metavar="N",
         help="CPU devices, where there are only CPUs (default: %(default)s)",
     )
-    arguments, overrides = parser.parse_known_args()
+    return parser
+
+
+def run() -> None:
+    arguments, overrides = options().parse_known_args()
     check(arguments)
     records.need_target("--json", arguments.json)
     simulate(arguments.simulate)
