@@ -199,7 +199,10 @@ def accompany(
     condition = pianoroll.to_signed(condition)
     signed = _generate(model.config, model.variables, condition, keys, temperature)
     signed = np.asarray(signed)
-    return np.stack([decoding.decode(answer, np.array(model.single_lines)) for answer in signed])
+    single_lines = np.array(model.single_lines)
+    pitched = np.array([not track.is_drum for track in model.tracks])
+    melody = model.config.condition_track
+    return np.stack([decoding.decode(each, single_lines, pitched, melody) for each in signed])
 
 
 def remarks(model: Model, melody: Melody) -> Iterator[str]:
