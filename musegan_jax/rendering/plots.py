@@ -40,8 +40,10 @@ def piano_roll(score: midi.Score, title: str, path: files.AnyPath) -> None:
     high = max(int(part.notes[:, 2].max()) for part in sounding) + 2
     figure = Figure(figsize=(12, 0.9 + 2.6 * rows), layout="constrained")
     panels = figure.subplots(rows, squeeze=False)[:, 0]
-    for row, axes in enumerate(panels):
-        marks = lines[row * per_row : (row + 1) * per_row + 1]
+    in_rows = [lines[first : first + per_row + 1] for first in range(0, bars, per_row)]
+    # One scale for all rows: a last one of fewer bars is shorter.
+    width = max(marks[-1] - marks[0] for marks in in_rows)
+    for row, (axes, marks) in enumerate(zip(panels, in_rows, strict=True)):
         for k, part in reversed(list(enumerate(score.parts))):
             colour = COLOURS[k % len(COLOURS)]
             boxes = [
@@ -52,7 +54,7 @@ def piano_roll(score: midi.Score, title: str, path: files.AnyPath) -> None:
             axes.add_collection(
                 PolyCollection(boxes, facecolor=colour, edgecolor="white", linewidth=0.5)
             )
-        axes.set_xlim(marks[0], marks[-1])
+        axes.set_xlim(marks[0], marks[0] + width)
         axes.set_ylim(low, high)
         axes.set_xticks(marks[:-1], [str(row * per_row + n + 1) for n in range(len(marks) - 1)])
         octaves = range(-(-low // 12) * 12, high + 1, 12)
