@@ -101,7 +101,8 @@ def test_who_clashes_with_whom():
     signed = pair(5, {6: 0.9, 9: 0.7})
     assert chosen(signed, pitched=(False, True)) == [6] == chosen(signed, pitched=(True, False))
     assert chosen(signed, single=(False, True)) == [9]
-    assert chosen(signed, melody=1) == [6]  # the melody is given, and the others yield
+    # The melody is given, and the others yield.
+    assert chosen(signed, melody=1) == [6] == chosen(signed, melody=1, single=(False, True))
     notes = decode(signed, np.ones(2, bool), np.ones(2, bool), 1, Costs(0, -1.5, 3))
     assert notes[0, :, 0].argmax() not in (5, 7)
     # Two tracks beside it cost twice.
