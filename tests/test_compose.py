@@ -11,12 +11,12 @@ import mido
 import numpy as np
 import pytest
 
-from musegan_jax import arrangement, compose, pianoroll
+from musegan_jax import arrangement, compose, decoding, pianoroll
 from musegan_jax.config import ModelConfig
 from musegan_jax.data import melodies, midi
 from musegan_jax.data.dataset import Track
 from musegan_jax.errors import UserError
-from musegan_jax.models.generator import make_generator, noise_shape
+from musegan_jax.models.generator import draw_noise, make_generator, noise_shape
 
 MELODY_CHANNEL = 2
 LOW, PITCHES = 28, 64  # MIDI 28 to 91
@@ -404,6 +404,24 @@ def test_temperature(model):
     usual = [compose.generate(model, melody, 0, n) for n in (0, 1)]
     hot = [compose.generate(model, melody, 0, n, temperature=5.0) for n in (0, 1)]
     assert 0 < np.mean(usual[0] != usual[1]) < np.mean(hot[0] != hot[1])
+
+
+def test_the_decoder_knows_the_tracks(model):
+    """Lines that clash with drums, or go by a track that is not the melody, would look like any."""
+    single = (True, True, False, True)
+    config = dataclasses.replace(model.config, condition_track=1)
+    other = model._replace(config=config, single_lines=single)
+    keys = jax.random.split(jax.random.key(0), 1)
+    melody = np.zeros((1, 64, 128), bool)
+    noise = draw_noise(keys, noise_shape(config.generator_filters, 64, PITCHES))
+    condition = -jnp.ones((1, 64, PITCHES, 1))
+    signed = make_generator(config).apply(model.variables, condition, noise, train=False)
+    signed = np.asarray(signed)[0]
+    pitched = np.array([True, True, False, True])
+    wanted = decoding.decode(signed, np.array(single), pitched, melody=1)
+    np.testing.assert_array_equal(compose.accompany(other, melody, keys)[0], wanted)
+    for facts in ((np.ones(4, bool), 1), (pitched, 0)):
+        assert (decoding.decode(signed, np.array(single), *facts) != wanted).any()
 
 
 def test_an_empty_accompaniment_is_noticed(model):

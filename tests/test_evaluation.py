@@ -1,5 +1,6 @@
 """Distances of distributions, baselines, copies, and the evaluation as a whole."""
 
+import dataclasses
 import json
 
 import jax
@@ -323,6 +324,17 @@ def test_a_melody_alone_has_nothing_to_judge(model):
     )
     with pytest.raises(UserError, match="no pitched track beside"):
         evaluate({"model": model}, alone, "test", 2, 0)
+
+
+def test_held_out_pieces_fit_the_model(data, model):
+    first = held_out.read(data, model, 3).music
+    numbers = data.pieces_of(["valid"])
+    assert [piece.name for piece in first] == [data.names[n] for n in numbers[:3]]
+    # A model whose rows end below the top of the first piece's melody does not hear that piece.
+    top = int(np.flatnonzero(first[0].bars[..., 0].any(axis=(0, 1)))[-1])
+    lower = model._replace(config=dataclasses.replace(model.config, lowest_pitch=top - 64))
+    with pytest.raises(UserError, match="fewer than two pieces"):
+        held_out.read(data, lower, 3)
 
 
 def test_a_silent_voice_is_no_gain(data, model, monkeypatch):
