@@ -193,16 +193,19 @@ def accompany(
     Returns:
         Bool `(B, T, P, K)`, P the model's pitches.
     """
-    condition = pianoroll.crop(
-        conditions[..., None], model.config.lowest_pitch, model.config.pitches
-    )
-    condition = pianoroll.to_signed(condition)
+    given = pianoroll.crop(conditions[..., None], model.config.lowest_pitch, model.config.pitches)
+    condition = pianoroll.to_signed(given)
     signed = _generate(model.config, model.variables, condition, keys, temperature)
-    signed = np.asarray(signed)
     single_lines = np.array(model.single_lines)
     pitched = np.array([not track.is_drum for track in model.tracks])
-    melody = model.config.condition_track
-    return np.stack([decoding.decode(each, single_lines, pitched, melody) for each in signed])
+    return np.stack(
+        [
+            decoding.decode(
+                answer, melody[..., 0], model.config.condition_track, single_lines, pitched
+            )
+            for answer, melody in zip(np.asarray(signed), given, strict=True)
+        ]
+    )
 
 
 def remarks(model: Model, melody: Melody) -> Iterator[str]:

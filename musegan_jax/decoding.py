@@ -8,7 +8,7 @@ from musegan_jax import pianoroll
 
 
 class Costs(NamedTuple):
-    """What a line pays, where a sure cell is worth 1 and a sure silence -1.
+    """What a line pays. A cell that the network is sure of is worth 1 to it, one surely silent -1.
 
     Attributes:
         change: for each change of pitch, or between pitch and silence; at least 0.
@@ -23,28 +23,32 @@ class Costs(NamedTuple):
     clash: float
 
 
+FREE = Costs(change=0.0, rest=0.0, clash=0.0)  # the strongest cell above 0
 CHOSEN = Costs(change=0.5, rest=-0.8, clash=1.0)  # on the chorales' split `valid`; docs/music.md
 
 
 def decode(
     signed: np.ndarray,
+    given: np.ndarray,
+    melody: int,
     single_lines: np.ndarray,
     pitched: np.ndarray,
-    melody: int = 0,
     costs: Costs = CHOSEN,
 ) -> np.ndarray:
     """The notes of an answer.
 
     A track of single lines has one pitch or none at each step: of all lines the one whose cells
-    sum up to most, less what it costs (Viterbi's algorithm). The tracks are decided one after
-    another, the melody's first, and each sees those before it. Other tracks have every cell above
-    0, and are decided before all lines.
+    sum up to most, less what it costs (Viterbi 1967). These tracks are decided by number, each
+    with those before it in its ears, and the given melody, and tracks of chords, which have every
+    cell above 0. The melody's own track pays for no clash. Drums pay nothing, and nobody pays for
+    them.
 
     Args:
-        signed: float `(T, P, K)` in [-1, 1].
+        signed: float `(T, P, K)` in [-1, 1], T steps, P rows of pitches.
+        given: bool `(T, P)`, the melody that will sound, whatever the network makes of it.
+        melody: its track.
         single_lines: bool `(K,)`.
-        pitched: bool `(K,)`: tracks without pitches clash with nothing.
-        melody: the track that the others go by; it pays for no clash.
+        pitched: bool `(K,)`, False for drums.
         costs: of a line.
 
     Returns:
@@ -52,11 +56,16 @@ def decode(
     """
     notes = pianoroll.binarise(signed)
     notes[..., single_lines] = False
-    for k in sorted(np.flatnonzero(single_lines), key=lambda k: k != melody):
+    heard = notes.copy()
+    heard[..., melody] = given
+    for k in np.flatnonzero(single_lines):
+        own = costs if pitched[k] else FREE
         worth = signed[..., k]
-        if pitched[k] and k != melody:
-            worth = worth - np.float32(costs.clash) * _clashes(notes[..., pitched])
-        notes[..., k] = _line(worth, costs.change, costs.rest)
+        if k != melody:
+            worth = worth - np.float32(own.clash) * _clashes(heard[..., pitched])
+        notes[..., k] = _line(worth, own.change, own.rest)
+        if k != melody:
+            heard[..., k] = notes[..., k]
     return notes
 
 

@@ -7,7 +7,7 @@ first. It has three forms, and these functions are the only way between them:
 - *packed*: uint8 `(T, K, 16)`, the 128 MIDI pitches as bits (on disk and in device memory);
 - *signed*: float -1/+1 (in the networks).
 
-Every function takes NumPy or JAX arrays and answers in kind.
+What is typed `Array` may be of NumPy or JAX, and the answer is in kind.
 """
 
 from typing import Any

@@ -186,7 +186,9 @@ def test_saved_on_one_topology_restored_on_another(saved, tmp_path):
 
 def test_the_best_stay_beside_the_newest(tiny, tmp_path, monkeypatch):
     faults = iter([0.4, 0.1, float("nan"), 0.2, 0.3, 0.5])
-    monkeypatch.setattr(loop.samples.music, "quick_scores", lambda *rolls: {"faults": next(faults)})
+    monkeypatch.setattr(
+        loop.samples.metrics, "quick_scores", lambda *rolls: {"faults": next(faults)}
+    )
     config = with_(
         tiny, "--training.iterations=5", "--output.save_every=1", "--output.keep_checkpoints=1",
         "--output.keep_best=2", "--output.melodies=twinkle",

@@ -413,15 +413,25 @@ def test_the_decoder_knows_the_tracks(model):
     other = model._replace(config=config, single_lines=single)
     keys = jax.random.split(jax.random.key(0), 1)
     melody = np.zeros((1, 64, 128), bool)
+    melody[:, 8:56, 61] = True
+    given = pianoroll.crop(melody[..., None], LOW, PITCHES)
     noise = draw_noise(keys, noise_shape(config.generator_filters, 64, PITCHES))
-    condition = -jnp.ones((1, 64, PITCHES, 1))
-    signed = make_generator(config).apply(model.variables, condition, noise, train=False)
-    signed = np.asarray(signed)[0]
-    pitched = np.array([True, True, False, True])
-    wanted = decoding.decode(signed, np.array(single), pitched, melody=1)
+    signed = make_generator(config).apply(
+        model.variables, pianoroll.to_signed(given), noise, train=False
+    )
+    signed, pitched = np.asarray(signed)[0], np.array([True, True, False, True])
+
+    def decoded(given, melody, pitched):
+        return decoding.decode(signed, given, melody, np.array(single), pitched)
+
+    wanted = decoded(given[0, ..., 0], 1, pitched)
     np.testing.assert_array_equal(compose.accompany(other, melody, keys)[0], wanted)
-    for facts in ((np.ones(4, bool), 1), (pitched, 0)):
-        assert (decoding.decode(signed, np.array(single), *facts) != wanted).any()
+    for facts in (
+        (given[0, ..., 0], 1, np.ones(4, bool)),
+        (given[0, ..., 0], 0, pitched),
+        (np.zeros_like(given[0, ..., 0]), 1, pitched),
+    ):
+        assert (decoded(*facts) != wanted).any()
 
 
 def test_an_empty_accompaniment_is_noticed(model):
@@ -575,6 +585,25 @@ def test_a_song_that_cannot_be_written_leaves_nothing(tmp_path):
         with pytest.raises(UserError, match="cannot be written"):
             list(arrangement.write_song(make_song().midi, folder, "song", "Song"))
     assert [path.name for path in tmp_path.iterdir()] == ["file"]
+
+
+def test_rows_of_a_picture_have_one_scale(monkeypatch, tmp_path):
+    """Ten bars: eight, and two that are not stretched; a note over the break is in both rows."""
+    from musegan_jax.rendering import plots
+
+    figures = []
+    monkeypatch.setattr(plots, "_save", lambda figure, path: figures.append(figure))
+    score = make_song({("Tune", 0): [(0, 4, 60), (31, 33, 62), (39, 40, 64)]}, resolution=480)
+    plots.piano_roll(score, "song", tmp_path / "song.png")
+    bar = 4 * 480
+    assert [axes.get_xlim() for axes in figures[0].axes] == [(0, 8 * bar), (8 * bar, 16 * bar)]
+    drawn = [
+        [(path.vertices[:, 0].min(), path.vertices[:, 0].max()) for path in paths.get_paths()]
+        for axes in figures[0].axes
+        for paths in axes.collections
+    ]
+    assert drawn[0] == [(0, bar), (31 * 480, 8 * bar)]
+    assert drawn[1] == [(31 * 480, 33 * 480), (39 * 480, 10 * bar)]
 
 
 @pytest.mark.parametrize(

@@ -43,6 +43,14 @@ def test_the_bit_order_of_the_packed_form():
     np.testing.assert_array_equal(pianoroll.pack(roll)[0, 0], wanted)
 
 
+def test_uncrop_is_the_way_back():
+    inner = np.random.default_rng(0).random((5, 7, 3)) < 0.5
+    whole = pianoroll.uncrop(inner, 20)
+    assert whole.shape == (5, 128, 3) and whole.dtype == bool
+    np.testing.assert_array_equal(pianoroll.crop(whole, 20, 7), inner)
+    assert whole.sum() == inner.sum()
+
+
 def test_pack_refuses_a_cropped_roll():
     with pytest.raises(ValueError, match="128 pitches, not 84"):
         pianoroll.pack(np.zeros((4, 84, 1), bool))

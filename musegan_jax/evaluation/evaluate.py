@@ -47,7 +47,7 @@ def evaluate(
         seed: of the noises and the baselines.
 
     Raises:
-        UserError: if there are too few pieces.
+        UserError: if there are too few pieces, or no pitched track beside the melody's.
     """
     first = next(iter(models.values()))
     track = first.config.condition_track
@@ -61,12 +61,12 @@ def evaluate(
     def measured(music: Sequence[Music]) -> Measures:
         return measure(music, dataset.tracks, dataset.steps_per_beat)
 
-    real, trained = measured(held), measured(training)
+    real, trained, given = measured(held), measured(training), dataset.tracks[track].name
     columns = {
         "training": trained,
         **{
-            name: measured([piece for flavour in given.flavours for piece in flavour])
-            for name, given in answers.items()
+            name: measured([piece for flavour in each.flavours for piece in flavour])
+            for name, each in answers.items()
         },
         "copied": measured(baselines.nearest_copied(held, training, track, PASSAGE)),
         "random": measured(baselines.random_voices(held, training, track, seed)),
@@ -79,13 +79,13 @@ def evaluate(
         "left_out": left_out,
         "flavours": flavours,
         "seed": seed,
-        "measures": _table(real, trained, columns, dataset.tracks[track].name, seed),
+        "measures": _table(real, trained, columns, given, seed),
         "frechet_distance": {
-            name: distributions.frechet_distance(_features(real), _features(column))
+            name: distributions.frechet_distance(_features(real, given), _features(column, given))
             for name, column in columns.items()
         },
         "melody_fidelity": {
-            name: float(metrics.score(given.fidelity)) for name, given in answers.items()
+            name: float(metrics.score(each.fidelity)) for name, each in answers.items()
         },
         "diversity": _diversity(held, training, answers, generated, track),
         "nearest_training_passage": _copies(held, training, answers, generated),
@@ -111,16 +111,17 @@ def _pieces(
     lengths = [piece.bars.shape[1] for piece in [*training, *held]]
     usual = max(set(lengths), key=lengths.count, default=0)
     training = [piece for piece in training if piece.bars.shape[1] == usual]
-    faults = {piece.name: _fault(piece, usual, models) for piece in held}
-    held = [piece for piece in held if not faults[piece.name]]
+    faults = [_fault(piece, usual, models) for piece in held]
+    left_out: dict[str, list[str]] = {}
+    for piece, fault in zip(held, faults, strict=True):
+        if fault:
+            left_out.setdefault(fault, []).append(piece.name)
+    held = [piece for piece, fault in zip(held, faults, strict=True) if not fault]
     if training and held:
         known = copying.known_pieces(held, training, pitched, COPIED)
-        faults |= dict.fromkeys(known, "in the training data too")
-        held = [piece for piece in held if not faults[piece.name]]
-    left_out: dict[str, list[str]] = {}
-    for name, fault in faults.items():
-        if fault:
-            left_out.setdefault(fault, []).append(name)
+        if known:
+            left_out["in the training data too"] = known
+        held = [piece for piece in held if piece.name not in known]
     if min(len(training), len(held)) < 3:
         raise UserError(
             f"{dataset.source}: {len(training)} pieces of the split train and {len(held)} of "
@@ -137,7 +138,7 @@ def _fault(piece: Music, steps: int, models: Mapping[str, compose.Model]) -> str
     if len(piece.bars) < PASSAGE:
         return "shorter than a passage"
     if not all(fits(model, piece) for model in models.values()):
-        return "melody outside a model's pitches"
+        return "no melody within a model's pitches"
     return ""
 
 
@@ -176,8 +177,14 @@ def _table(
     return rows
 
 
-def _features(measures: Measures) -> np.ndarray:
-    return measures.values[:, [name.startswith(FEATURES) for name in measures.names]]
+def _features(measures: Measures, melody: str) -> np.ndarray:
+    """What the Fréchet distance is between: `(bars, F)`, NaN where a measure means nothing.
+
+    Without those of the melody alone, which was given: all but the training music would have them
+    right for nothing.
+    """
+    wanted = [name.startswith(FEATURES) and track_of(name) != melody for name in measures.names]
+    return measures.values[:, wanted]
 
 
 def _diversity(

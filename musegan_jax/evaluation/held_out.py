@@ -17,7 +17,12 @@ REPORTED = ("empty_bars", "qualified_notes", "semitone_clash")
 
 
 class HeldOut(NamedTuple):
-    """Pieces of the split valid, and what they measure."""
+    """Pieces of the split valid.
+
+    Attributes:
+        music: two or more.
+        measures: of the pieces themselves.
+    """
 
     music: list[Music]
     measures: Measures
@@ -25,11 +30,16 @@ class HeldOut(NamedTuple):
     def scores(self, model: compose.Model) -> dict[str, float]:
         """What answers to their melodies measure, and the same of the pieces themselves.
 
-        Of every measure that `REPORTED` names the mean over tracks, as `valid/NAME`, and of the
-        pieces as `real/NAME`; `valid/disagreement` of two flavours; and `distance`, the mean over
-        all measures of the generated tracks of how far their score is from the pieces', in
-        standard deviations of the pieces' own (at least 0.05). A measure that cannot be taken,
-        for a voice that is silent say, counts as `LOST`.
+        Args:
+            model: with variables. It accompanies each melody twice, with the noises of seed 0.
+
+        Returns:
+            Of every measure that `REPORTED` names the mean over tracks, as `valid/NAME`, and of
+            the pieces as `real/NAME`; `valid/disagreement` of the two flavours; and `distance`,
+            the mean of how far scores are from the pieces', in standard deviations of the pieces'
+            own (at least 0.05). It is over all measures that the pieces have, but those of the
+            melody alone, which was given. A measure that the answers do not have, for a voice that
+            is silent say, counts as `LOST`.
         """
         given = answer(model, self.music, 2, seed=0)
         tracks = model.tracks
@@ -48,7 +58,10 @@ class HeldOut(NamedTuple):
             for pair in zip(*given.flavours, strict=True)
         ]
         found["valid/disagreement"] = float(np.mean(apart))
-        spread = np.maximum(self.measures.by_piece().std(axis=0), 0.05)
+        # A piece without a track has no score in its columns.
+        by_piece = self.measures.by_piece()
+        variance = metrics.score((by_piece - metrics.score(by_piece)) ** 2)
+        spread = np.maximum(np.sqrt(variance), 0.05)
         wanted = self.measures.scores()
         far = np.nan_to_num(np.abs(table.scores() - wanted) / spread, nan=LOST)
         return {**found, "distance": float(far[generated & ~np.isnan(wanted)].mean())}
@@ -62,11 +75,12 @@ def read(data: Dataset, model: compose.Model, count: int) -> HeldOut:
     """
     pieces: list[Music] = []
     for number in data.pieces_of(["valid"]):  # one by one: unpacked, a large split is too large
-        if len(pieces) < count:
-            pieces += [piece for piece in read_music(data, [number]) if fits(model, piece)]
+        if len(pieces) == count:
+            break
+        pieces += [piece for piece in read_music(data, [number]) if fits(model, piece)]
     if len(pieces) < 2:  # one has no spread to measure distances by
         raise UserError(
-            f"config: output.held_out = {count}: {data.source} has fewer than two pieces with a "
-            "melody in the split valid; set it to 0"
+            f"{data.source} has fewer than two pieces in the split valid with a melody that the "
+            "model has rows for; set it to 0"
         )
     return HeldOut(pieces, measure(pieces, data.tracks, data.steps_per_beat))

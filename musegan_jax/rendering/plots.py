@@ -46,10 +46,12 @@ def piano_roll(score: midi.Score, title: str, path: files.AnyPath) -> None:
     for row, (axes, marks) in enumerate(zip(panels, in_rows, strict=True)):
         for k, part in reversed(list(enumerate(score.parts))):
             colour = COLOURS[k % len(COLOURS)]
+            # What reaches beyond the row's last bar is drawn in the next; after the last, here.
+            shown = part.notes[(part.notes[:, 1] > marks[0]) & (part.notes[:, 0] < marks[-1])]
+            ends = np.minimum(shown[:, 1], marks[-1] if row < rows - 1 else np.inf)
             boxes = [
                 ((start, p - 0.42), (start, p + 0.42), (end, p + 0.42), (end, p - 0.42))
-                for start, end, p, _ in part.notes
-                if end > marks[0] and start < marks[-1]
+                for (start, _, p, _), end in zip(shown, ends, strict=True)
             ]
             axes.add_collection(
                 PolyCollection(boxes, facecolor=colour, edgecolor="white", linewidth=0.5)

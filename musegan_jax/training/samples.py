@@ -13,8 +13,7 @@ from musegan_jax import arrangement, compose, files
 from musegan_jax.config import Config
 from musegan_jax.data.dataset import Dataset
 from musegan_jax.errors import UserError
-from musegan_jax.evaluation import held_out
-from musegan_jax.evaluation import metrics as music
+from musegan_jax.evaluation import held_out, metrics
 from musegan_jax.training import parallel, record
 from musegan_jax.training.record import Record
 from musegan_jax.training.state import TrainState, inference_variables
@@ -49,7 +48,7 @@ class Listeners(NamedTuple):
             model = self.model._replace(variables=variables)
             for stem, melody in self.melodies.items():
                 roll = compose.generate(model, melody, seed=0, sample=0)
-                scores.append(music.quick_scores(*compose.voices(model, melody, roll)))
+                scores.append(metrics.quick_scores(*compose.voices(model, melody, roll)))
                 songs[stem] = arrangement.to_midi(model, melody, roll)
             if self.held:
                 measured = self.held.scores(model)
@@ -62,7 +61,7 @@ def prepare(config: Config, run: Record, data: Dataset) -> Listeners:
     """Read and prepare the melodies of `config.output`, and the held-out pieces of `data`.
 
     Raises:
-        UserError: if one cannot be read or does not fit the model.
+        UserError: if one cannot be read or does not fit the model, or too few pieces do.
     """
     model = record.model(run, None)
     melodies = {}
@@ -78,7 +77,12 @@ def prepare(config: Config, run: Record, data: Dataset) -> Listeners:
         except UserError as error:
             raise UserError(f"config: output.melodies: {name}: {error}") from error
         melodies[Path(name).stem] = melody
-    held = held_out.read(data, model, config.output.held_out) if config.output.held_out else None
+    held, count = None, config.output.held_out
+    if count:
+        try:
+            held = held_out.read(data, model, count)
+        except UserError as error:
+            raise UserError(f"config: output.held_out = {count}: {error}") from error
     return Listeners(model, melodies, held)
 
 
