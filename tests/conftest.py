@@ -1,6 +1,11 @@
 """Four simulated CPU devices and strict numerics, set before JAX starts."""
 
 import os
+import signal
+
+# What a shell starts in the background ignores SIGINT, and so would the runs that tests interrupt.
+if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 os.environ["JAX_PLATFORMS"] = "cpu"
 os.environ["JAX_ENABLE_COMPILATION_CACHE"] = "false"  # nothing is left in anybody's home

@@ -110,7 +110,7 @@ def test_held_out_pieces_are_heard(tiny, tmp_path):
     for line in heard:
         assert line["distance"] > 0 and 0 <= line["valid/semitone_clash"] <= 1
         assert line["real/empty_bars"] == heard[0]["real/empty_bars"]
-    assert heard[0]["valid/semitone_clash"] != heard[1]["valid/semitone_clash"]
+    assert heard[0]["distance"] != heard[1]["distance"]
     assert (tmp_path / "curves.png").is_file()
 
 
@@ -150,9 +150,12 @@ def test_a_signal_saves_and_the_run_goes_on(tmp_path, data_file, number):
     run = subprocess.Popen(
         command(words(data_file, many), tmp_path), stderr=subprocess.PIPE, text=True
     )
-    wait_for_iterations(tmp_path, 3, run)
-    run.send_signal(number)
-    _, stderr = run.communicate(timeout=120)
+    try:
+        wait_for_iterations(tmp_path, 3, run)
+        run.send_signal(number)
+        _, stderr = run.communicate(timeout=120)
+    finally:
+        run.kill()  # a run that does not stop would slow every test after it
     assert run.returncode == 0, stderr
     assert f"{number.name}: stopped at iteration" in stderr and "Traceback" not in stderr
     stopped = lines_of(tmp_path)[-1]["iteration"]
