@@ -111,9 +111,9 @@ def compose(arguments: Arguments) -> None:
     names = [stem] if arguments.samples == 1 else names
     for name in names:
         target = arguments.out / f"{name}.mid"
-        if target.exists() and Path(arguments.melody).exists():
-            if target.samefile(arguments.melody):
-                raise UserError(f"--out {arguments.out}: it would replace the melody; name another")
+        both = target.exists() and Path(arguments.melody).exists()
+        if both and target.samefile(arguments.melody):
+            raise UserError(f"--out {arguments.out}: it would replace the melody; name another")
     score = compose.load_melody(arguments.melody)
     part = compose.pick_part(score, arguments.track, arguments.melody)
     model = _model(arguments)

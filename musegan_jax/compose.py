@@ -180,7 +180,11 @@ def _generate(
 
 
 def accompany(
-    model: Model, conditions: np.ndarray, keys: jax.Array, temperature: float = 1.0
+    model: Model,
+    conditions: np.ndarray,
+    keys: jax.Array,
+    temperature: float = 1.0,
+    costs: decoding.Costs = decoding.CHOSEN,
 ) -> np.ndarray:
     """The generator's answers to melodies of one length.
 
@@ -189,6 +193,7 @@ def accompany(
         conditions: bool `(B, T, 128)`, melodies in the model's range, T a multiple of its stride.
         keys: of the noise, `(B,)`.
         temperature: factor of the noise; 1 as in training, 0 for none.
+        costs: of the lines that are made of the answers.
 
     Returns:
         Bool `(B, T, P, K)`, P the model's pitches.
@@ -201,7 +206,7 @@ def accompany(
     return np.stack(
         [
             decoding.decode(
-                answer, melody[..., 0], model.config.condition_track, single_lines, pitched
+                answer, melody[..., 0], model.config.condition_track, single_lines, pitched, costs
             )
             for answer, melody in zip(np.asarray(signed), given, strict=True)
         ]
@@ -238,16 +243,21 @@ def remarks(model: Model, melody: Melody) -> Iterator[str]:
 
 
 def generate(
-    model: Model, melody: Melody, seed: int, sample: int, temperature: float = 1.0
+    model: Model,
+    melody: Melody,
+    seed: int,
+    sample: int,
+    temperature: float = 1.0,
+    costs: decoding.Costs = decoding.CHOSEN,
 ) -> np.ndarray:
     """Run the generator once over the whole melody: bool `(steps, P, K)`.
 
     The network is convolutional, so a long piece is one pass and has no seams. `sample` numbers
-    the noise maps of one seed.
+    the noise maps of one seed; `temperature` and `costs` as for `accompany`.
     """
     key = rng.update_key(rng.root_key(seed), "eval", sample, 0)
     keys = rng.example_keys(key, jnp.zeros(1, jnp.int32))
-    return accompany(model, melody.condition[None], keys, temperature)[0, : melody.steps]
+    return accompany(model, melody.condition[None], keys, temperature, costs)[0, : melody.steps]
 
 
 def voices(model: Model, melody: Melody, roll: np.ndarray) -> tuple[np.ndarray, np.ndarray, int]:

@@ -19,7 +19,7 @@ from musegan_jax import config as configs
 from musegan_jax import files
 from musegan_jax.data import dataset
 from musegan_jax.errors import UserError
-from musegan_jax.training import checkpoint, loop, parallel, record
+from musegan_jax.training import checkpoint, loop, parallel, record, samples
 
 LOSSES = ("critic_loss", "wasserstein", "penalty", "critic_gradient_norm", "generator_loss")
 
@@ -112,6 +112,15 @@ def test_held_out_pieces_are_heard(tiny, tmp_path):
         assert line["real/empty_bars"] == heard[0]["real/empty_bars"]
     assert heard[0]["distance"] != heard[1]["distance"]
     assert (tmp_path / "curves.png").is_file()
+
+
+def test_an_untrained_network_looks_bad(tiny):
+    """What picks checkpoints: the decoder makes lines without clashes even of noise."""
+    data = make_dataset(pieces=40)
+    config = with_(tiny, "--output.melodies=twinkle", "--output.held_out=2")
+    state = parallel.initial_state(config, parallel.make_layout(config))
+    heard = samples.prepare(config, record.make(config, data), data).hear(state)
+    assert heard.scores["semitone_clash"] > 0.3 and heard.scores["valid/semitone_clash"] > 0.3
 
 
 def test_nothing_held_out_to_hear(tiny, tmp_path):

@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from musegan_jax import compose, pianoroll, rng
+from musegan_jax import compose, decoding, pianoroll, rng
 from musegan_jax.evaluation import metrics
 from musegan_jax.evaluation.measures import Music
 
@@ -36,7 +36,13 @@ def fits(model: compose.Model, piece: Music) -> bool:
     return len(pitches) > 0 and low <= pitches[0] and pitches[-1] < low + model.config.pitches
 
 
-def answer(model: compose.Model, music: Sequence[Music], flavours: int, seed: int) -> Answers:
+def answer(
+    model: compose.Model,
+    music: Sequence[Music],
+    flavours: int,
+    seed: int,
+    costs: decoding.Costs = decoding.CHOSEN,
+) -> Answers:
     """Accompany the melody of each piece, from its first bar line, in one pass.
 
     Args:
@@ -44,6 +50,7 @@ def answer(model: compose.Model, music: Sequence[Music], flavours: int, seed: in
         music: the pieces that the melodies are taken from.
         flavours: noises for each melody.
         seed: of the noises.
+        costs: of the lines that are made of the answers.
     """
     root = rng.root_key(seed)
     found: list[list[Music]] = [[] for _ in range(flavours)]
@@ -51,7 +58,7 @@ def answer(model: compose.Model, music: Sequence[Music], flavours: int, seed: in
     melodies = [np.concatenate(piece.bars)[..., model.config.condition_track] for piece in music]
     for flavour in range(flavours):
         key = rng.update_key(root, "eval", flavour, 0)
-        rolls = _accompany_all(model, melodies, key)
+        rolls = _accompany_all(model, melodies, key, costs)
         for piece, melody, roll in zip(music, melodies, rolls, strict=True):
             full = pianoroll.uncrop(roll, model.config.lowest_pitch)
             own = full[..., model.config.condition_track]
@@ -63,7 +70,7 @@ def answer(model: compose.Model, music: Sequence[Music], flavours: int, seed: in
 
 
 def _accompany_all(
-    model: compose.Model, melodies: Sequence[np.ndarray], key: jax.Array
+    model: compose.Model, melodies: Sequence[np.ndarray], key: jax.Array, costs: decoding.Costs
 ) -> list[np.ndarray]:
     """Answers `(T, P, K)` to melodies `(T, 128)`, each with the noise of its place in the list."""
     unit = np.lcm(ROOM, model.config.stride)
@@ -82,6 +89,7 @@ def _accompany_all(
             for row, n in enumerate(padded):
                 conditions[row, : len(melodies[n])] = melodies[n]
             keys = rng.example_keys(key, jnp.array(padded, jnp.int32))
-            for n, roll in zip(group, compose.accompany(model, conditions, keys), strict=False):
+            answers = compose.accompany(model, conditions, keys, costs=costs)
+            for n, roll in zip(group, answers, strict=False):
                 rolls[n] = roll[: len(melodies[n])]
     return rolls

@@ -9,7 +9,7 @@ import mido
 import numpy as np
 from etils import epath
 
-from musegan_jax import arrangement, compose, files
+from musegan_jax import arrangement, compose, decoding, files
 from musegan_jax.config import Config
 from musegan_jax.data.dataset import Dataset
 from musegan_jax.errors import UserError
@@ -20,7 +20,10 @@ from musegan_jax.training.state import TrainState, inference_variables
 
 
 class Heard(NamedTuple):
-    """What the network plays in one state: songs by name, and the means of their measures."""
+    """What the network plays in one state: songs by name, and the means of its measures.
+
+    The songs are decoded as `compose` does it, the measures with clashes left as they are.
+    """
 
     songs: dict[str, mido.MidiFile]
     scores: dict[str, float]
@@ -47,8 +50,9 @@ class Listeners(NamedTuple):
             variables = parallel.on_host(inference_variables(state))
             model = self.model._replace(variables=variables)
             for stem, melody in self.melodies.items():
+                bare = compose.generate(model, melody, 0, 0, costs=decoding.UNMENDED)
+                scores.append(metrics.quick_scores(*compose.voices(model, melody, bare)))
                 roll = compose.generate(model, melody, seed=0, sample=0)
-                scores.append(metrics.quick_scores(*compose.voices(model, melody, roll)))
                 songs[stem] = arrangement.to_midi(model, melody, roll)
             if self.held:
                 measured = self.held.scores(model)
