@@ -6,8 +6,8 @@ TIME      2 minutes on two CPU cores
 
 Cold: the command `musegan-jax compose` in a process of its own, from its start to its end. Warm:
 the same call for the second time in this process, compiled already; the model is read again.
-Melodies are synthetic, 4/4 at 120 bpm. The model is the shipped one, of configs/chorales.py, or with
---workdir a run's.
+Melodies are synthetic, 4/4 at 120 bpm. The model is the shipped one, of configs/chorales.py, or a
+run's with --workdir.
 """
 
 import contextlib
@@ -29,8 +29,8 @@ from musegan_jax import config as configs
 from musegan_jax.data import midi
 from musegan_jax.errors import UserError
 from musegan_jax.rendering import audio
-from musegan_jax.training import record
-from musegan_jax.training.environment import environment
+from musegan_jax.runs import record
+from musegan_jax.runs.environment import environment
 
 SECONDS_PER_BAR = 2.0
 LENGTHS = {"2 bars": 2, "3 min": 90, "10 min": 300}  # in bars
@@ -132,10 +132,10 @@ def config_of(workdir: str | None) -> configs.Config:
     """
     if workdir is None:
         return configs.load("configs/chorales.py")
-    run_of = record.read(files.locate(workdir))
-    if run_of is None:
+    run = record.read(files.locate(workdir))
+    if run is None:
         raise UserError(f"--workdir {workdir}: not the folder of a training run")
-    return configs.from_dict(run_of["config"])
+    return run.config
 
 
 def run() -> None:

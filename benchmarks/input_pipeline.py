@@ -34,11 +34,12 @@ import numpy as np
 import records
 from musegan_jax import config as configs
 from musegan_jax import rng
-from musegan_jax.data import dataset, midi, sources
+from musegan_jax.data import dataset, midi
 from musegan_jax.data.batches import Windows, draw_batch
+from musegan_jax.data.readers.midi_folder import read_midi_folder
 from musegan_jax.errors import UserError
+from musegan_jax.runs.environment import environment
 from musegan_jax.training import parallel
-from musegan_jax.training.environment import environment
 from musegan_jax.training.state import TrainState
 from train_step import synthetic_windows
 
@@ -88,7 +89,7 @@ def build(folder: Path) -> None:
     """Build a dataset file of a folder, and print seconds, bytes before it, and peak bytes."""
     before = peak_memory()
     begin = time.perf_counter()
-    built, _ = sources.read_midi_folder(folder, len(VOICES), sources.STEPS_PER_BEAT)
+    built, _ = read_midi_folder(folder, len(VOICES), 4)
     dataset.save(built, folder / "pieces.npz")
     print(time.perf_counter() - begin, before, peak_memory())
 

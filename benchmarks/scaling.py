@@ -38,8 +38,8 @@ from jax.profiler import ProfileData
 import records
 from musegan_jax import config as configs
 from musegan_jax.errors import UserError
+from musegan_jax.runs.environment import environment
 from musegan_jax.training import parallel
-from musegan_jax.training.environment import environment
 from train_step import synthetic_windows
 
 WARM_UP = 2

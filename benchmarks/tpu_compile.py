@@ -33,8 +33,9 @@ from musegan_jax import config as configs
 from musegan_jax import rng
 from musegan_jax.data.batches import Windows, batch_of
 from musegan_jax.errors import UserError, first_line
+from musegan_jax.runs.environment import environment
 from musegan_jax.training import parallel, step
-from musegan_jax.training.environment import environment
+from musegan_jax.training.state import abstract_state
 
 TPUS = [name for name in peaks.PEAKS if name.startswith("v")]
 COLLECTIVE = re.compile(
@@ -61,7 +62,7 @@ def critic_update(config, state, data, root, examples, axis=None):
     """The first critic update of an iteration, its draws and the generator's answers included."""
     keys = step.update_keys(root, state.step, 0, examples)
     real = batch_of(config, data, 0, keys.data)
-    fake = step.accompany(config, state, real, keys.noise)
+    fake = step.answer(config, state, real, keys.noise)
     return step.critic_step(config, state, real, fake, keys, axis)
 
 
@@ -77,7 +78,8 @@ def abstract_arguments(config: configs.Config, layout: parallel.Layout) -> tuple
 
     def whole(tree):
         return jax.tree.map(
-            lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=layout.whole), tree
+            lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=layout.replicated),
+            tree,
         )
 
     steps, windows, tracks = 68316, 2072, config.model.tracks
@@ -88,9 +90,9 @@ def abstract_arguments(config: configs.Config, layout: parallel.Layout) -> tuple
         shape((windows, 2), np.int32),
         shape((tracks,), bool),
     )
-    examples = shape((config.training.batch_size,), np.int32, sharding=layout.split)
+    examples = shape((config.training.batch_size,), np.int32, sharding=layout.sharded)
     root = jax.eval_shape(lambda: rng.root_key(0))
-    return whole(parallel.abstract_state(config)), whole(data), whole(root), examples
+    return whole(abstract_state(config)), whole(data), whole(root), examples
 
 
 def bytes_of(shapes: str) -> int:

@@ -26,8 +26,8 @@ import records
 from musegan_jax import config as configs
 from musegan_jax.data.batches import Windows
 from musegan_jax.errors import UserError, first_line
+from musegan_jax.runs.environment import environment
 from musegan_jax.training import parallel
-from musegan_jax.training.environment import environment
 
 TURN = 0.2  # seconds
 WARM_UP = 3  # turns; the first also loads the program

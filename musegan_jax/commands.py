@@ -5,6 +5,7 @@ import contextlib
 import logging
 import sys
 import tempfile
+import traceback
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -16,12 +17,12 @@ Arguments = argparse.Namespace
 
 def train(arguments: Arguments) -> None:
     """Train, and print the files of the last samples."""
-    from musegan_jax import config
+    from musegan_jax import config, files
 
     settings = config.override(config.load(arguments.config), arguments.overrides)
     if arguments.deterministic:
         settings = config.override(settings, ["--training.deterministic=true"])
-    with _processes(arguments, settings):
+    with _processes(arguments, settings), _reported(files.locate(arguments.workdir)):
         from musegan_jax.training.loop import train
 
         for path in train(settings, arguments.workdir):
@@ -29,9 +30,28 @@ def train(arguments: Arguments) -> None:
 
 
 @contextlib.contextmanager
+def _reported(workdir: Any) -> Iterator[None]:
+    """Keep all that the runtime said of a failure in a file; the message ends by naming it."""
+    try:
+        yield
+    except UserError as error:
+        # Of our own errors and the operating system's the line says all there is.
+        told = error.__cause__ is None or isinstance(error.__cause__, (OSError, UserError))
+        if told or not workdir.is_dir():
+            raise
+        import jax
+
+        path = workdir / f"error-{jax.process_index()}.txt"
+        with contextlib.suppress(OSError):
+            path.write_text("".join(traceback.format_exception(error)))
+            raise UserError(f"{error} (in full: {path})") from error.__cause__
+        raise
+
+
+@contextlib.contextmanager
 def _processes(arguments: Arguments, settings: Any) -> Iterator[None]:
     """The environment that a training needs: flags, the other processes, a quiet Orbax."""
-    from musegan_jax import compilation_cache
+    from musegan_jax.runs import compilation_cache
     from musegan_jax.training import determinism, distributed
 
     determinism.enable(settings)
@@ -66,11 +86,11 @@ def _say(line: str) -> None:
 def fingerprint(arguments: Arguments) -> None:
     """Print the fingerprint of a checkpoint."""
     from musegan_jax import files
-    from musegan_jax.training.checkpoint import open_run
+    from musegan_jax.training.load import open_run
 
     _quieten_orbax()
     _, saved = open_run(files.locate(arguments.workdir), _say, arguments.step)
-    print(f"{'iteration':<17} {saved.state.step}")
+    print(f"{'iteration':<17} {saved.iteration}")
     for name, digest in saved.fingerprint.items():
         print(f"{name:<17} {digest}")
 
@@ -102,8 +122,14 @@ def compose(arguments: Arguments) -> None:
     if arguments.key is not None and not -127 <= arguments.key <= 127:
         raise UserError("--key must be from -127 to 127")
     _check_seed(arguments.seed)
-    from musegan_jax import arrangement, compilation_cache, compose, files
+    from musegan_jax import files
+    from musegan_jax.composing import arrangement, decoding, melody
+    from musegan_jax.composing.accompany import accompany
+    from musegan_jax.composing.song import write_song
+    from musegan_jax.rendering import audio
+    from musegan_jax.runs import compilation_cache
 
+    decoding.check(arguments.decoding, "--decoding")
     compilation_cache.keep()
 
     stem = Path(arguments.melody).stem
@@ -114,34 +140,33 @@ def compose(arguments: Arguments) -> None:
         both = target.exists() and Path(arguments.melody).exists()
         if both and target.samefile(arguments.melody):
             raise UserError(f"--out {arguments.out}: it would replace the melody; name another")
-    score = compose.load_melody(arguments.melody)
-    part = compose.pick_part(score, arguments.track, arguments.melody)
+    score = melody.load_melody(arguments.melody)
+    part = melody.pick_part(score, arguments.track, arguments.melody)
     model = _model(arguments)
     programs = _programs(arguments.programs, model, arguments.keep_melody)
-    melody = compose.prepare(score, part, model, arguments.key)
+    heard = melody.prepare(score, part, model, arguments.key)
     files.make_folder(arguments.out)
-    for line in compose.remarks(model, melody):
+    for line in melody.remarks(model, heard):
         _say(line)
-    from musegan_jax.rendering import audio
-
     if audio.soundfont_player() is None:
         _say("sound: simple waves; the extra `audio` gives instruments")
     for sample, name in enumerate(names):
-        roll = compose.generate(model, melody, arguments.seed, sample, arguments.temperature)
+        roll = accompany(
+            model, heard, arguments.seed, sample, arguments.temperature, arguments.decoding
+        )
         human = arguments.seed + sample if arguments.humanise else None
         style = arrangement.Style(programs, arguments.keep_melody, human)
-        answer = arrangement.to_midi(model, melody, roll, style)
+        song = arrangement.to_midi(model, heard, roll, style)
         if not arrangement.has_accompaniment(model, roll):
             _say("the accompaniment is empty: the network left it silent")
-        for path in arrangement.write_song(
-            answer, arguments.out, name, f"{name}, seed {arguments.seed}"
-        ):
+        for path in write_song(song, arguments.out, name, f"{name}, seed {arguments.seed}"):
             print(path)
 
 
 def _model(arguments: Arguments) -> Any:
-    """The model to compose with: of a run, of a file, or the shipped one."""
-    from musegan_jax import files, model_file
+    """The model that --workdir or --model names, or the shipped one."""
+    from musegan_jax import files
+    from musegan_jax.models import model_file
 
     if arguments.workdir is None:
         if arguments.step is not None:
@@ -149,7 +174,7 @@ def _model(arguments: Arguments) -> Any:
         return model_file.load(arguments.model or model_file.shipped())
     if arguments.model is not None:
         raise UserError("--workdir and --model both name a model; give one of them")
-    from musegan_jax.training.checkpoint import load_model
+    from musegan_jax.training.load import load_model
 
     _quieten_orbax()
     return load_model(files.locate(arguments.workdir), _say, arguments.step)
@@ -159,7 +184,7 @@ def _programs(text: str | None, model: Any, keep_melody: bool) -> tuple[int, ...
     """`--programs` as numbers, one for each generated track that has pitches."""
     if text is None:
         return None
-    from musegan_jax.arrangement import generated_tracks
+    from musegan_jax.composing.arrangement import generated_tracks
 
     tracks = [model.tracks[k] for k in generated_tracks(model, keep_melody)]
     names = [track.name for track in tracks if not track.is_drum]
@@ -174,81 +199,72 @@ def _programs(text: str | None, model: Any, keep_melody: bool) -> tuple[int, ...
 
 
 def export(arguments: Arguments) -> None:
-    """Write a run's generator as one file, and print what it holds."""
+    """Write a run's model as one file, and print what it holds."""
     if arguments.out.suffix != ".safetensors":
         raise UserError(f"{arguments.out}: a model file is called something.safetensors")
-    from musegan_jax import files, model_file
-    from musegan_jax.training import record
-    from musegan_jax.training.checkpoint import open_run
-    from musegan_jax.training.state import inference_variables
+    from musegan_jax import files
+    from musegan_jax.models import model_file
+    from musegan_jax.training.load import load_model
 
     _quieten_orbax()
-    run, saved = open_run(files.locate(arguments.workdir), _say, arguments.step)
-    origin = {
-        "iteration": int(saved.state.step),
-        "fingerprint": saved.fingerprint,
-        "config": run["config"],
-        "dataset": {name: run["dataset"][name] for name in ("source", "sha256")},
-        "session": run["sessions"][-1],
-    }
-    model = record.model(run, inference_variables(saved.state))
-    digest = model_file.save(model, origin, arguments.out)
-    print(f"iteration  {origin['iteration']}")
+    model = load_model(files.locate(arguments.workdir), _say, arguments.step)
+    digest = model_file.save(model, arguments.out)
+    print(f"iteration  {model.origin['iteration']}")
     print(f"SHA-256    {digest}")
     print(f"bytes      {arguments.out.stat().st_size}")
     print(arguments.out)
 
 
 def evaluate(arguments: Arguments) -> None:
-    """Measure a run's answers to held-out melodies, print the table and the files."""
+    """Measure a model's accompaniments of held-out melodies, print the table and the files."""
     if not 2 <= arguments.flavours <= 100:
         raise UserError("--flavours must be from 2 to 100")
     _check_seed(arguments.seed)
-    from musegan_jax import compilation_cache, files
+    from musegan_jax import files
+    from musegan_jax.composing import decoding
     from musegan_jax.data import sources
     from musegan_jax.evaluation import report
     from musegan_jax.evaluation.evaluate import evaluate
-    from musegan_jax.training import record
-    from musegan_jax.training.checkpoint import open_run
-    from musegan_jax.training.state import inference_variables
+    from musegan_jax.runs import compilation_cache
+    from musegan_jax.training.load import load_model
 
+    decoding.check(arguments.decoding, "--decoding")
     compilation_cache.keep()
     _quieten_orbax()
-    models, data = {}, None
-    for path in [arguments.workdir, *arguments.beside]:
+    model = _model(arguments)
+    models = {"model": model}
+    for path in arguments.beside:
         workdir = files.locate(path)
-        # Of the runs beside it, always the newest checkpoint.
-        run, saved = open_run(workdir, _say, None if models else arguments.step)
-        name = "model" if not models else workdir.name
-        if name in models or name in ("training", "copied", "random", "held_out"):
-            raise UserError(f"--beside {path}: a second column {name!r}; rename the folder")
-        models[name] = record.model(run, inference_variables(saved.state))
-        if data is None:
-            data = sources.load(arguments.dataset or run["config"]["data"]["dataset"])
-        _check_comparable(path, models[name], models["model"], data)
-        if arguments.split in run["config"]["data"]["splits"]:
-            _say(f"{path}: was trained on the split {arguments.split}: its scores flatter it")
-    assert data is not None
+        if workdir.name in (*models, "training", "copied", "random", "held_out"):
+            raise UserError(f"--beside {path}: a second column {workdir.name!r}; rename the folder")
+        models[workdir.name] = load_model(workdir, _say)
+    trained_on = model.origin.get("config", {}).get("data", {})
+    data = sources.load(arguments.dataset or trained_on.get("dataset", "chorales"))
+    for name, each in models.items():
+        _check_comparable(name, each, model, data)
+        if arguments.split in each.origin.get("config", {}).get("data", {}).get("splits", ()):
+            _say(f"{name}: was trained on the split {arguments.split}: its scores flatter it")
     files.make_folder(arguments.out)
-    result = evaluate(models, data, arguments.split, arguments.flavours, arguments.seed)
+    split, flavours, seed = arguments.split, arguments.flavours, arguments.seed
+    result = evaluate(models, data, split, flavours, seed, arguments.decoding)
     for line in report.table(result.report):
         print(line)
-    melody = next(iter(models.values())).config.condition_track
+    melody = model.config.condition_track
     for path in report.write(result, data, melody, files.locate(arguments.out)):
         print(path)
 
 
-def _check_comparable(path: str, model: Any, first: Any, data: Any) -> None:
-    """A model must hear the data as it heard its own, and the melody that the first one hears."""
+def _check_comparable(name: str, model: Any, first: Any, data: Any) -> None:
+    """A model must be given data as it was trained on, and the melody that the first one gets."""
     if list(model.tracks) != list(data.tracks):
-        raise UserError(f"{path}: trained on other tracks than those of {data.source}")
+        raise UserError(f"{name}: trained on other tracks than those of {data.source}")
     if model.steps_per_beat != data.steps_per_beat:
         raise UserError(
-            f"{path}: trained on {model.steps_per_beat} steps a beat, {data.source} has "
+            f"{name}: trained on {model.steps_per_beat} steps a beat, {data.source} has "
             f"{data.steps_per_beat}"
         )
     if model.config.condition_track != first.config.condition_track:
-        raise UserError(f"{path}: takes another track for the melody than the run it is beside")
+        raise UserError(f"{name}: takes another track for the melody than the model it is beside")
 
 
 def _check_seed(seed: int) -> None:
@@ -267,7 +283,7 @@ def _check_out(out: Path) -> None:
 def build_chorales(arguments: Arguments) -> None:
     """Make a dataset file of Bach's chorales."""
     _check_out(arguments.out)
-    from musegan_jax.data.chorales import read_chorales
+    from musegan_jax.data.readers.chorales import read_chorales
 
     _save(*read_chorales(), arguments.out)
 
@@ -279,21 +295,21 @@ def build_midi(arguments: Arguments) -> None:
         value = getattr(arguments, name)
         if value is not None and not low <= value <= high:
             raise UserError(f"--{name.replace('_', '-')} must be from {low} to {high}")
-    from musegan_jax.data import sources
+    from musegan_jax.data.readers.midi_folder import read_midi_folder
 
-    built = sources.read_midi_folder(arguments.folder, arguments.parts, arguments.steps_per_beat)
+    built = read_midi_folder(arguments.folder, arguments.parts, arguments.steps_per_beat)
     _save(*built, arguments.out)
 
 
 def _save(dataset, skipped, out: Path) -> None:  # noqa: ANN001 - their modules load later
-    from musegan_jax.data import sources
     from musegan_jax.data.dataset import describe, save
+    from musegan_jax.data.readers import skipped as reports
 
     save(dataset, out)
     report = out.with_suffix(".skipped.txt")
     if skipped:
-        sources.write_report(skipped, report)
-        for line in sources.summarise(skipped):
+        reports.write_report(skipped, report)
+        for line in reports.summarise(skipped):
             print(line, file=sys.stderr)
         print(f"{len(skipped)} files skipped; all of them are named in {report}", file=sys.stderr)
     else:

@@ -10,7 +10,7 @@ first. It has three forms, and these functions are the only way between them:
 What is typed `Array` may be of NumPy or JAX, and the answer is in kind.
 """
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -19,6 +19,14 @@ import numpy as np
 MIDI_PITCHES = 128
 
 Array = Any  # numpy.ndarray or jax.Array
+
+
+class Track(NamedTuple):
+    """One track of a roll: its name, General MIDI program (0..127) and drum flag."""
+
+    name: str
+    program: int
+    is_drum: bool = False
 
 
 def _module(array: Array) -> Any:

@@ -16,6 +16,8 @@ os.environ["XLA_FLAGS"] = (
     + " --xla_force_host_platform_device_count=4 --xla_backend_optimization_level=0"
 )
 
+import dataclasses
+
 import jax
 import numpy as np
 import pytest
@@ -45,8 +47,14 @@ def make_dataset(pieces: int = 12, bars: int = 4, seed: int = 0) -> dataset.Data
             for beat in range(4 * bars):
                 roll[4 * beat : 4 * beat + 4, root + rng.choice(scale), voice] = True
         made.append(dataset.Piece(f"piece {n}", pianoroll.pack(roll), np.arange(0, 16 * bars, 16)))
-    tracks = [dataset.Track(name, 40 + k) for k, name in enumerate("SATB")]
+    tracks = [pianoroll.Track(name, 40 + k) for k, name in enumerate("SATB")]
     return dataset.build(made, tracks, 4, "made up")
+
+
+def changed(model, **facts):
+    """A model with other facts, of its own or of its training music."""
+    music = {name: facts.pop(name) for name in list(facts) if name in model.music._fields}
+    return dataclasses.replace(model, music=model.music._replace(**music), **facts)
 
 
 @pytest.fixture(scope="session")

@@ -10,6 +10,7 @@ from musegan_jax import config as configs
 from musegan_jax import pianoroll, rng
 from musegan_jax.data import batches, dataset
 from musegan_jax.errors import UserError
+from musegan_jax.pianoroll import Track
 
 
 def config(*words):
@@ -43,7 +44,7 @@ def test_a_pick_up_bar_begins_no_window():
     roll = np.zeros((36, 128, 1), bool)
     roll[:, 60] = True
     piece = dataset.Piece("one", pianoroll.pack(roll), np.array([4, 20]))
-    data = dataset.build([piece], [dataset.Track("Melody", 0)], 4, "test")
+    data = dataset.build([piece], [Track("Melody", 0)], 4, "test")
     windows = batches.make_windows(data, config("--model.tracks=1"))
     np.testing.assert_array_equal(windows.starts, [4])
 
@@ -92,7 +93,7 @@ def test_silent_and_unplayable_windows_are_left_out():
     roll[32:64, 60] = True
     roll[64:96, 20] = True
     piece = dataset.Piece("one", pianoroll.pack(roll), np.arange(0, 96, 16))
-    data = dataset.build([piece], [dataset.Track("Melody", 0)], 4, "test")
+    data = dataset.build([piece], [Track("Melody", 0)], 4, "test")
     settings = config(
         "--model.tracks=1", "--data.hop_bars=2", "--model.lowest_pitch=32", "--model.pitches=64"
     )
@@ -114,7 +115,7 @@ def test_drums_are_not_transposed():
     roll[:, 60, 0] = True
     roll[::4, 36, 1] = True
     piece = dataset.Piece("one", pianoroll.pack(roll), np.array([0]))
-    tracks = [dataset.Track("Piano", 0), dataset.Track("Drums", 0, True)]
+    tracks = [Track("Piano", 0), Track("Drums", 0, True)]
     settings = config("--model.tracks=2", "--data.transpose=-5,6")
     batch = draw(settings, batches.make_windows(dataset.build([piece], tracks, 4, "t"), settings))
     sounding = np.asarray(batch > 0).any(axis=1)

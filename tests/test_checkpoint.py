@@ -13,8 +13,10 @@ from etils import epath
 
 from musegan_jax import config as configs
 from musegan_jax.errors import UserError
-from musegan_jax.training import checkpoint, loop, parallel, record
-from musegan_jax.training.fingerprint import fingerprint
+from musegan_jax.runs import checkpoint, processes, record
+from musegan_jax.runs.fingerprint import fingerprint
+from musegan_jax.training import loop, parallel
+from musegan_jax.training.state import abstract_state
 from test_train import copy, with_
 
 # A read that fails leaves Orbax's coroutines behind, which Python then complains of.
@@ -35,7 +37,9 @@ def saved(tiny, tmp_path_factory):
 
 def read_newest(workdir, config, **options):
     told = []
-    found = checkpoint.newest_valid(epath.Path(workdir), config, told.append, **options)
+    found = checkpoint.newest_valid(
+        epath.Path(workdir), abstract_state(config), told.append, **options
+    )
     return found, told
 
 
@@ -161,7 +165,7 @@ def test_a_checkpoint_says_what_it_is(saved):
     marks = [json.loads(line) for line in (workdir / "fingerprints.jsonl").read_text().splitlines()]
     assert [line["iteration"] for line in marks] == [1, 2, 3, 4]
     assert {**progress["fingerprint"], "iteration": 3} == marks[2]
-    assert record.read(epath.Path(workdir))["result"]["fingerprint"]["state"] == marks[3]["state"]
+    assert record.read(epath.Path(workdir)).result.fingerprint["state"] == marks[3]["state"]
 
 
 def test_saved_on_one_topology_restored_on_another(saved, tmp_path):
@@ -173,13 +177,13 @@ def test_saved_on_one_topology_restored_on_another(saved, tmp_path):
             f"--parallel.devices={n}" for n in words[1:]
         ])  # fmt: skip
         layout = parallel.make_layout(other)
-        state = parallel.on_host(layout.replicate(wanted.state))
+        state = processes.on_host(layout.replicate(wanted.state))
         assert fingerprint(state) == wanted.fingerprint
     to = tmp_path / "run"
     to.mkdir()
     copy(workdir, to)
     loop.train(with_(config, "--parallel.strategy=jit", "--training.iterations=5"), to)
-    sessions = record.read(epath.Path(to))["sessions"]
+    sessions = record.read(epath.Path(to)).sessions
     assert [session["strategy"] for session in sessions] == ["mesh", "jit"]
     assert [session["from"] for session in sessions] == [0, 4]
 
@@ -187,7 +191,7 @@ def test_saved_on_one_topology_restored_on_another(saved, tmp_path):
 def test_the_best_stay_beside_the_newest(tiny, tmp_path, monkeypatch):
     faults = iter([0.4, 0.1, float("nan"), 0.2, 0.3, 0.5])
     monkeypatch.setattr(
-        loop.samples.metrics, "quick_scores", lambda *rolls: {"faults": next(faults)}
+        loop.sampling.metrics, "quick_scores", lambda *rolls: {"faults": next(faults)}
     )
     config = with_(
         tiny, "--training.iterations=5", "--output.save_every=1", "--output.keep_checkpoints=1",
@@ -237,11 +241,11 @@ def test_a_full_disk_is_one_line_and_costs_no_checkpoint(tmp_path, data_file, ki
         lines = done.stderr.splitlines()
         assert done.returncode == 2 and "no space left" in lines[-1].lower(), done.stderr
         assert len(lines) == 2, done.stderr  # the opening, and the error
-        config = configs.from_dict(record.read(epath.Path(tmp_path / "run"))["config"])
+        config = record.read(epath.Path(tmp_path / "run")).config
         whole = checkpoint.iterations(epath.Path(tmp_path / "run"))
         assert (kibibytes < 100) == (whole == [])
         for iteration in whole:
-            checkpoint.read(epath.Path(tmp_path / "run"), iteration, config)
+            checkpoint.read(epath.Path(tmp_path / "run"), iteration, abstract_state(config))
         assert not list((tmp_path / "run" / "checkpoints").glob("*tmp*"))
     finally:
         subprocess.run(["umount", str(tmp_path)], check=True)

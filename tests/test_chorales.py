@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 
 from musegan_jax import pianoroll
-from musegan_jax.data import chorales, dataset
+from musegan_jax.data import dataset
+from musegan_jax.data.readers import chorales
 from musegan_jax.errors import UserError
 
 

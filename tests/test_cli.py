@@ -232,7 +232,7 @@ def test_a_second_start_finds_the_compiled_program(tmp_path):
     """In the user's cache folder, and only where JAX has not been told otherwise; silently."""
     code = (
         "import jax, jax.numpy as jnp\n"
-        "from musegan_jax import compilation_cache\n"
+        "from musegan_jax.runs import compilation_cache\n"
         "hits = []\n"
         "jax.monitoring.register_event_listener(\n"
         "    lambda name, **_: hits.append(name) if name.endswith('cache_hits') else None)\n"

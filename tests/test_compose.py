@@ -11,34 +11,35 @@ import mido
 import numpy as np
 import pytest
 
-from musegan_jax import arrangement, compose, decoding, pianoroll
+from conftest import changed
+from musegan_jax import pianoroll
+from musegan_jax.composing import arrangement, decoding
+from musegan_jax.composing.accompany import accompany, answer_melody, decode_melody, for_metrics
+from musegan_jax.composing.melody import Melody, load_melody, pick_part, remarks
+from musegan_jax.composing.melody import prepare as prepare_part
+from musegan_jax.composing.song import write_song
 from musegan_jax.config import ModelConfig
 from musegan_jax.data import melodies, midi
-from musegan_jax.data.dataset import Track
+from musegan_jax.data.training_music import TrainingMusic
 from musegan_jax.errors import UserError
-from musegan_jax.models.generator import draw_noise, make_generator, noise_shape
+from musegan_jax.models.generator import make_generator, noise_shape
+from musegan_jax.models.model import Model
+from musegan_jax.pianoroll import Track
 
 MELODY_CHANNEL = 2
 LOW, PITCHES = 28, 64  # MIDI 28 to 91
 
 
 @pytest.fixture(scope="module")
-def model() -> compose.Model:
+def model() -> Model:
     """Untrained: it plays noise, in every voice; the third voice is drums."""
     config = ModelConfig(tracks=4, generator_filters=(4, 8), pitches=PITCHES, lowest_pitch=LOW)
     condition = jnp.zeros((1, 8, PITCHES, 1))
     noise = jnp.zeros((1, *noise_shape(config.generator_filters, 8, PITCHES)))
     variables = make_generator(config).init(jax.random.key(0), condition, noise, train=False)
     tracks = (Track("Tune", 40), Track("Alto", 41), Track("Kit", 0, True), Track("Bass", 43))
-    return compose.Model(
-        config,
-        variables,
-        tracks,
-        4,
-        32,
-        ((60, 81),) + ((0, 127),) * (len(tracks) - 1),
-        (False,) * len(tracks),
-    )
+    ranges = ((60, 81),) + ((0, 127),) * (len(tracks) - 1)
+    return Model(config, 32, TrainingMusic(tracks, 4, ranges, (False,) * len(tracks)), variables)
 
 
 def make_song(lines=None, meter=(4, 4), resolution=480, tempo=500_000) -> midi.Score:
@@ -56,11 +57,11 @@ def make_song(lines=None, meter=(4, 4), resolution=480, tempo=500_000) -> midi.S
     return midi.parse(file, "song")
 
 
-def prepare(model, score, track=None) -> compose.Melody:
-    return compose.prepare(score, compose.pick_part(score, track, "song"), model)
+def prepare(model, score, track=None) -> Melody:
+    return prepare_part(score, pick_part(score, track, "song"), model)
 
 
-def sparse_roll(melody: compose.Melody, seed: int = 0) -> np.ndarray:
+def sparse_roll(melody: Melody, seed: int = 0) -> np.ndarray:
     """An answer that is quick to write: few notes, but one on the first step and the last.
 
     None begins when the melody has ended: those would not be written.
@@ -175,7 +176,7 @@ def test_the_melody_is_kept_and_the_rest_lies_on_the_grid(model, tmp_path, kind,
     grid = np.floor((melody.offset + np.arange(melody.steps + 1)) * step + 0.5)
     for k, part in zip((1, 2, 3), song.parts[1:], strict=True):
         assert np.isin(part.notes[:, :2], grid).all()
-        assert set(part.notes[:, 3]) == {arrangement.VELOCITY}
+        assert set(part.notes[:, 3]) == {midi.VELOCITY}
         # Where a step is less than a tick, some notes have no length and fall out. Else all are
         # there to be read back.
         if resolution >= 4:
@@ -196,7 +197,8 @@ def test_a_note_shorter_than_a_tick_does_not_sound_for_ever(model):
 
 def test_more_tracks_than_channels_share_them(model):
     tracks = tuple(Track(f"T{k}", k) for k in range(20))
-    many = model._replace(
+    many = changed(
+        model,
         tracks=tracks,
         config=ModelConfig(tracks=20, pitches=PITCHES),
         ranges=((0, 127),) * 20,
@@ -213,7 +215,7 @@ def test_equal_seeds_give_equal_bytes(model):
     melody = prepare(model, melodies.melody("twinkle"))
 
     def answer(seed, sample):
-        return compose.generate(model, melody, seed, sample)
+        return accompany(model, melody, seed, sample)
 
     first = answer(0, 0)
     assert first.shape == (melody.steps, PITCHES, 4) and first.dtype == bool
@@ -232,7 +234,7 @@ def test_a_melody_may_have_any_length(model, beats, bars):
     assert (melody.offset, melody.steps, melody.shift) == (0, 16 * bars, 0)
     assert len(melody.condition) % 4 == 0  # the network's stride
     assert melody.condition.sum() == 4 * beats
-    assert compose.generate(model, melody, 0, 0).shape == (16 * bars, PITCHES, 4)
+    assert accompany(model, melody, 0, 0).shape == (16 * bars, PITCHES, 4)
 
 
 @pytest.mark.parametrize("meter, bar", [((4, 4), 16), ((3, 4), 12), ((7, 8), 14), ((5, 16), 5)])
@@ -296,7 +298,7 @@ def test_a_melody_is_moved_by_octaves_and_back(model, pitches, shift):
     # instrument, and stays.
     wanted = [p % 12 if p < 0 else p for p in (28 - shift, 91 - shift)]
     assert alto.notes[:, 2].tolist() == sorted(wanted) and kit.notes[:, 2].tolist() == [28, 91]
-    said = [line for line in compose.remarks(model, melody) if "octave" in line]
+    said = [line for line in remarks(model, melody) if "octave" in line]
     assert bool(said) == bool(shift)
     if shift:
         octaves = "1 octave" if abs(shift) == 12 else f"{abs(shift) // 12} octaves"
@@ -305,16 +307,16 @@ def test_a_melody_is_moved_by_octaves_and_back(model, pitches, shift):
 
 def test_a_key_of_ones_own(model):
     score = make_song({("Tune", 0): [(0, 1, 60), (1, 2, 64)]})
-    part = compose.pick_part(score, None, "song")
-    melody = compose.prepare(score, part, model, shift=-5)
+    part = pick_part(score, None, "song")
+    melody = prepare_part(score, part, model, shift=-5)
     assert np.flatnonzero(melody.condition[0]).tolist() == [55]
     roll = np.zeros((melody.steps, PITCHES, 4), bool)
     roll[:4, 20, 1] = True
     alto = midi.parse(arrangement.to_midi(model, melody, roll), "song").parts[1]
     assert alto.notes[:, 2].tolist() == [LOW + 20 + 5]
-    assert any("5 semitones lower" in line for line in compose.remarks(model, melody))
+    assert any("5 semitones lower" in line for line in remarks(model, melody))
     with pytest.raises(UserError, match="another --key"):
-        compose.prepare(score, part, model, shift=40)
+        prepare_part(score, part, model, shift=40)
 
 
 def test_voices_stay_in_their_ranges(model):
@@ -324,7 +326,7 @@ def test_voices_stay_in_their_ranges(model):
         roll[step, pitch - LOW] = True
 
     def pitches(low, high):
-        narrow = model._replace(ranges=((0, 127), (low, high), (50, 50), (0, 127)))
+        narrow = changed(model, ranges=((0, 127), (low, high), (50, 50), (0, 127)))
         song = midi.parse(arrangement.to_midi(narrow, melody, roll), "song")
         return [part.notes[:, 2].tolist() for part in song.parts[1:]]
 
@@ -339,7 +341,7 @@ def test_notes_that_become_one_pitch_do_not_cut_each_other_off(model):
     melody = prepare(model, make_song({("Tune", 0): [(0, 4, 60)]}))
     roll = np.zeros((melody.steps, PITCHES, 4), bool)
     roll[0:8, 60 - LOW, 1] = roll[4:12, 72 - LOW, 1] = True
-    narrow = model._replace(ranges=((0, 127), (40, 70), (0, 127), (0, 127)))
+    narrow = changed(model, ranges=((0, 127), (40, 70), (0, 127), (0, 127)))
     alto = midi.parse(arrangement.to_midi(narrow, melody, roll), "song").parts[1]
     assert alto.notes[:, :3].tolist() == [[0, 12 * 480 // 4, 60]]
 
@@ -356,7 +358,7 @@ def test_no_voice_begins_after_the_melody(model):
 
 def test_what_the_network_does_not_hear_is_said(model):
     def said(*notes):
-        return " ".join(compose.remarks(model, prepare(model, make_song({("Tune", 0): notes}))))
+        return " ".join(remarks(model, prepare(model, make_song({("Tune", 0): notes}))))
 
     assert "highest" not in said((0, 1, 60), (1, 2, 64)) and "longer" not in said((0, 1, 60))
     assert "hears the highest" in said((0, 2, 60), (1, 2, 64))
@@ -390,7 +392,7 @@ def test_style(model):
         late = a.notes[:, 0] - before.notes[:, 0]
         assert (late >= 0).all() and (late <= 10).all() and late.any()
         np.testing.assert_array_equal(a.notes[:, 1:3], before.notes[:, 1:3])
-        loud = a.notes[:, 3] - arrangement.VELOCITY
+        loud = a.notes[:, 3] - midi.VELOCITY
         assert (loud >= -4).all() and (loud <= 12).all()
     # Voices that begin together are late together, and the first of a bar is an accent.
     np.testing.assert_array_equal(human[0].notes, plain[0].notes)
@@ -399,39 +401,31 @@ def test_style(model):
 
 def test_temperature(model):
     melody = prepare(model, melodies.melody("twinkle"))
-    cold = [compose.generate(model, melody, 0, n, temperature=0.0) for n in (0, 1)]
+    cold = [accompany(model, melody, 0, n, temperature=0.0) for n in (0, 1)]
     np.testing.assert_array_equal(*cold)
-    usual = [compose.generate(model, melody, 0, n) for n in (0, 1)]
-    hot = [compose.generate(model, melody, 0, n, temperature=5.0) for n in (0, 1)]
+    usual = [accompany(model, melody, 0, n) for n in (0, 1)]
+    hot = [accompany(model, melody, 0, n, temperature=5.0) for n in (0, 1)]
     assert 0 < np.mean(usual[0] != usual[1]) < np.mean(hot[0] != hot[1])
 
 
-def test_the_decoder_knows_the_tracks(model):
-    """Lines that clash with drums, or go by a track that is not the melody, would look like any."""
-    single = (True, True, False, True)
+def test_an_accompaniment_is_the_decoded_answer(model):
+    """The rule is told of the melody as given, the tracks' kinds, and the length."""
     config = dataclasses.replace(model.config, condition_track=1)
-    other = model._replace(config=config, single_lines=single)
-    keys = jax.random.split(jax.random.key(0), 1)
-    melody = np.zeros((1, 64, 128), bool)
-    melody[:, 8:56, 61] = True
-    given = pianoroll.crop(melody[..., None], LOW, PITCHES)
-    noise = draw_noise(keys, noise_shape(config.generator_filters, 64, PITCHES))
-    signed = make_generator(config).apply(
-        model.variables, pianoroll.to_signed(given), noise, train=False
-    )
-    signed, pitched = np.asarray(signed)[0], np.array([True, True, False, True])
-
-    def decoded(given, melody, pitched):
-        return decoding.decode(signed, given, melody, np.array(single), pitched)
-
-    wanted = decoded(given[0, ..., 0], 1, pitched)
-    np.testing.assert_array_equal(compose.accompany(other, melody, keys)[0], wanted)
-    for facts in (
-        (given[0, ..., 0], 1, np.ones(4, bool)),
-        (given[0, ..., 0], 0, pitched),
-        (np.zeros_like(given[0, ..., 0]), 1, pitched),
+    other = changed(model, config=config, single_lines=(True, True, False, True))
+    melody = prepare(model, make_song({("Tune", 0): [(2, 5, 61), (6, 7.5, 63)]}))
+    signed = answer_melody(other, melody, 3, 1)
+    assert signed.dtype == np.float32 and signed.shape == (len(melody.condition), PITCHES, 4)
+    given = pianoroll.crop(melody.condition[..., None], LOW, PITCHES)[..., 0]
+    for rule in decoding.RULES:
+        wanted = decoding.RULES[rule](other, signed, given)[: melody.steps]
+        np.testing.assert_array_equal(decode_melody(other, melody, signed, rule), wanted)
+        np.testing.assert_array_equal(accompany(other, melody, 3, 1, rule=rule), wanted)
+    lines = decode_melody(other, melody, signed, "lines")
+    for changes in (
+        {"config": model.config},
+        {"tracks": tuple(t._replace(is_drum=False) for t in model.tracks)},
     ):
-        assert (decoded(*facts) != wanted).any()
+        assert (decode_melody(changed(other, **changes), melody, signed, "lines") != lines).any()
 
 
 def test_an_empty_accompaniment_is_noticed(model):
@@ -452,7 +446,7 @@ def test_a_melody_wider_than_the_model_is_refused(model):
 def test_voices_are_the_melody_and_the_rest_on_all_pitches(model):
     melody = prepare(model, make_song({("Tune", 0): [(0, 5, 100)]}, meter=(3, 4)))
     roll = sparse_roll(melody)
-    tune, rest, bar = compose.voices(model, melody, roll)
+    tune, rest, bar = for_metrics(model, melody, roll)
     assert tune.shape == (24, 128, 1) and rest.shape == (24, 128, 2) and bar == 12
     assert tune[:20, 100 + melody.shift].all() and tune.sum() == 20
     pitched = roll[:, :, [k for k in (1, 2, 3) if not model.tracks[k].is_drum]]
@@ -462,11 +456,11 @@ def test_voices_are_the_melody_and_the_rest_on_all_pitches(model):
 
 def test_remarks_say_how_melody_and_model_meet(model):
     score = make_song({("Tune", 0): [(0, 9, 72)], ("Bass", 1): [(0, 9, 40)]})
-    assert list(compose.remarks(model, prepare(model, score))) == [
+    assert list(remarks(model, prepare(model, score))) == [
         "melody: the track Tune, of 2 tracks (another: --track)",
         "12 beats in one pass; the model was trained on windows of 8 beats",
     ]
-    assert not list(compose.remarks(model, prepare(model, make_song())))
+    assert not list(remarks(model, prepare(model, make_song())))
 
 
 # --- Which part ---------------------------------------------------------------------------------
@@ -481,7 +475,7 @@ def test_the_part_is_chosen_by_number_name_or_looks():
     piano, _, flute = score.parts
 
     def pick(track):
-        return compose.pick_part(score, track, "song.mid")
+        return pick_part(score, track, "song.mid")
 
     assert pick("1") is piano and pick("2") is flute  # drums have no number
     assert pick("flute") is flute and pick("PIANO") is piano
@@ -497,29 +491,29 @@ def test_a_name_tells_more_than_the_notes():
     above = [(s, e, p + 12) for s, e, p in TUNE]
     for name in ("Melody", "Lead vocals", "Soprano"):
         score = make_song({("Strings", 0): above, (name, 1): TUNE, ("", 2): CHORDS})
-        assert compose.pick_part(score, None, "").name == name
+        assert pick_part(score, None, "").name == name
     with pytest.raises(UserError, match="3 unnamed"):
-        compose.pick_part(score, "x", "")
+        pick_part(score, "x", "")
     # A high pad of chords is no tune.
     score = make_song({("", 0): [(s, e, p + 24) for s, e, p in CHORDS], ("", 1): TUNE})
-    assert compose.pick_part(score, None, "") is score.parts[1]
+    assert pick_part(score, None, "") is score.parts[1]
 
 
 def test_a_file_without_a_melody_is_refused():
     with pytest.raises(UserError, match=r"beat\.mid: it has drums only"):
-        compose.pick_part(make_song({("Kit", 9): DRUMS}), None, "beat.mid")
+        pick_part(make_song({("Kit", 9): DRUMS}), None, "beat.mid")
     with pytest.raises(UserError, match=r"rest\.mid: it has no notes"):
-        compose.pick_part(make_song({}), "1", "rest.mid")
+        pick_part(make_song({}), "1", "rest.mid")
 
 
 def test_melodies_come_by_name_or_from_a_file(tmp_path):
-    assert compose.load_melody("twinkle").parts[0].notes[0, 2] == 60
+    assert load_melody("twinkle").parts[0].notes[0, 2] == 60
     make_song().midi.save(tmp_path / "mine.mid")
-    assert compose.load_melody(str(tmp_path / "mine.mid")).parts[0].name == "Tune"
+    assert load_melody(str(tmp_path / "mine.mid")).parts[0].name == "Tune"
     with pytest.raises(
         UserError, match=r"tinkle: no such file, .*\(twinkle, ode_to_joy, korobeiniki\)"
     ):
-        compose.load_melody("tinkle")
+        load_melody("tinkle")
     with pytest.raises(UserError, match="there are twinkle, ode_to_joy"):
         melodies.melody("tinkle")
 
@@ -557,7 +551,7 @@ def test_a_song_is_three_files(model, tmp_path, monkeypatch, player):
         monkeypatch.setitem(sys.modules, "symusic", None)
     melody = prepare(model, make_song({("Tune", 0): [(0, 4, 72)]}))
     song = arrangement.to_midi(model, melody, sparse_roll(melody))
-    paths = list(arrangement.write_song(song, tmp_path, "my song", "My song, seed 0"))
+    paths = list(write_song(song, tmp_path, "my song", "My song, seed 0"))
     assert [path.name for path in paths] == ["my song.mid", "my song.wav", "my song.png"]
     assert sorted(tmp_path.iterdir()) == sorted(paths), "nothing else is left"
     assert paths[0].read_bytes() == content_of(song)
@@ -572,7 +566,7 @@ def test_drums_sound(tmp_path, monkeypatch, player):
     if player == "plain":
         monkeypatch.setitem(sys.modules, "symusic", None)
     song = make_song({("Kit", 9): DRUMS}).midi
-    paths = list(arrangement.write_song(song, tmp_path, "beat", "Beat"))
+    paths = list(write_song(song, tmp_path, "beat", "Beat"))
     sound = heard(paths[1]).reshape(-1, 2)[:, 0]
     # Between the drums of 1/4 beat there is less than on them.
     on, off = sound[: 44100 // 16], sound[44100 // 4 - 44100 // 16 : 44100 // 4]
@@ -583,7 +577,7 @@ def test_a_song_that_cannot_be_written_leaves_nothing(tmp_path):
     (tmp_path / "file").touch()
     for folder in (tmp_path / "missing", tmp_path / "file"):
         with pytest.raises(UserError, match="cannot be written"):
-            list(arrangement.write_song(make_song().midi, folder, "song", "Song"))
+            list(write_song(make_song().midi, folder, "song", "Song"))
     assert [path.name for path in tmp_path.iterdir()] == ["file"]
 
 

@@ -21,7 +21,7 @@ def test_json_round_trip_and_stable_digest():
     assert again == config and again.digest() == config.digest() != Config().digest()
     assert hash(again) == hash(config)  # a static argument of compiled functions
     # A new default would silently give old runs another hash: change this on purpose only.
-    assert Config().digest().startswith("12825279"), Config().digest()
+    assert Config().digest().startswith("42ea4d47"), Config().digest()
 
 
 @pytest.mark.parametrize(
@@ -119,7 +119,7 @@ def test_shipped_configs_open_with_command_time_and_result(path):
 
 def test_every_field_has_a_rule_or_is_free_text():
     """Each number can be set to something that is refused: no value goes unchecked."""
-    free = {"data.dataset", "output.melodies"}
+    free = {"data.dataset", "output.melodies", "output.decoding"}  # the last: test_decoding
     for section in dataclasses.fields(Config):
         values = getattr(Config(), section.name)
         for field in dataclasses.fields(values):

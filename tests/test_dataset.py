@@ -12,9 +12,10 @@ import numpy as np
 import pytest
 
 from musegan_jax import pianoroll
+from musegan_jax.config.fields import SPLITS
 from musegan_jax.data import dataset
 from musegan_jax.errors import UserError
-from musegan_jax.sections import SPLITS
+from musegan_jax.pianoroll import Track
 
 
 def piece(name: str, pitch: int = 60, bars: int = 1) -> dataset.Piece:
@@ -25,7 +26,7 @@ def piece(name: str, pitch: int = 60, bars: int = 1) -> dataset.Piece:
 
 
 def build(*pieces: dataset.Piece) -> dataset.Dataset:
-    tracks = [dataset.Track("Lead", 40), dataset.Track("Kit", 0, True)]
+    tracks = [Track("Lead", 40), Track("Kit", 0, True)]
     return dataset.build(pieces, tracks, 4, "by hand")
 
 
@@ -266,7 +267,7 @@ def test_the_description_fits_the_screen(data):
     tracks = ("Soprano", "Electric Bass", "Kit", "Pad")
     named = dataclasses.replace(
         data,
-        tracks=tuple(dataset.Track(name, 40 + k, name == "Kit") for k, name in enumerate(tracks)),
+        tracks=tuple(Track(name, 40 + k, name == "Kit") for k, name in enumerate(tracks)),
         source="Bach chorales of music21",
     )
     lines = dataset.describe(named).splitlines()

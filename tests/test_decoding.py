@@ -3,8 +3,28 @@
 import itertools
 
 import numpy as np
+import pytest
 
-from musegan_jax.decoding import CHOSEN, FREE, Costs, decode
+from musegan_jax.composing import decoding
+from musegan_jax.composing.decoding import lines
+from musegan_jax.composing.decoding.lines import CHOSEN, FREE, Costs
+from musegan_jax.config import ModelConfig
+from musegan_jax.data.training_music import TrainingMusic
+from musegan_jax.errors import UserError
+from musegan_jax.models.model import Model
+from musegan_jax.pianoroll import Track
+
+
+def model_of(melody: int, single_lines, pitched) -> Model:
+    """All that a rule asks of a model."""
+    config = ModelConfig(tracks=len(single_lines), condition_track=melody)
+    tracks = tuple(Track(f"{k}", 0, not fact) for k, fact in enumerate(pitched))
+    ranges = ((0, 127),) * len(tracks)
+    return Model(config, 32, TrainingMusic(tracks, 4, ranges, tuple(map(bool, single_lines))))
+
+
+def decode(signed, given, melody, single_lines, pitched, costs: Costs = CHOSEN) -> np.ndarray:
+    return lines.decode(model_of(melody, single_lines, pitched), signed, given, costs)
 
 
 def line(*steps: tuple[float, ...]) -> np.ndarray:
@@ -144,3 +164,20 @@ def test_later_tracks_yield_to_all_before_them():
     assert last(given) == [6]
     given[0, 5] = True
     assert last(given) == [9]  # two tracks beside it cost twice
+
+
+def test_the_named_rules():
+    """Semitones with the melody: avoided, left as the network has them, and no line at all."""
+    signed = -np.ones((4, 128, 2), np.float32)
+    signed[:, 61, 1], signed[:, 57, 1] = 0.9, 0.7
+    condition = np.zeros((4, 128), bool)
+    condition[:, 60] = True
+    model = model_of(0, (True, True), (True, True))
+    notes = {
+        name: np.flatnonzero(decoding.decode(model, signed, condition, name)[0, :, 1]).tolist()
+        for name in decoding.RULES
+    }
+    assert notes == {"lines": [57], "independent": [61], "threshold": [57, 61]}
+    decoding.check("lines", "--decoding")
+    with pytest.raises(UserError, match="--decoding = choir: it must be one of lines, indep"):
+        decoding.check("choir", "--decoding")

@@ -12,7 +12,8 @@ from etils import epath
 
 from conftest import make_dataset
 from musegan_jax.data import dataset
-from musegan_jax.training import checkpoint, loop
+from musegan_jax.runs import checkpoint
+from musegan_jax.training import loop
 from test_train import fingerprint_of, lines_of, with_
 
 pytestmark = pytest.mark.slow

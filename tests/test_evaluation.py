@@ -8,9 +8,11 @@ import jax
 import numpy as np
 import pytest
 
-from musegan_jax import compose, pianoroll
+from conftest import changed
+from musegan_jax import pianoroll
 from musegan_jax.config import ModelConfig
 from musegan_jax.data import dataset
+from musegan_jax.data.training_music import TrainingMusic
 from musegan_jax.errors import UserError
 from musegan_jax.evaluation import (
     baselines,
@@ -21,11 +23,13 @@ from musegan_jax.evaluation import (
     metrics,
     report,
 )
-from musegan_jax.evaluation.answers import Answers, answer
+from musegan_jax.evaluation.accompaniments import Accompaniments, accompany_pieces
 from musegan_jax.evaluation.evaluate import evaluate
 from musegan_jax.models.generator import draw_noise, make_generator, noise_shape
+from musegan_jax.models.model import Model
+from musegan_jax.pianoroll import Track
 
-TRACKS = tuple(dataset.Track(name, 40 + k) for k, name in enumerate(("Tune", "Alto", "Bass")))
+TRACKS = tuple(Track(name, 40 + k) for k, name in enumerate(("Tune", "Alto", "Bass")))
 
 
 def made_up(count: int = 40, bars: int = 5, seed: int = 0) -> dataset.Dataset:
@@ -51,12 +55,12 @@ def data() -> dataset.Dataset:
 
 
 @pytest.fixture(scope="module")
-def model() -> compose.Model:
+def model() -> Model:
     config = ModelConfig(tracks=3, generator_filters=(4, 8), pitches=64, lowest_pitch=28)
     condition = np.zeros((1, 8, 64, 1), np.float32)
     noise = draw_noise(jax.random.split(jax.random.key(0), 1), noise_shape((4, 8), 8, 64))
     variables = make_generator(config).init(jax.random.key(0), condition, noise, train=False)
-    return compose.Model(config, variables, TRACKS, 4, 32, ((48, 84),) * 3, (True,) * 3)
+    return Model(config, 32, TrainingMusic(TRACKS, 4, ((48, 84),) * 3, (True,) * 3), variables)
 
 
 def test_equal_sets_are_alike():
@@ -106,7 +110,7 @@ def test_music_is_read_in_its_usual_bars():
     roll = np.zeros((40, 128, 1), bool)
     roll[4, 60] = roll[20, 61] = True  # the first step of either whole bar
     piece = dataset.Piece("pick-up", pianoroll.pack(roll), np.array([4, 20, 36]))
-    made = dataset.build([piece], [dataset.Track("Tune", 0)], 4, "test")
+    made = dataset.build([piece], [Track("Tune", 0)], 4, "test")
     (read,) = measures.read_music(made, [0])
     assert read.bars.shape == (2, 16, 128, 1)
     assert np.argwhere(read.bars).tolist() == [[0, 0, 60, 0], [1, 0, 61, 0]]
@@ -133,7 +137,7 @@ def test_measures_name_their_columns(data):
 
 
 def test_drums_have_no_harmony(data):
-    tracks = (*TRACKS[:2], dataset.Track("Drums", 0, True))
+    tracks = (*TRACKS[:2], Track("Drums", 0, True))
     table = measures.measure(measures.read_music(data, [0]), tracks, 4)
     drums = {name for name in table.names if "Drums" in name}
     assert drums == {
@@ -207,7 +211,7 @@ def test_copies_are_found_in_any_key(data):
 def test_answers_keep_the_melody(data, model):
     music = measures.read_music(data, range(3))
     music[1] = music[1]._replace(bars=music[1].bars[:3])
-    given = answer(model, music, 2, seed=0)
+    given = accompany_pieces(model, music, 2, seed=0)
     for flavour in given.flavours:
         for real, made in zip(music, flavour, strict=True):
             assert made.bars.shape == real.bars.shape
@@ -217,7 +221,7 @@ def test_answers_keep_the_melody(data, model):
     assert (a != b).any()
     assert given.fidelity.shape == (2 * 13,) and np.nanmax(given.fidelity) < 0.9
     # A melody's answer depends neither on the others nor on how long they are.
-    alone = answer(model, music[:1], 1, seed=0)
+    alone = accompany_pieces(model, music[:1], 1, seed=0)
     np.testing.assert_array_equal(alone.flavours[0][0].bars, given.flavours[0][0].bars)
 
 
@@ -338,7 +342,7 @@ def test_held_out_pieces_fit_the_model(data, model):
     odd = dataset.build(pieces, TRACKS, 4, "odd")
     found = held_out.read(odd, model, 3).music
     assert [piece.name for piece in found] == [data.names[n] for n in numbers[1:4]]
-    deaf = model._replace(config=dataclasses.replace(model.config, lowest_pitch=0))
+    deaf = changed(model, config=dataclasses.replace(model.config, lowest_pitch=0))
     with pytest.raises(UserError, match="fewer than two pieces"):
         held_out.read(data, deaf, 3)
 
@@ -348,7 +352,9 @@ def test_a_piece_may_lack_a_voice(data, model, monkeypatch):
     pieces = held_out.read(data, model, 3).music
     pieces[1].bars[..., 2] = False
     held = held_out.HeldOut(pieces, measures.measure(pieces, TRACKS, 4))
-    monkeypatch.setattr(held_out, "answer", lambda *_, **__: Answers([held.music] * 2, np.zeros(1)))
+    monkeypatch.setattr(
+        held_out, "accompany_pieces", lambda *_, **__: Accompaniments([held.music] * 2, np.zeros(1))
+    )
     assert held.scores(model)["distance"] == pytest.approx(0)
 
 
@@ -358,7 +364,9 @@ def test_a_silent_voice_is_no_gain(data, model, monkeypatch):
 
     def distance(change):
         answers = [[m._replace(bars=change(m.bars.copy())) for m in held.music]] * 2
-        monkeypatch.setattr(held_out, "answer", lambda *_, **__: Answers(answers, np.zeros(1)))
+        monkeypatch.setattr(
+            held_out, "accompany_pieces", lambda *_, **__: Accompaniments(answers, np.zeros(1))
+        )
         return held.scores(model)["distance"]
 
     def muted(bars):

@@ -7,7 +7,7 @@ from etils import epath
 
 from musegan_jax import files
 from musegan_jax.errors import UserError
-from musegan_jax.training.logging import JsonLines
+from musegan_jax.runs.logging import JsonLines
 
 
 @pytest.fixture

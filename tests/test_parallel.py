@@ -13,8 +13,10 @@ from musegan_jax import config as configs
 from musegan_jax import rng
 from musegan_jax.data import batches
 from musegan_jax.errors import UserError
+from musegan_jax.runs import processes
 from musegan_jax.training import parallel
 from musegan_jax.training import step as steps
+from musegan_jax.training.state import abstract_state
 
 LAYOUTS = [
     ("mesh", 2),
@@ -52,7 +54,7 @@ def run(config, data, iterations):
     history = []
     for iteration in range(iterations):
         state, metrics = step(state, feed(iteration))
-        history.append(parallel.on_host((state, metrics)))
+        history.append(processes.on_host((state, metrics)))
     return history
 
 
@@ -84,7 +86,7 @@ def test_data_noise_and_blends_are_equal_bit_for_bit(tiny, data, strategy, devic
         )
         found = [part.reshape(-1, *part.shape[2:]) for part in found]
     else:
-        root = jax.jit(lambda: rng.root_key(0), out_shardings=layout.whole)()
+        root = jax.jit(lambda: rng.root_key(0), out_shardings=layout.replicated)()
         found = jax.jit(draw)(windows, root, examples)
         assert all(part.sharding.spec[0] == parallel.AXIS for part in found)  # work was shared
     for a, b in zip(expected, found, strict=True):
@@ -136,7 +138,7 @@ def test_data_that_do_not_fit_stay_on_the_host(tiny, data, monkeypatch):
     config = laid_out(tiny, "mesh", 2, "auto")
     layout = parallel.make_layout(config)
     fed = parallel.make_feed(config, layout, batches.make_windows(data, config))(0)
-    assert isinstance(fed, batches.Fed)
+    assert isinstance(fed, batches.HostBatch)
     assert fed.bits.sharding.spec == PartitionSpec(parallel.AXIS)
 
 
@@ -147,7 +149,7 @@ def test_the_whole_state_is_donated_under_every_strategy(tiny, data):
         assert all(leaf.is_deleted() for leaf in jax.tree.leaves(state)), strategy
         # One array for each leaf, wherever it lies; never a stack of the devices' copies.
         assert [leaf.shape for leaf in jax.tree.leaves(after)] == [
-            leaf.shape for leaf in jax.tree.leaves(parallel.abstract_state(tiny))
+            leaf.shape for leaf in jax.tree.leaves(abstract_state(tiny))
         ]
 
 

@@ -8,9 +8,9 @@ import sys
 import pytest
 
 from musegan_jax import cli
-from musegan_jax import config as configs
+from musegan_jax.errors import UserError
+from musegan_jax.runs.environment import environment
 from musegan_jax.training import determinism, loop
-from musegan_jax.training.environment import environment
 from test_train import copy, fingerprint_of, with_
 
 
@@ -123,7 +123,7 @@ def test_the_determinism_switch_comes_too_late_here(tiny, tmp_path, monkeypatch)
 
     assert jax.devices()  # JAX has started
     config = with_(tiny, "--training.deterministic=true")
-    with pytest.raises(configs.UserError, match="JAX has started already"):
+    with pytest.raises(UserError, match="JAX has started already"):
         determinism.enable(config)
     determinism.enable(tiny)
     determinism.check(config)  # a CPU needs no flag
@@ -133,7 +133,7 @@ def test_the_determinism_switch_comes_too_late_here(tiny, tmp_path, monkeypatch)
         platform = "gpu"
 
     monkeypatch.setattr(jax, "devices", lambda: [Gpu()])
-    with pytest.raises(configs.UserError, match="XLA_FLAGS=--xla_gpu_deterministic_ops=true"):
+    with pytest.raises(UserError, match="XLA_FLAGS=--xla_gpu_deterministic_ops=true"):
         determinism.check(config)
     monkeypatch.setenv("XLA_FLAGS", f"--one {determinism.FLAG}")
     determinism.check(config)

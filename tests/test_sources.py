@@ -8,7 +8,9 @@ import numpy as np
 import pytest
 
 from musegan_jax import pianoroll
-from musegan_jax.data import dataset, midi, sources
+from musegan_jax.data import dataset, midi
+from musegan_jax.data.readers import midi_folder
+from musegan_jax.data.readers import skipped as reports
 from musegan_jax.errors import UserError
 
 RESOLUTION = 480
@@ -52,7 +54,7 @@ def test_parts_mode_takes_the_first_pitched_parts(tmp_path):
     (tmp_path / "empty.midi").touch()
     (tmp_path / "readme.txt").write_text("not music")
     os.symlink(tmp_path / "gone.mid", tmp_path / "link.mid")
-    built, skipped = sources.read_midi_folder(tmp_path, 2, 4)
+    built, skipped = midi_folder.read_midi_folder(tmp_path, 2, 4)
     assert built.names == ("b.mid", "deep/c.Midi", "deep/er/A.MID")
     # The names that most files have; the third file has them the other way round.
     assert built.tracks == (("Flute", 73, False), ("Viola", 41, False))
@@ -75,7 +77,7 @@ def test_parts_without_telling_names_are_numbered(tmp_path):
     write_song(tmp_path / "a.mid", ("", 0, 5, line(60)), ("", 1, 6, line(50)))
     write_song(tmp_path / "b.mid", ("Same", 0, 7, line(60)), ("Same", 1, 6, line(50)))
     write_song(tmp_path / "c.mid", ("", 0, 5, line(60)), ("Same", 1, 6, line(50)))
-    built, _ = sources.read_midi_folder(tmp_path, 2, 4)
+    built, _ = midi_folder.read_midi_folder(tmp_path, 2, 4)
     assert built.tracks == (("Part 1", 5, False), ("Part 2", 6, False))
 
 
@@ -85,7 +87,8 @@ def test_the_family_rule_of_lpd_5():
     def families(programs, channel=0):
         part = [midi.Part("", 0, channel, p, np.zeros((0, 4), np.int64)) for p in programs]
         return {
-            sources.FAMILIES[k].name if k is not None else None for k in map(sources.family, part)
+            midi_folder.FAMILIES[k].name if k is not None else None
+            for k in map(midi_folder.family, part)
         }
 
     assert families(range(128), channel=9) == {"Drums"}
@@ -94,7 +97,7 @@ def test_the_family_rule_of_lpd_5():
     assert families(range(32, 40)) == {"Bass"}
     assert families([*range(8, 24), *range(40, 96), *range(104, 112)]) == {"Strings"}
     assert families([*range(96, 104), *range(112, 128)]) == {None}
-    assert [track.is_drum for track in sources.FAMILIES] == [False] * 4 + [True]
+    assert [track.is_drum for track in midi_folder.FAMILIES] == [False] * 4 + [True]
 
 
 def test_families_mode_merges_by_maximum(tmp_path):
@@ -110,8 +113,8 @@ def test_families_mode_merges_by_maximum(tmp_path):
     write_song(tmp_path / "drums.mid", ("f", 9, 0, line(36)))
     write_song(tmp_path / "noise.mid", ("e", 4, 120, line(40)))
     write_song(tmp_path / "silent.mid", ("e", 4, 120, []))
-    built, skipped = sources.read_midi_folder(tmp_path, None, 2)
-    assert built.tracks == sources.FAMILIES
+    built, skipped = midi_folder.read_midi_folder(tmp_path, None, 2)
+    assert built.tracks == midi_folder.FAMILIES
     roll = rolls(built, "band.mid")
     assert roll.shape == (8, 128, 5)  # two steps a beat
     assert [sounding(roll, k) for k in range(5)] == [[60, 64], [55], [], [79], [36]]
@@ -130,7 +133,7 @@ def test_bars_and_length_follow_the_meter(tmp_path):
     ]
     # One bar of 3/4, one and a bit of 4/4: the last bar is filled up.
     write_song(tmp_path / "x.mid", ("", 0, 0, line(60, beats=8)), head=head)
-    built, _ = sources.read_midi_folder(tmp_path, 1, 4)
+    built, _ = midi_folder.read_midi_folder(tmp_path, 1, 4)
     assert built.bars.tolist() == [0, 12, 28]
     assert len(built.timeline) == 12 + 16 + 16
     assert rolls(built, "x.mid")[:, 60, 0].sum() == 32
@@ -146,38 +149,38 @@ def test_a_name_that_is_no_text_is_a_name(tmp_path):
         if content:
             with open(path, "wb") as file:
                 file.write(content)
-    built, skipped = sources.read_midi_folder(tmp_path, 1, 4)
+    built, skipped = midi_folder.read_midi_folder(tmp_path, 1, 4)
     assert built.names == ("caf\\udce9.mid",)
     assert [name for name, _ in skipped] == ["bl\\udcf6d.mid"]
     dataset.save(built, tmp_path / "data.npz")
     assert dataset.load(tmp_path / "data.npz").names == built.names
-    sources.write_report(skipped, tmp_path / "report.txt")
+    reports.write_report(skipped, tmp_path / "report.txt")
     assert (tmp_path / "report.txt").read_text(encoding="utf-8").startswith("bl\\udcf6d.mid: ")
 
 
 def test_folders_that_give_nothing(tmp_path):
     with pytest.raises(UserError, match="missing: no such folder"):
-        sources.read_midi_folder(tmp_path / "missing", 2, 4)
+        midi_folder.read_midi_folder(tmp_path / "missing", 2, 4)
     (tmp_path / "notes.txt").touch()
     with pytest.raises(UserError, match=r"no \.mid or \.midi file"):
-        sources.read_midi_folder(tmp_path, 2, 4)
+        midi_folder.read_midi_folder(tmp_path, 2, 4)
     with pytest.raises(UserError, match="no such folder"):
-        sources.read_midi_folder(tmp_path / "notes.txt", 2, 4)
+        midi_folder.read_midi_folder(tmp_path / "notes.txt", 2, 4)
     (tmp_path / "a.mid").write_bytes(b"x")
     write_song(tmp_path / "b.mid", ("", 0, 0, line(60)))
     with pytest.raises(UserError, match=r"none of 2 MIDI files .* a\.mid: not a MIDI file"):
-        sources.read_midi_folder(tmp_path, 2, 4)
+        midi_folder.read_midi_folder(tmp_path, 2, 4)
 
 
 def test_the_report_names_every_skipped_file(tmp_path):
-    skipped = [sources.Skipped(f"{n}.mid", "empty") for n in range(5)]
-    skipped.append(sources.Skipped("x.mid", "type 2"))
-    assert list(sources.summarise(skipped)) == [
+    skipped = [reports.Skipped(f"{n}.mid", "empty") for n in range(5)]
+    skipped.append(reports.Skipped("x.mid", "type 2"))
+    assert list(reports.summarise(skipped)) == [
         "skipped 5: empty (0.mid, 1.mid, 2.mid, ...)",
         "skipped 1: type 2 (x.mid)",
     ]
-    sources.write_report(skipped, tmp_path / "report.txt")
+    reports.write_report(skipped, tmp_path / "report.txt")
     lines = (tmp_path / "report.txt").read_text().splitlines()
     assert lines == [f"{name}: {reason}" for name, reason in skipped]
     with pytest.raises(UserError, match="cannot be written"):
-        sources.write_report(skipped, tmp_path / "report.txt" / "below.txt")
+        reports.write_report(skipped, tmp_path / "report.txt" / "below.txt")

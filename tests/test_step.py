@@ -52,7 +52,7 @@ def critic_step(config, state, real, keys):
     """A critic update with the generator's answers to it, compiled."""
 
     def update(state, real, keys):
-        fake = steps.accompany(config, state, real, keys.noise)
+        fake = steps.answer(config, state, real, keys.noise)
         return steps.critic_step(config, state, real, fake, keys)
 
     return jax.jit(update)(state, real, keys)
@@ -320,7 +320,7 @@ def test_the_compiled_step_does_no_more_than_the_counted_minimum(monkeypatch):
     )
 
     def critic_update(state, real, keys):
-        fake = steps.accompany(config, state, real, keys.noise)
+        fake = steps.answer(config, state, real, keys.noise)
         return steps.critic_step(config, state, real, fake, keys)
 
     def generator_update(state, real, keys):

@@ -9,12 +9,14 @@ from pathlib import Path
 PACKAGE = Path("musegan_jax")
 # Each layer may import those before it, and its own.
 LAYERS = [
-    {"errors", "files", "compilation_cache"},
-    {"config", "sections", "rng", "pianoroll"},
-    {"data", "models"},
-    {"rendering", "evaluation", "compose", "decoding", "model_file", "arrangement"},
+    {"errors", "files", "rng", "pianoroll", "hashing"},
+    {"config"},
+    {"data"},
+    {"models", "rendering"},
+    {"composing", "runs"},
+    {"evaluation"},
     {"training"},
-    {"cli", "commands"},
+    {"commands", "arguments", "cli", "__main__"},
 ]
 
 

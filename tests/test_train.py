@@ -19,25 +19,26 @@ from musegan_jax import config as configs
 from musegan_jax import files
 from musegan_jax.data import dataset
 from musegan_jax.errors import UserError
-from musegan_jax.training import checkpoint, loop, parallel, record, samples
+from musegan_jax.runs import checkpoint, record
+from musegan_jax.training import load, loop, parallel, sampling
+from musegan_jax.training.state import abstract_state
 
 LOSSES = ("critic_loss", "wasserstein", "penalty", "critic_gradient_norm", "generator_loss")
 
 
 def state_of(workdir, config):
-    saved = checkpoint.newest_valid(epath.Path(workdir), config, pytest.fail)
+    saved = checkpoint.newest_valid(epath.Path(workdir), abstract_state(config), pytest.fail)
     return saved.state, saved.seconds
 
 
 def fingerprint_of(workdir):
     """Of the newest checkpoint, from the array files themselves."""
-    run = record.read(epath.Path(workdir))
-    config = configs.from_dict(run["config"])
-    return checkpoint.newest_valid(epath.Path(workdir), config, pytest.fail).fingerprint
+    _, saved = load.open_run(epath.Path(workdir), pytest.fail)
+    return saved.fingerprint
 
 
 def load_model(workdir):
-    return checkpoint.load_model(epath.Path(workdir), pytest.fail, None)
+    return load.load_model(epath.Path(workdir), pytest.fail)
 
 
 def assert_equal(a, b):
@@ -119,8 +120,9 @@ def test_an_untrained_network_looks_bad(tiny):
     data = make_dataset(pieces=40)
     config = with_(tiny, "--output.melodies=twinkle", "--output.held_out=2")
     state = parallel.initial_state(config, parallel.make_layout(config))
-    heard = samples.prepare(config, record.make(config, data), data).hear(state)
-    assert heard.scores["semitone_clash"] > 0.3 and heard.scores["valid/semitone_clash"] > 0.3
+    sampler = sampling.prepare_sampler(config, record.make(config, data).music, data)
+    scores = sampler.sample(state).scores
+    assert scores["semitone_clash"] > 0.3 and scores["valid/semitone_clash"] > 0.3
 
 
 def test_nothing_held_out_to_hear(tiny, tmp_path):
@@ -295,7 +297,7 @@ def test_a_run_without_a_checkpoint_binds_nobody(tiny, straight, tmp_path):
     config, workdir, _ = straight
     (tmp_path / "run.json").write_bytes((workdir / "run.json").read_bytes())
     loop.train(with_(tiny, "--training.iterations=1", "--training.batch_size=8"), tmp_path)
-    assert record.read(epath.Path(tmp_path))["config"]["training"]["batch_size"] == 8
+    assert record.read(epath.Path(tmp_path)).config.training.batch_size == 8
 
 
 def test_one_run_at_a_time_in_a_workdir(tiny, tmp_path):
@@ -322,7 +324,7 @@ def test_a_silent_condition_is_refused(tiny, tmp_path):
     roll = np.zeros((32, 128, 4), bool)
     roll[:, 60, 1:] = True
     pieces = [dataset.Piece(f"{n}", pianoroll.pack(roll), np.array([0, 16])) for n in range(9)]
-    tracks = [dataset.Track(name, 0) for name in "SATB"]
+    tracks = [pianoroll.Track(name, 0) for name in "SATB"]
     path = tmp_path / "silent.npz"
     dataset.save(dataset.build(pieces, tracks, 4, "test"), path)
     with pytest.raises(UserError, match="condition_track = 0.*is silent"):

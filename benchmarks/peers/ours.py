@@ -11,9 +11,9 @@ from musegan_jax.config import Config
 from musegan_jax.data.batches import draw_batch
 from musegan_jax.models.critic import make_critic
 from musegan_jax.models.generator import draw_noise, make_generator, noise_shape
+from musegan_jax.runs.environment import environment
 from musegan_jax.training import parallel
 from musegan_jax.training import step as steps
-from musegan_jax.training.environment import environment
 from musegan_jax.training.state import TrainState, create_state
 from train_step import synthetic_windows
 

@@ -79,7 +79,7 @@ def make_windows(dataset: "Dataset", config: Config) -> Windows:
     return Windows(dataset.timeline, np.array(starts, np.int32), np.array(shifts, np.int32), drums)
 
 
-class Fed(NamedTuple):
+class HostBatch(NamedTuple):
     """The batches of one iteration, gathered on the host: `U` updates of `B` examples."""
 
     bits: Array  # uint8 (B, U, T, K, 16), windows as they are in the timeline
@@ -140,14 +140,14 @@ def draw_batch(config: Config, windows: Windows, keys: jax.Array) -> jax.Array:
     return to_rolls(config, jax.vmap(window)(chosen), shifts, windows.drums)
 
 
-def batch_of(config: Config, data: Windows | Fed, update: int, keys: jax.Array) -> jax.Array:
-    """The real rolls of one update, `(B, T, P, K)`: drawn here, or as the host has fed them."""
-    if isinstance(data, Fed):
+def batch_of(config: Config, data: Windows | HostBatch, update: int, keys: jax.Array) -> jax.Array:
+    """The real rolls of one update, `(B, T, P, K)`: drawn here, or gathered by the host."""
+    if isinstance(data, HostBatch):
         return to_rolls(config, data.bits[:, update], data.shifts[:, update], data.drums)
     return draw_batch(config, data, keys)
 
 
-def gather(windows: Windows, chosen: np.ndarray, shifts: np.ndarray, steps: int) -> Fed:
+def gather(windows: Windows, chosen: np.ndarray, shifts: np.ndarray, steps: int) -> HostBatch:
     """What the device would have drawn, gathered from host memory.
 
     Args:
@@ -157,4 +157,6 @@ def gather(windows: Windows, chosen: np.ndarray, shifts: np.ndarray, steps: int)
         steps: T, of a window.
     """
     rows = np.asarray(windows.starts)[chosen][..., None] + np.arange(steps)
-    return Fed(np.asarray(windows.timeline)[rows], np.asarray(shifts), np.asarray(windows.drums))
+    return HostBatch(
+        np.asarray(windows.timeline)[rows], np.asarray(shifts), np.asarray(windows.drums)
+    )

@@ -15,20 +15,14 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from musegan_jax import files, pianoroll
+from musegan_jax.config.fields import SPLITS
 from musegan_jax.errors import UserError
-from musegan_jax.sections import SPLITS
+from musegan_jax.hashing import sha256
+from musegan_jax.pianoroll import Track
 
 FORMAT = 1
 MAX_BYTES = 16 * 2**30  # of unpacked arrays; Lakh's 21,425 songs are about 6 GiB
 SPLIT_ENDS = (0.8, 0.9)  # train below the first, valid below the second, test above
-
-
-class Track(NamedTuple):
-    """One track of a roll: its name, General MIDI program (0..127) and drum flag."""
-
-    name: str
-    program: int
-    is_drum: bool = False
 
 
 class Piece(NamedTuple):
@@ -78,13 +72,11 @@ class Dataset:
 
     def digest(self) -> str:
         """SHA-256 of the content, `source` excepted: equal music has an equal hash."""
-        sha = hashlib.sha256()
+        parts: list[str | np.ndarray] = []
         for array in (self.timeline, self.boundaries, self.bars, self.split):
-            sha.update(f"{array.dtype.str}{array.shape}".encode())
-            sha.update(np.ascontiguousarray(array).data)
-        rest = [self.names, self.tracks, self.steps_per_beat]
-        sha.update(json.dumps(rest).encode())
-        return sha.hexdigest()
+            parts += [f"{array.dtype.str}{array.shape}", array]
+        parts.append(json.dumps([self.names, self.tracks, self.steps_per_beat]))
+        return sha256(parts)
 
 
 def split_of(name: str) -> int:

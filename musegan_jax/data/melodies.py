@@ -6,9 +6,6 @@ import numpy as np
 from musegan_jax.data import midi
 from musegan_jax.errors import UserError
 
-RESOLUTION = 480  # ticks per beat
-NATURALS = {"C": 0, "D": 2, "E": 4, "F": 5, "G": 7, "A": 9, "B": 11}
-
 # Each word is a note name and its length in beats.
 MELODIES = {
     # French, "Ah! vous dirai-je, maman", before 1761.
@@ -46,9 +43,9 @@ def melody(name: str) -> midi.Score:
     notes, now = [], 0
     for word in MELODIES[name].split():
         pitch, beats = word.split(":")
-        end = now + round(float(beats) * RESOLUTION)
+        end = now + round(float(beats) * midi.TICKS_PER_BEAT)
         # A written repeat is two notes: without the gap they would sound as one.
-        notes.append((now, end - RESOLUTION // 16, _number(pitch), 90))
+        notes.append((now, end - midi.TICKS_PER_BEAT // 16, _number(pitch), 90))
         now = end
     head = mido.MidiTrack(
         [
@@ -57,10 +54,10 @@ def melody(name: str) -> midi.Score:
             mido.MetaMessage("key_signature", key="C"),
         ]
     )
-    file = mido.MidiFile(type=1, ticks_per_beat=RESOLUTION)
+    file = mido.MidiFile(type=1, ticks_per_beat=midi.TICKS_PER_BEAT)
     file.tracks = [head, midi.note_track("Melody", 0, 0, np.array(notes, np.int64))]
     return midi.parse(file, name)
 
 
 def _number(name: str) -> int:
-    return 12 * (int(name[1:]) + 1) + NATURALS[name[0]]
+    return 12 * (int(name[1:]) + 1) + midi.NATURALS[name[0]]

@@ -6,8 +6,9 @@ turn ticks into seconds and back, and could not give a melody's own bytes back u
 
 import dataclasses
 import io
+import itertools
 import re
-from collections.abc import Iterator
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from pathlib import Path
 
 import mido
@@ -17,6 +18,9 @@ from musegan_jax import files, pianoroll
 from musegan_jax.errors import UserError
 
 DRUM_CHANNEL = 9
+TICKS_PER_BEAT = 480  # of what we write ourselves
+VELOCITY = 70  # of generated notes; a typical melody has 90 to 100
+NATURALS = {"C": 0, "D": 2, "E": 4, "F": 5, "G": 7, "A": 9, "B": 11}  # pitch classes
 SHORTEST_BEAT = 10_000  # microseconds; 6000 beats a minute are no music
 DEFAULT_TEMPO = 500_000  # microseconds per quarter note: 120 bpm
 # What a reader accepts; a file past these is damaged or not a piece of music. Each is checked
@@ -282,6 +286,38 @@ def note_track(name: str, channel: int, program: int, notes: np.ndarray) -> mido
         )
         now = tick
     return track
+
+
+def from_roll(
+    roll: np.ndarray, tracks: Sequence[pianoroll.Track], steps_per_beat: int, bpm: float
+) -> mido.MidiFile:
+    """A roll as a MIDI file of one tempo, without a meter.
+
+    Args:
+        roll: bool `(T, 128, K)`.
+        tracks: names, programs and drum flags, K.
+        steps_per_beat: time steps in a quarter note.
+        bpm: quarter notes a minute.
+    """
+    song = mido.MidiFile(type=1, ticks_per_beat=TICKS_PER_BEAT)
+    song.tracks = [mido.MidiTrack([mido.MetaMessage("set_tempo", tempo=mido.bpm2tempo(bpm))])]
+    for k, (track, channel) in enumerate(zip(tracks, channels(tracks), strict=True)):
+        notes = pianoroll.runs(roll[..., k])
+        ticks = notes[:, :2] * TICKS_PER_BEAT // steps_per_beat
+        rows = np.column_stack([ticks, notes[:, 2], np.full(len(notes), VELOCITY)])
+        song.tracks.append(note_track(track.name, channel, track.program, rows))
+    return song
+
+
+def channels(
+    tracks: Iterable[pianoroll.Track], taken: Collection[int] = frozenset()
+) -> Iterator[int]:
+    """A channel for each track; more pitched tracks than channels share them in turn.
+
+    MIDI has no seventeenth channel, and the drums' is the tenth. None is in `taken`.
+    """
+    free = itertools.cycle(c for c in range(16) if c != DRUM_CHANNEL and c not in taken)
+    return (DRUM_CHANNEL if track.is_drum else next(free) for track in tracks)
 
 
 def write(midi: mido.MidiFile, path: files.AnyPath) -> None:

@@ -5,12 +5,13 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from musegan_jax import compose
+from musegan_jax.composing import decoding
 from musegan_jax.data.dataset import Dataset
 from musegan_jax.errors import UserError
 from musegan_jax.evaluation import baselines, copying, distributions, metrics
-from musegan_jax.evaluation.answers import Answers, answer, fits
+from musegan_jax.evaluation.accompaniments import Accompaniments, accompany_pieces, fits
 from musegan_jax.evaluation.measures import Measures, Music, measure, read_music, track_of
+from musegan_jax.models.model import Model
 
 MOST = 300  # pieces of a split
 DRAWS = 200  # of training pieces, for the noise floor
@@ -26,18 +27,23 @@ class Evaluation(NamedTuple):
     Attributes:
         report: plain values, ready for JSON.
         held: the held-out pieces.
-        answers: of the first model to their melodies.
+        accompaniments: of their melodies, by the first model.
     """
 
     report: dict[str, Any]
     held: list[Music]
-    answers: Answers
+    accompaniments: Accompaniments
 
 
 def evaluate(
-    models: Mapping[str, compose.Model], dataset: Dataset, split: str, flavours: int, seed: int
+    models: Mapping[str, Model],
+    dataset: Dataset,
+    split: str,
+    flavours: int,
+    seed: int,
+    rule: str = decoding.DEFAULT,
 ) -> Evaluation:
-    """Let models accompany held-out melodies, and measure the answers.
+    """Let models accompany held-out melodies, and measure the result.
 
     Args:
         models: by the name of their column; the first is the one that is judged.
@@ -45,6 +51,7 @@ def evaluate(
         split: the pieces to accompany.
         flavours: noises for each melody, at least 2.
         seed: of the noises and the baselines.
+        rule: by which the models' answers are decoded, a name in `decoding.RULES`.
 
     Raises:
         UserError: if there are too few pieces, or no pitched track beside the melody's.
@@ -56,7 +63,9 @@ def evaluate(
     if not generated:
         raise UserError(f"{dataset.source}: it has no pitched track beside the melody's to measure")
     training, held, left_out = _pieces(models, dataset, split, pitched, seed)
-    answers = {name: answer(model, held, flavours, seed) for name, model in models.items()}
+    accompanied = {
+        name: accompany_pieces(model, held, flavours, seed, rule) for name, model in models.items()
+    }
 
     def measured(music: Sequence[Music]) -> Measures:
         return measure(music, dataset.tracks, dataset.steps_per_beat)
@@ -66,7 +75,7 @@ def evaluate(
         "training": trained,
         **{
             name: measured([piece for flavour in each.flavours for piece in flavour])
-            for name, each in answers.items()
+            for name, each in accompanied.items()
         },
         "copied": measured(baselines.nearest_copied(held, training, track, PASSAGE)),
         "random": measured(baselines.random_voices(held, training, track, seed)),
@@ -79,22 +88,23 @@ def evaluate(
         "left_out": left_out,
         "flavours": flavours,
         "seed": seed,
+        "decoding": rule,
         "measures": _table(real, trained, columns, given, seed),
         "frechet_distance": {
             name: distributions.frechet_distance(_features(real, given), _features(column, given))
             for name, column in columns.items()
         },
         "melody_fidelity": {
-            name: float(metrics.score(each.fidelity)) for name, each in answers.items()
+            name: float(metrics.score(each.fidelity)) for name, each in accompanied.items()
         },
-        "diversity": _diversity(held, training, answers, generated, track),
-        "nearest_training_passage": _copies(held, training, answers, generated),
+        "diversity": _diversity(held, training, accompanied, generated, track),
+        "nearest_training_passage": _copies(held, training, accompanied, generated),
     }
-    return Evaluation(_plain(report), held, next(iter(answers.values())))
+    return Evaluation(_plain(report), held, next(iter(accompanied.values())))
 
 
 def _pieces(
-    models: Mapping[str, compose.Model],
+    models: Mapping[str, Model],
     dataset: Dataset,
     split: str,
     pitched: list[int],
@@ -131,7 +141,7 @@ def _pieces(
     return training, held, left_out
 
 
-def _fault(piece: Music, steps: int, models: Mapping[str, compose.Model]) -> str:
+def _fault(piece: Music, steps: int, models: Mapping[str, Model]) -> str:
     """Why a held-out piece cannot be used, in words; empty if it can."""
     if piece.bars.shape[1] != steps:
         return "bars of another length"
@@ -190,7 +200,7 @@ def _features(measures: Measures, melody: str) -> np.ndarray:
 def _diversity(
     held: list[Music],
     training: list[Music],
-    answers: dict[str, Answers],
+    accompanied: dict[str, Accompaniments],
     generated: list[int],
     melody: int,
 ) -> dict[str, Any]:
@@ -199,7 +209,7 @@ def _diversity(
     firsts = [Music(piece.name, piece.bars[:PASSAGE]) for piece in [*held, *training]]
     references = copying.passages(firsts, PASSAGE, PASSAGE)[..., generated]
     found: dict[str, Any] = {}
-    for name, given in answers.items():
+    for name, given in accompanied.items():
         each = [copying.passages(f, PASSAGE, PASSAGE)[..., generated] for f in given.flavours]
         found[name] = metrics.diversity(np.stack(each, axis=1), references).mean()
     found["several_real_settings"] = _settings([*held, *training], references, generated, melody)
@@ -236,12 +246,15 @@ def _settings(
 
 
 def _copies(
-    held: list[Music], training: list[Music], answers: dict[str, Answers], generated: list[int]
+    held: list[Music],
+    training: list[Music],
+    accompanied: dict[str, Accompaniments],
+    generated: list[int],
 ) -> dict[str, Any]:
     """How far the accompaniments are from the nearest training passage: mean and least."""
     pool = copying.passages(training, COPIED, 1)[..., generated]
     found = {}
-    sets = {"held_out": held, **{name: given.flavours[0] for name, given in answers.items()}}
+    sets = {"held_out": held, **{name: given.flavours[0] for name, given in accompanied.items()}}
     for name, music in sets.items():
         apart, _ = copying.nearest(copying.passages(music, COPIED, COPIED)[..., generated], pool)
         found[name] = {"mean": apart.mean(), "least": apart.min()}

@@ -4,13 +4,13 @@ from typing import NamedTuple
 
 import numpy as np
 
-from musegan_jax import compose, decoding
-from musegan_jax.arrangement import generated_tracks
+from musegan_jax.composing.arrangement import generated_tracks
 from musegan_jax.data.dataset import Dataset
 from musegan_jax.errors import UserError
 from musegan_jax.evaluation import metrics
-from musegan_jax.evaluation.answers import answer, fits
+from musegan_jax.evaluation.accompaniments import accompany_pieces, fits
 from musegan_jax.evaluation.measures import Measures, Music, measure, read_music, track_of
+from musegan_jax.models.model import Model
 
 LOST = 10.0  # standard deviations
 REPORTED = ("empty_bars", "qualified_notes", "semitone_clash")
@@ -27,12 +27,12 @@ class HeldOut(NamedTuple):
     music: list[Music]
     measures: Measures
 
-    def scores(self, model: compose.Model) -> dict[str, float]:
+    def scores(self, model: Model) -> dict[str, float]:
         """What answers to their melodies measure, and the same of the pieces themselves.
 
         Args:
             model: with variables. It accompanies each melody twice, with the noises of seed 0;
-                clashes stay (`decoding.UNMENDED`).
+                clashes stay (the rule `independent`).
 
         Returns:
             Of every measure that `REPORTED` names the mean over tracks, as `valid/NAME`, and of
@@ -42,7 +42,7 @@ class HeldOut(NamedTuple):
             melody alone, which was given. A measure that the answers do not have, for a voice that
             is silent say, counts as `LOST`.
         """
-        given = answer(model, self.music, 2, seed=0, costs=decoding.UNMENDED)
+        given = accompany_pieces(model, self.music, 2, seed=0, rule="independent")
         tracks = model.tracks
         table = measure([*given.flavours[0], *given.flavours[1]], tracks, model.steps_per_beat)
         melody = tracks[model.config.condition_track].name
@@ -68,7 +68,7 @@ class HeldOut(NamedTuple):
         return {**found, "distance": float(far[generated & ~np.isnan(wanted)].mean())}
 
 
-def read(data: Dataset, model: compose.Model, count: int) -> HeldOut:
+def read(data: Dataset, model: Model, count: int) -> HeldOut:
     """The first `count` pieces of the split valid whose melodies the model has rows for.
 
     Raises:

@@ -1,21 +1,21 @@
 """What an evaluation leaves behind: table, pictures, JSON, songs."""
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import mido
 import numpy as np
 
-from musegan_jax import arrangement, files, pianoroll
+from musegan_jax import files
+from musegan_jax.composing.song import write_song
 from musegan_jax.data import midi
-from musegan_jax.data.dataset import Dataset, Track
+from musegan_jax.data.dataset import Dataset
 from musegan_jax.evaluation.evaluate import Evaluation
 from musegan_jax.evaluation.measures import Music
 from musegan_jax.rendering import plots
 
-TICKS = 480  # in a quarter note
+BPM = 80  # of the songs
 GRID = 4  # passages in the picture
 SONGS = 4  # pieces to listen to
 SHORT = {
@@ -128,7 +128,7 @@ def write(result: Evaluation, dataset: Dataset, melody: int, folder: Any) -> Ite
         folder / "distances.png",
     )
     yield folder / "distances.png"
-    flavours = result.answers.flavours
+    flavours = result.accompaniments.flavours
     shown = list(range(min(GRID, len(result.held))))
     rows = [[_opening(result.held[n]) for n in shown]]
     rows += [[_opening(flavour[n]) for n in shown] for flavour in flavours[:2]]
@@ -142,26 +142,11 @@ def write(result: Evaluation, dataset: Dataset, melody: int, folder: Any) -> Ite
         versions = {"real": result.held[n]}
         versions |= {f"flavour-{f + 1}": flavour[n] for f, flavour in enumerate(flavours[:2])}
         for label, music in versions.items():
-            song = to_midi(music, dataset.tracks, dataset.steps_per_beat)
-            yield from arrangement.write_song(song, songs, f"{stem}-{label}", f"{stem}, {label}")
+            roll = np.concatenate(music.bars)
+            song = midi.from_roll(roll, dataset.tracks, dataset.steps_per_beat, BPM)
+            yield from write_song(song, songs, f"{stem}-{label}", f"{stem}, {label}")
 
 
 def _opening(music: Music) -> np.ndarray:
     """The first four bars: bool `(steps, 128, K)`."""
     return np.concatenate(music.bars[:4])
-
-
-def to_midi(music: Music, tracks: Sequence[Track], steps_per_beat: int) -> mido.MidiFile:
-    """A piece as MIDI, at 80 quarter notes a minute."""
-    song = mido.MidiFile(type=1, ticks_per_beat=TICKS)
-    marks = mido.MidiTrack([mido.MetaMessage("set_tempo", tempo=mido.bpm2tempo(80))])
-    song.tracks = [marks]
-    channels = [c for c in range(16) if c != midi.DRUM_CHANNEL]
-    roll = np.concatenate(music.bars)
-    for k, track in enumerate(tracks):
-        notes = pianoroll.runs(roll[..., k])
-        ticks = notes[:, :2] * TICKS // steps_per_beat
-        rows = np.column_stack([ticks, notes[:, 2], np.full(len(notes), arrangement.VELOCITY)])
-        channel = midi.DRUM_CHANNEL if track.is_drum else channels[k % len(channels)]
-        song.tracks.append(midi.note_track(track.name, channel, track.program, rows))
-    return song

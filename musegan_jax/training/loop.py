@@ -12,13 +12,14 @@ from musegan_jax import files
 from musegan_jax.config import Config
 from musegan_jax.data import batches, sources
 from musegan_jax.errors import UserError, first_line
-from musegan_jax.training import determinism, parallel, record, samples
-from musegan_jax.training.checkpoint import Checkpoints, iterations, newest_valid
-from musegan_jax.training.fingerprint import Fingerprint
-from musegan_jax.training.logging import Log
-from musegan_jax.training.state import TrainState
+from musegan_jax.runs import processes, record
+from musegan_jax.runs.checkpoint import Checkpoints, iterations, newest_valid
+from musegan_jax.runs.fingerprint import Fingerprint
+from musegan_jax.runs.logging import Log
+from musegan_jax.runs.timing import Clock
+from musegan_jax.training import determinism, parallel, sampling
+from musegan_jax.training.state import TrainState, abstract_state
 from musegan_jax.training.stopping import stop_requests
-from musegan_jax.training.timing import Clock
 
 
 def train(config: Config, workdir: Any) -> list[epath.Path]:
@@ -44,10 +45,10 @@ def train(config: Config, workdir: Any) -> list[epath.Path]:
     data = sources.load(config.data.dataset)
     windows = batches.make_windows(data, config)
     new = record.make(config, data)
-    parallel.agree("the config", record.config_digest(config))
-    parallel.agree("the dataset", new["dataset"]["sha256"])
-    listeners = samples.prepare(config, new, data)
-    run = _Run(config, workdir, layout, windows, listeners, new)
+    processes.agree("the config", record.config_digest(config))
+    processes.agree("the dataset", new.dataset_sha256)
+    sampler = sampling.prepare_sampler(config, new.music, data)
+    run = _Run(config, workdir, layout, windows, sampler, new)
     files.make_folder(run.workdir)
     alone = files.locked(run.workdir) if jax.process_index() == 0 else contextlib.nullcontext()
     try:
@@ -64,7 +65,7 @@ class _Run(NamedTuple):
     workdir: epath.Path
     layout: parallel.Layout
     windows: batches.Windows
-    listeners: samples.Listeners
+    sampler: sampling.Sampler
     record: record.Record
 
 
@@ -73,24 +74,24 @@ def _resume(run: _Run) -> list[epath.Path]:
     config, workdir = run.config, run.workdir
     old = None
     # A record without a checkpoint is of a run that never came to anything: it binds nobody.
-    if parallel.from_process_0(np.array(len(iterations(workdir)))):
+    if processes.from_process_0(np.array(len(iterations(workdir)))):
         old = record.read(workdir)
         if old is None:
             raise UserError(
                 f"{workdir}: it has checkpoints but no {record.FILE}; use another --workdir"
             )
         record.check_same(workdir, old, run.record)
-    saved = newest_valid(workdir, config, _say, set_aside=True)
+    saved = newest_valid(workdir, abstract_state(config), _say, set_aside=True)
     if saved is None:
         state, clock = parallel.initial_state(config, run.layout), Clock()
     else:
         state, clock = run.layout.replicate(saved.state), Clock(saved.seconds)
-    first = 0 if saved is None else int(saved.state.step)
-    run = run._replace(record=record.begin(old, run.record, config, first))
-    if first >= config.training.iterations and old is not None and old["result"]:
+    first = 0 if saved is None else saved.iteration
+    run = run._replace(record=run.record.begin(old, first))
+    if first >= config.training.iterations and old is not None and old.result:
         run = run._replace(record=old)  # nothing will be added to what it says
     with (
-        Checkpoints(workdir, config) as checkpoints,
+        Checkpoints(workdir, config.output) as checkpoints,
         contextlib.closing(Log(config, workdir, first, clock)) as log,
     ):
         _write(workdir, run.record)
@@ -106,9 +107,9 @@ def _loop(
 ) -> list[epath.Path]:
     """Iterate.
 
-    The order within an iteration is fixed: hear and save the state as it is -> step -> read the
+    The order within an iteration is fixed: sample and save the state as it is -> step -> read the
     metrics of the step before, so that the device never waits for the host. A resumed run
-    re-enters at the saved state, before hearing it, and so computes the same numbers.
+    re-enters at the saved state, before sampling from it, and so computes the same numbers.
     """
     config, every = run.config, run.config.output
     first = iteration = int(state.step)
@@ -118,7 +119,7 @@ def _loop(
     if first < last:
         step = parallel.compile_step(config, run.layout, state, feed(first))
     written: list[epath.Path] = []
-    marks: Fingerprint = {}
+    fingerprint: Fingerprint = {}
     pending: Any = None  # metrics still on the device, of the step that led to `iteration`
 
     with stop_requests() as stop:
@@ -126,28 +127,28 @@ def _loop(
             asked = stop(iteration)
             ends = iteration >= last or asked is not None
             save = ends or (iteration > first and _due(iteration, every.save_every))
-            # Who stops a run waits for it: saving comes at once, the samples when it goes on.
-            hear = asked is None and (
+            # On a stop request save now; the samples are written when the run resumes.
+            sample = asked is None and (
                 ends or _due(iteration, every.sample_every) or (save and every.keep_best > 0)
             )
-            if save or hear:
+            if save or sample:
                 jax.block_until_ready(state)
                 clock.stop()
                 if pending is not None:
                     log.step(iteration, pending)  # from here on the state is known to be finite
                     pending = None
-            heard = run.listeners.hear(state) if hear else None
+            samples = run.sampler.sample(state) if sample else None
             if save:
-                score = samples.best_score(config, heard)
+                score = sampling.best_score(config, samples)
                 log.publish()
-                marks = checkpoints.save(state, clock.seconds, score)
-                log.saved(iteration, marks)
-            if heard is not None:
+                progress = _progress(config, iteration, clock)
+                fingerprint = checkpoints.save(state, iteration, progress, score)
+                log.saved(iteration, fingerprint)
+            if samples is not None:
                 # Large files last: what they find no room for must not cost the checkpoint.
-                log.scalars(iteration, heard.finite)
-                written = samples.write(
-                    heard, run.workdir / "samples" / f"{iteration:06d}", iteration
-                )
+                log.scalars(iteration, samples.finite)
+                folder = run.workdir / "samples" / f"{iteration:06d}"
+                written = sampling.write(samples, folder, iteration)
             if ends:
                 break
             clock.start()
@@ -162,8 +163,8 @@ def _loop(
             iteration += 1
             clock.iterations += 1
         checkpoints.wait()
-    if run.record["result"] is None:
-        _write(run.workdir, record.end(run.record, iteration, marks))
+    if run.record.result is None:
+        _write(run.workdir, run.record.end(iteration, fingerprint))
     log.curves(run.workdir / "curves.png")
     if asked is not None:
         log.say(
@@ -173,6 +174,17 @@ def _loop(
         return []
     log.say(f"{iteration} iterations, {clock.seconds:.0f} s of training")
     return written
+
+
+def _progress(config: Config, iteration: int, clock: Clock) -> dict[str, Any]:
+    """What a checkpoint says beside the state."""
+    updates = config.training.critic_updates + 1
+    return {
+        "seed": config.training.seed,
+        "examples": iteration * updates * config.training.batch_size,
+        "seconds": clock.seconds,
+        "config": config.to_dict(),
+    }
 
 
 def _say(text: str) -> None:

@@ -11,12 +11,11 @@ from typing import Any, NamedTuple
 
 import jax
 import numpy as np
-from jax.experimental import multihost_utils
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
 from musegan_jax import rng
 from musegan_jax.config import Config
-from musegan_jax.data.batches import Fed, Windows, choose, gather
+from musegan_jax.data.batches import HostBatch, Windows, choose, gather
 from musegan_jax.errors import UserError, first_line
 from musegan_jax.training.state import TrainState, create_state
 from musegan_jax.training.step import Metrics, train_step
@@ -25,10 +24,10 @@ AXIS = "data"
 FITS = 2**30  # bytes of training data that `parallel.data = auto` puts on every device
 
 # How the devices share what the host feeds, as pmap's axes and as partitions.
-FED_AXES: Any = Fed(0, 0, None)  # type: ignore[arg-type]
-FED_SPECS: Any = Fed(PartitionSpec(AXIS), PartitionSpec(AXIS), PartitionSpec())  # type: ignore
+HOST_AXES: Any = HostBatch(0, 0, None)  # type: ignore[arg-type]
+HOST_SPECS: Any = HostBatch(PartitionSpec(AXIS), PartitionSpec(AXIS), PartitionSpec())  # type: ignore
 
-Feed = Callable[[int], Windows | Fed]
+Feed = Callable[[int], Windows | HostBatch]
 
 
 class CompiledStep(NamedTuple):
@@ -44,7 +43,7 @@ class CompiledStep(NamedTuple):
     root: jax.Array
     examples: jax.Array
 
-    def __call__(self, state: TrainState, data: Windows | Fed) -> tuple[TrainState, Metrics]:
+    def __call__(self, state: TrainState, data: Windows | HostBatch) -> tuple[TrainState, Metrics]:
         """Dispatch one iteration. The state is donated: its buffers are those of the new one."""
         return self.compiled(state, data, self.root, self.examples)
 
@@ -72,12 +71,12 @@ class Layout(NamedTuple):
         return [n for n, d in enumerate(self.devices) if d.process_index == process]
 
     @property
-    def whole(self) -> NamedSharding:
+    def replicated(self) -> NamedSharding:
         """Of what every device holds whole: the state, and data that fit."""
         return NamedSharding(self.mesh, PartitionSpec())
 
     @property
-    def split(self) -> NamedSharding:
+    def sharded(self) -> NamedSharding:
         """Of what the devices share by the leading axis: the batch."""
         return NamedSharding(self.mesh, PartitionSpec(AXIS))
 
@@ -88,7 +87,7 @@ class Layout(NamedTuple):
 
     def replicate(self, tree: Any) -> Any:
         """Host arrays, the same in every process, onto every device."""
-        put = functools.partial(jax.make_array_from_process_local_data, self.whole)
+        put = functools.partial(jax.make_array_from_process_local_data, self.replicated)
         return jax.tree.map(lambda leaf: put(np.asarray(leaf)), tree)
 
     def distribute(self, rows: Any) -> jax.Array:
@@ -98,7 +97,7 @@ class Layout(NamedTuple):
         """
         if self.strategy == "pmap":
             rows = rows.reshape(len(self.own), -1, *rows.shape[1:])
-        return jax.make_array_from_process_local_data(self.split, rows)
+        return jax.make_array_from_process_local_data(self.sharded, rows)
 
 
 def make_layout(config: Config) -> Layout:
@@ -140,52 +139,9 @@ def make_layout(config: Config) -> Layout:
     return Layout(strategy, Mesh(np.array(devices), (AXIS,), axis_types=(AxisType.Auto,)))
 
 
-def from_process_0(array: np.ndarray) -> np.ndarray:
-    """What process 0 gave; every process of the run must call this."""
-    if jax.process_count() == 1:
-        return array
-    return np.asarray(multihost_utils.broadcast_one_to_all(array))
-
-
-def all_of(fine: bool) -> bool:
-    """Whether it is so in every process; none goes on before all have said."""
-    if jax.process_count() == 1:
-        return fine
-    return bool(np.all(multihost_utils.process_allgather(np.array(fine))))
-
-
-def agree(what: str, sha256: str) -> None:
-    """Make sure that all processes have the same of something.
-
-    Raises:
-        UserError: in all of them, naming the first that differs from process 0.
-    """
-    if jax.process_count() == 1:
-        return
-    own = np.frombuffer(bytes.fromhex(sha256), np.uint8)
-    everyone = np.asarray(multihost_utils.process_allgather(own))
-    for process, other in enumerate(everyone):
-        if not np.array_equal(other, everyone[0]):
-            raise UserError(
-                f"{what} of process {process} is not that of process 0 (sha256 "
-                f"{bytes(other).hex()[:12]}..., {bytes(everyone[0]).hex()[:12]}...); give all "
-                "processes the same config and the same data"
-            )
-
-
 def initial_state(config: Config, layout: Layout) -> TrainState:
     """The state before the first iteration, made where it will live."""
-    return jax.jit(lambda: create_state(config), out_shardings=layout.whole)()
-
-
-def abstract_state(config: Config) -> Any:
-    """Shapes and dtypes of the state; no memory is taken."""
-    return jax.eval_shape(lambda: create_state(config))
-
-
-def on_host(tree: Any) -> Any:
-    """The arrays of a state, wherever it lies, as NumPy arrays of this process."""
-    return jax.device_get(jax.tree.map(lambda leaf: leaf.addressable_data(0), tree))
+    return jax.jit(lambda: create_state(config), out_shardings=layout.replicated)()
 
 
 def make_feed(config: Config, layout: Layout, windows: Windows) -> Feed:
@@ -215,11 +171,11 @@ def make_feed(config: Config, layout: Layout, windows: Windows) -> Feed:
         chosen = [choose(shifts, rng.example_keys(key, examples)) for key in keys]
         return jax.tree.map(lambda *parts: jax.numpy.stack(parts, axis=1), *chosen)
 
-    def feed(iteration: int) -> Fed:
+    def feed(iteration: int) -> HostBatch:
         # On the CPU, or it would queue up behind the step that is running.
         chosen, shifts = _host(choices, root, np.int32(iteration), windows.shifts, rows)
-        fed = gather(windows, chosen, shifts, config.data.window_steps)
-        return Fed(layout.distribute(fed.bits), layout.distribute(fed.shifts), drums)
+        batch = gather(windows, chosen, shifts, config.data.window_steps)
+        return HostBatch(layout.distribute(batch.bits), layout.distribute(batch.shifts), drums)
 
     return feed
 
@@ -242,13 +198,13 @@ def _host(function: Callable, *arguments: Any) -> Any:
 
 
 def compile_step(
-    config: Config, layout: Layout, state: TrainState, data: Windows | Fed
+    config: Config, layout: Layout, state: TrainState, data: Windows | HostBatch
 ) -> CompiledStep:
     """`train_step` compiled ahead of time for these shapes.
 
     Ahead of time, a call with other shapes is an error, never a silent second compilation.
     """
-    root = jax.jit(lambda: rng.root_key(config.training.seed), out_shardings=layout.whole)()
+    root = jax.jit(lambda: rng.root_key(config.training.seed), out_shardings=layout.replicated)()
     examples = layout.distribute(layout.rows(config.training.batch_size))
     if layout.strategy == "pmap":
         # pmap is lowered for what one process has of a split array, and called with the whole.
@@ -268,11 +224,11 @@ def lower(
     """
     if layout.strategy == "pmap":
         # Whole data are the same for all; a fed batch is split, but for what it says of drums.
-        split = FED_AXES if isinstance(data, Fed) else None
+        axes = HOST_AXES if isinstance(data, HostBatch) else None
         return jax.pmap(
             functools.partial(step, config, axis=AXIS),
             axis_name=AXIS,
-            in_axes=(None, split, None, 0),
+            in_axes=(None, axes, None, 0),
             # The state stays one array, never a stack of copies.
             out_axes=(None, None),
             devices=None if jax.process_count() > 1 else layout.devices,
@@ -282,17 +238,17 @@ def lower(
     if layout.strategy == "mesh":
         # Mapped explicitly: where the compiler splits the batch by itself, it sums the gradient of
         # the scores and that of the penalty apart, and the generator's in bf16.
-        whole, split = PartitionSpec(), PartitionSpec(AXIS)
-        where = FED_SPECS if isinstance(data, Fed) else whole
+        replicated, sharded = PartitionSpec(), PartitionSpec(AXIS)
+        where = HOST_SPECS if isinstance(data, HostBatch) else replicated
         function = jax.shard_map(
             functools.partial(function, axis=AXIS),
             mesh=layout.mesh,
-            in_specs=(whole, where, whole, split),
-            out_specs=(whole, whole),
+            in_specs=(replicated, where, replicated, sharded),
+            out_specs=(replicated, replicated),
             # The step averages gradients itself; checked, JAX would sum them once before that.
             check_vma=False,
         )
-    shardings = (layout.whole, layout.whole)
+    shardings = (layout.replicated, layout.replicated)
     compiling = jax.jit(function, donate_argnums=0, out_shardings=shardings)
     return compiling.lower(state, data, root, examples)
 
@@ -301,7 +257,7 @@ def _own_part(layout: Layout, tree: Any) -> Any:
     """Arrays as large as this process's part of the split ones; the others as they are."""
 
     def part(leaf: jax.Array) -> Any:
-        if leaf.sharding == layout.whole:
+        if leaf.sharding == layout.replicated:
             return leaf
         return np.zeros((len(layout.own), *leaf.shape[1:]), leaf.dtype)
 

@@ -7,13 +7,14 @@ import jax
 import numpy as np
 from etils import epath
 
-from musegan_jax.config import Config, from_dict, override
+from musegan_jax.config import Config, override
 from musegan_jax.data import sources
 from musegan_jax.errors import UserError
-from musegan_jax.training import parallel, record
-from musegan_jax.training.logging import read_lines
+from musegan_jax.runs import processes, record
+from musegan_jax.runs.environment import environment
+from musegan_jax.runs.logging import read_lines
+from musegan_jax.runs.record import Record
 from musegan_jax.training.loop import train
-from musegan_jax.training.record import Record
 
 # Nothing here changes a number of the training; samples would only take time.
 _OUTPUT = (
@@ -34,10 +35,10 @@ def plan(path: epath.Path, overrides: list[str]) -> tuple[Record, Config]:
     if run is None:
         raise UserError(f"{path}: no such file; give the run.json of a training run")
     recorded = _lines(path.parent / "fingerprints.jsonl")
-    iteration = run["result"]["iteration"] if run["result"] else max(recorded, default=0)
+    iteration = run.result.iteration if run.result else max(recorded, default=0)
     if not iteration:
         raise UserError(f"{path}: this run has no result yet to compare with; let it go on")
-    config = from_dict(run["config"])
+    config = run.config
     # A part of the run is trained at the learning rates of the whole.
     end = f"--training.decay_until={config.training.last_decayed}"
     words = [*_OUTPUT, end, f"--training.iterations={iteration}", *overrides]
@@ -68,25 +69,25 @@ def reproduce(
         UserError: if the folder is not empty, or the training cannot be.
     """
     empty = not workdir.exists() or not any(workdir.iterdir())
-    if not parallel.all_of(empty):
+    if not processes.all_processes(empty):
         raise UserError(f"{workdir}: the folder is not empty; choose another --workdir")
     record.check_same(path, run, record.make(config, sources.load(config.data.dataset)))
     first = jax.process_index() == 0
     if first:
-        for line in _differences(run, record.environment(config)):
+        for line in _differences(run, environment(config)):
             print(line, file=sys.stderr, flush=True)
     train(config, workdir)
-    parallel.all_of(True)  # process 0 has written the result now
+    processes.all_processes(True)  # process 0 has written the result now
     here = record.read(workdir)
-    if here is None or here["result"]["iteration"] < config.training.iterations:
+    if here is None or here.result is None or here.result.iteration < config.training.iterations:
         raise UserError(f"{workdir}: stopped before its end; nothing was compared")
     equal, report = compare(path, run, workdir)
-    return bool(parallel.from_process_0(np.array(equal))), report if first else []
+    return bool(processes.from_process_0(np.array(equal))), report if first else []
 
 
-def _differences(run: Record, here: Record) -> list[str]:
+def _differences(run: Record, here: dict[str, Any]) -> list[str]:
     """In what this environment is not the recorded one, and whether that was one at all."""
-    *before, last = run["sessions"]
+    *before, last = run.sessions
     lines = [f"differs from the record: {line}" for line in record.differences(last, here)]
     if any(record.differences(session, last) for session in before):
         lines.append(
@@ -102,11 +103,11 @@ def compare(path: epath.Path, run: Record, workdir: epath.Path) -> tuple[bool, l
     Raises:
         UserError: if they have no saved iteration in common.
     """
-    marks = _lines(path.parent / "fingerprints.jsonl")
-    if run["result"]:
-        marks[run["result"]["iteration"]] = run["result"]["fingerprint"]
-    marks_here = _lines(workdir / "fingerprints.jsonl")
-    both = sorted(marks.keys() & marks_here.keys())
+    saved = _lines(path.parent / "fingerprints.jsonl")
+    if run.result:
+        saved[run.result.iteration] = run.result.fingerprint
+    saved_here = _lines(workdir / "fingerprints.jsonl")
+    both = sorted(saved.keys() & saved_here.keys())
     if not both:
         raise UserError(f"{path}: no iteration was saved both there and here; nothing to compare")
     report = []
@@ -119,7 +120,7 @@ def compare(path: epath.Path, run: Record, workdir: epath.Path) -> tuple[bool, l
             report.append(f"scalars first differ at iteration {iteration}: {values}")
             break
     for iteration in both:
-        a, b = marks[iteration], marks_here[iteration]
+        a, b = saved[iteration], saved_here[iteration]
         parts = [n for n in a if n not in ("iteration", "state") and a[n] != b.get(n)]
         if parts or a["state"] != b["state"]:
             report.append(f"the state first differs at iteration {iteration}: {', '.join(parts)}")
@@ -129,7 +130,7 @@ def compare(path: epath.Path, run: Record, workdir: epath.Path) -> tuple[bool, l
     listed = ", ".join(map(str, both[-5:]))
     report.append(
         f"equal, bit for bit: {len(both)} saved states (iterations {'..., ' * (len(both) > 5)}"
-        f"{listed}); the last is {marks[both[-1]]['state']}"
+        f"{listed}); the last is {saved[both[-1]]['state']}"
     )
     return True, report
 

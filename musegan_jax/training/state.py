@@ -65,6 +65,11 @@ def create_state(config: Config) -> TrainState:
     )
 
 
+def abstract_state(config: Config) -> Any:
+    """Shapes and dtypes of the state; no memory is taken."""
+    return jax.eval_shape(lambda: create_state(config))
+
+
 def inference_variables(state: TrainState) -> dict[str, Any]:
     """The generator's variables to compose with: the averaged parameters where they exist."""
     params = state.generator_params if state.ema_params is None else state.ema_params

@@ -13,7 +13,7 @@ import optax
 
 from musegan_jax import rng
 from musegan_jax.config import Config
-from musegan_jax.data.batches import Fed, Windows, batch_of
+from musegan_jax.data.batches import HostBatch, Windows, batch_of
 from musegan_jax.models.critic import make_critic
 from musegan_jax.models.generator import draw_noise, make_generator, noise_shape
 from musegan_jax.training import losses
@@ -68,9 +68,7 @@ def _mean_over(axis: str | None, tree: Any) -> Any:
     return tree if axis is None else jax.lax.pmean(tree, axis)
 
 
-def accompany(
-    config: Config, state: TrainState, real: jax.Array, noise_keys: jax.Array
-) -> jax.Array:
+def answer(config: Config, state: TrainState, real: jax.Array, noise_keys: jax.Array) -> jax.Array:
     """What the critic is shown as fake: the generator's answers, by its running statistics.
 
     Args:
@@ -104,7 +102,7 @@ def critic_step(
         config: static.
         state: what training changes.
         real: `(B, T, P, K)` signed rolls.
-        fake: `(B, T, P, K)`, what `accompany` answers to them.
+        fake: `(B, T, P, K)`, what `answer` gives for them.
         keys: of this update.
         axis: the mapped axis, if the batch is a part of the global one.
 
@@ -220,7 +218,7 @@ def generator_step(
 def train_step(
     config: Config,
     state: TrainState,
-    data: Windows | Fed,
+    data: Windows | HostBatch,
     root: jax.Array,
     examples: jax.Array,
     axis: str | None = None,
@@ -247,7 +245,7 @@ def train_step(
     for update in range(config.training.critic_updates):
         keys = update_keys(root, state.step, update, examples)
         real = batch_of(config, data, update, keys.data)
-        fake = accompany(config, state, real, keys.noise)
+        fake = answer(config, state, real, keys.noise)
         state, metrics = critic_step(config, state, real, fake, keys, axis)
         critic_metrics.append(metrics)
     update = config.training.critic_updates

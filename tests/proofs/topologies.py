@@ -23,6 +23,7 @@ import numpy as np  # noqa: E402
 from musegan_jax import config as configs  # noqa: E402
 from musegan_jax import rng  # noqa: E402
 from musegan_jax.data import batches  # noqa: E402
+from musegan_jax.runs import processes  # noqa: E402
 from musegan_jax.training import parallel  # noqa: E402
 from test_parallel import draws  # noqa: E402
 
@@ -51,7 +52,7 @@ def drawn(config, layout, windows):
         mapped = jax.pmap(draw, in_axes=(None, None, 0), devices=layout.devices)
         found = mapped(windows, rng.root_key(0), examples)
         return [np.asarray(part).reshape(-1, *part.shape[2:]) for part in found]
-    root = jax.jit(lambda: rng.root_key(0), out_shardings=layout.whole)()
+    root = jax.jit(lambda: rng.root_key(0), out_shardings=layout.replicated)()
     return jax.device_get(jax.jit(draw)(windows, root, examples))
 
 
@@ -72,8 +73,8 @@ def main() -> None:
         history = []
         for iteration in range(ITERATIONS):
             state, metrics = step(state, feed(iteration))
-            history.append(parallel.on_host(metrics))
-        end, draw = parallel.on_host(state), drawn(config, layout, windows)
+            history.append(processes.on_host(metrics))
+        end, draw = processes.on_host(state), drawn(config, layout, windows)
         if reference is None:
             reference = history, end, draw
         metrics, state0, draw0 = reference

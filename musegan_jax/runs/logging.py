@@ -16,7 +16,7 @@ from etils import epath
 from musegan_jax import files
 from musegan_jax.config import Config
 from musegan_jax.errors import UserError
-from musegan_jax.training.timing import Clock
+from musegan_jax.runs.timing import Clock
 
 LINES_EVERY = 30.0  # seconds between progress lines where there is no terminal
 
@@ -35,7 +35,7 @@ class Log:
         if not self._primary:
             return
         self._scalars = JsonLines(workdir / "metrics.jsonl", iteration)
-        self._marks = JsonLines(workdir / "fingerprints.jsonl", iteration)
+        self._fingerprints = JsonLines(workdir / "fingerprints.jsonl", iteration)
         self._board = _tensorboard(workdir / "tensorboard", iteration)
         samples = config.training.batch_size * (config.training.critic_updates + 1)
         self._progress = Progress(self._last, iteration, samples, clock)
@@ -72,11 +72,11 @@ class Log:
             for name, value in values.items() if self._board else ():
                 self._board.add_scalar(name, value, iteration)
 
-    def saved(self, iteration: int, marks: Mapping[str, str]) -> None:
+    def saved(self, iteration: int, fingerprint: Mapping[str, str]) -> None:
         """Write the fingerprint of what was saved."""
         if self._primary:
-            self._marks.write({"iteration": iteration, **marks})
-            self._marks.publish()
+            self._fingerprints.write({"iteration": iteration, **fingerprint})
+            self._fingerprints.publish()
 
     def publish(self) -> None:
         """Bring remote files up to date with what was logged."""
@@ -96,7 +96,7 @@ class Log:
             return
         self._progress.close()
         # What a full disk refuses now it has refused before: that error is the one to be heard.
-        for each in (self._scalars, self._marks, self._board):
+        for each in (self._scalars, self._fingerprints, self._board):
             with contextlib.suppress(OSError):
                 if each:
                     each.close()

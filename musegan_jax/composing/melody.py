@@ -1,41 +1,19 @@
-"""A melody and a trained generator become an accompanied piece of any length."""
+"""From a MIDI file to the melody that the network hears."""
 
-import functools
 import os
 from collections.abc import Iterator
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
-import jax
-import jax.numpy as jnp
 import numpy as np
 
-from musegan_jax import decoding, pianoroll, rng
-from musegan_jax.config import ModelConfig
+from musegan_jax import pianoroll
 from musegan_jax.data import melodies, midi
-from musegan_jax.data.dataset import Track
 from musegan_jax.errors import UserError
-from musegan_jax.models.generator import draw_noise, make_generator, noise_shape
-
-
-class Model(NamedTuple):
-    """A trained generator and what must be known to use it.
-
-    `ranges` are the lowest and highest MIDI pitch of each track in training, random transposition
-    included; `window_steps` is the length that it was trained on;
-    `single_lines` says of each track whether it never had two pitches at once in training.
-    """
-
-    config: ModelConfig
-    variables: Any
-    tracks: tuple[Track, ...]
-    steps_per_beat: int
-    window_steps: int
-    ranges: tuple[tuple[int, int], ...]
-    single_lines: tuple[bool, ...]
+from musegan_jax.models.model import Model
 
 
 class Melody(NamedTuple):
-    """What the network is asked to accompany.
+    """A part of a MIDI file, as the network hears it.
 
     Attributes:
         score: the file that it comes from.
@@ -132,15 +110,15 @@ def prepare(score: midi.Score, part: midi.Part, model: Model, shift: int | None 
     line[sounding, top[sounding]] = True
     shift = _octaves(top[sounding], model) if shift is None else shift
     _check_range(top[sounding] + shift, model)
-    stride = 2 ** len(model.config.generator_filters)
-    condition = np.zeros((-(-steps // stride) * stride, pianoroll.MIDI_PITCHES), bool)
+    room = -(-steps // model.stride) * model.stride
+    condition = np.zeros((room, pianoroll.MIDI_PITCHES), bool)
     condition[:steps] = pianoroll.transpose(line[:, :, None], shift)[:, :, 0]
     return Melody(score, part, condition, offset, steps, shift)
 
 
 def _octaves(pitches: np.ndarray, model: Model) -> int:
     """The shift by octaves that puts most steps where training melodies lie, the smallest such."""
-    low, high = _pitches_of(model)
+    low, high = model.pitch_range
     fitting = [
         12 * octave
         for octave in range(-10, 11)
@@ -149,68 +127,20 @@ def _octaves(pitches: np.ndarray, model: Model) -> int:
 
     def outside(shift: int) -> tuple[int, int]:
         moved = pitches + shift
-        trained_low, trained_high = model.ranges[model.config.condition_track]
+        trained_low, trained_high = model.music.ranges[model.config.condition_track]
         return int(((moved < trained_low) | (moved > trained_high)).sum()), abs(shift)
 
     return min(fitting, key=outside, default=0)
 
 
-def _pitches_of(model: Model) -> tuple[int, int]:
-    """The lowest and highest MIDI pitch that the network has."""
-    return model.config.lowest_pitch, model.config.lowest_pitch + model.config.pitches - 1
-
-
 def _check_range(pitches: np.ndarray, model: Model) -> None:
-    low, high = _pitches_of(model)
+    low, high = model.pitch_range
     if pitches.min() < low or pitches.max() > high:
         raise UserError(
             f"the melody spans MIDI pitches {pitches.min()} to {pitches.max()} as the network "
             f"would hear it, which do not fit the model's {low} to {high}; take stray notes out, "
             "choose another track, or another --key"
         )
-
-
-@functools.partial(jax.jit, static_argnums=0)
-def _generate(
-    config: ModelConfig, variables: Any, condition: jax.Array, keys: jax.Array, temperature: float
-) -> Any:
-    shape = noise_shape(config.generator_filters, *condition.shape[1:3])
-    noise = temperature * draw_noise(keys, shape)
-    return make_generator(config).apply(variables, condition, noise, train=False)
-
-
-def accompany(
-    model: Model,
-    conditions: np.ndarray,
-    keys: jax.Array,
-    temperature: float = 1.0,
-    costs: decoding.Costs = decoding.CHOSEN,
-) -> np.ndarray:
-    """The generator's answers to melodies of one length.
-
-    Args:
-        model: the generator.
-        conditions: bool `(B, T, 128)`, melodies in the model's range, T a multiple of its stride.
-        keys: of the noise, `(B,)`.
-        temperature: factor of the noise; 1 as in training, 0 for none.
-        costs: of the lines that are made of the answers.
-
-    Returns:
-        Bool `(B, T, P, K)`, P the model's pitches.
-    """
-    given = pianoroll.crop(conditions[..., None], model.config.lowest_pitch, model.config.pitches)
-    condition = pianoroll.to_signed(given)
-    signed = _generate(model.config, model.variables, condition, keys, temperature)
-    single_lines = np.array(model.single_lines)
-    pitched = np.array([not track.is_drum for track in model.tracks])
-    return np.stack(
-        [
-            decoding.decode(
-                answer, melody[..., 0], model.config.condition_track, single_lines, pitched, costs
-            )
-            for answer, melody in zip(np.asarray(signed), given, strict=True)
-        ]
-    )
 
 
 def remarks(model: Model, melody: Melody) -> Iterator[str]:
@@ -240,41 +170,3 @@ def remarks(model: Model, melody: Melody) -> Iterator[str]:
         yield (
             f"{beats:g} beats in one pass; the model was trained on windows of {trained:g} beats"
         )
-
-
-def generate(
-    model: Model,
-    melody: Melody,
-    seed: int,
-    sample: int,
-    temperature: float = 1.0,
-    costs: decoding.Costs = decoding.CHOSEN,
-) -> np.ndarray:
-    """Run the generator once over the whole melody: bool `(steps, P, K)`.
-
-    The network is convolutional, so a long piece is one pass and has no seams. `sample` numbers
-    the noise maps of one seed; `temperature` and `costs` as for `accompany`.
-    """
-    key = rng.update_key(rng.root_key(seed), "eval", sample, 0)
-    keys = rng.example_keys(key, jnp.zeros(1, jnp.int32))
-    return accompany(model, melody.condition[None], keys, temperature, costs)[0, : melody.steps]
-
-
-def voices(model: Model, melody: Melody, roll: np.ndarray) -> tuple[np.ndarray, np.ndarray, int]:
-    """The answer as music: what `evaluation.metrics` measures.
-
-    Args:
-        model: the generator.
-        melody: what was accompanied.
-        roll: bool `(steps, P, K)`, the answer of `generate`.
-
-    Returns:
-        The melody, bool `(steps, 128, 1)`; the generated pitched tracks, bool
-        `(steps, 128, tracks)`; and the steps in the first bar.
-    """
-    condition = model.config.condition_track
-    pitched = [k for k, t in enumerate(model.tracks) if k != condition and not t.is_drum]
-    generated = pianoroll.uncrop(roll[:, :, pitched], model.config.lowest_pitch)
-    _, beats, beat_type = melody.score.meters[0]
-    per_bar = max(round(4 * beats / beat_type * model.steps_per_beat), 1)
-    return melody.condition[: melody.steps, :, None], generated, per_bar

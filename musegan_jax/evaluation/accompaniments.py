@@ -1,4 +1,4 @@
-"""What a generator answers to the melodies of whole pieces."""
+"""Whole pieces, their melodies accompanied by a model."""
 
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -7,16 +7,19 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from musegan_jax import compose, decoding, pianoroll, rng
+from musegan_jax import pianoroll, rng
+from musegan_jax.composing import decoding
+from musegan_jax.composing.accompany import sample_key
 from musegan_jax.evaluation import metrics
 from musegan_jax.evaluation.measures import Music
+from musegan_jax.models.model import Model, answer
 
 ROOM = 256  # steps: melodies are padded to multiples of it, so that few programs are compiled
 CELLS = 2**24  # of a batch of rolls; about 2 GB in the network
 
 
-class Answers(NamedTuple):
-    """Accompaniments of the same melodies under several noises.
+class Accompaniments(NamedTuple):
+    """The same pieces, accompanied several times.
 
     Attributes:
         flavours: the pieces with the generated tracks beside the given melody, a list for each
@@ -29,20 +32,20 @@ class Answers(NamedTuple):
     fidelity: np.ndarray
 
 
-def fits(model: compose.Model, piece: Music) -> bool:
+def fits(model: Model, piece: Music) -> bool:
     """Whether a piece has a melody, and the model a row for every note of it."""
     pitches = np.flatnonzero(piece.bars[..., model.config.condition_track].any(axis=(0, 1)))
-    low = model.config.lowest_pitch
-    return len(pitches) > 0 and low <= pitches[0] and pitches[-1] < low + model.config.pitches
+    low, high = model.pitch_range
+    return len(pitches) > 0 and low <= pitches[0] and pitches[-1] <= high
 
 
-def answer(
-    model: compose.Model,
+def accompany_pieces(
+    model: Model,
     music: Sequence[Music],
     flavours: int,
     seed: int,
-    costs: decoding.Costs = decoding.CHOSEN,
-) -> Answers:
+    rule: str = decoding.DEFAULT,
+) -> Accompaniments:
     """Accompany the melody of each piece, from its first bar line, in one pass.
 
     Args:
@@ -50,15 +53,13 @@ def answer(
         music: the pieces that the melodies are taken from.
         flavours: noises for each melody.
         seed: of the noises.
-        costs: of the lines that are made of the answers.
+        rule: a name in `decoding.RULES`.
     """
-    root = rng.root_key(seed)
     found: list[list[Music]] = [[] for _ in range(flavours)]
     fidelity = []
     melodies = [np.concatenate(piece.bars)[..., model.config.condition_track] for piece in music]
     for flavour in range(flavours):
-        key = rng.update_key(root, "eval", flavour, 0)
-        rolls = _accompany_all(model, melodies, key, costs)
+        rolls = _accompany_all(model, melodies, sample_key(seed, flavour), rule)
         for piece, melody, roll in zip(music, melodies, rolls, strict=True):
             full = pianoroll.uncrop(roll, model.config.lowest_pitch)
             own = full[..., model.config.condition_track]
@@ -66,13 +67,13 @@ def answer(
             fidelity.append(metrics.melody_fidelity(own.reshape(shape), melody.reshape(shape)))
             full[..., model.config.condition_track] = melody
             found[flavour].append(Music(piece.name, full.reshape(piece.bars.shape)))
-    return Answers(found, np.concatenate(fidelity))
+    return Accompaniments(found, np.concatenate(fidelity))
 
 
 def _accompany_all(
-    model: compose.Model, melodies: Sequence[np.ndarray], key: jax.Array, costs: decoding.Costs
+    model: Model, melodies: Sequence[np.ndarray], key: jax.Array, rule: str
 ) -> list[np.ndarray]:
-    """Answers `(T, P, K)` to melodies `(T, 128)`, each with the noise of its place in the list."""
+    """Notes `(T, P, K)` for melodies `(T, 128)`, each with the noise of its place in the list."""
     unit = np.lcm(ROOM, model.config.stride)
     rooms = [-(-len(melody) // unit) * unit for melody in melodies]
     rolls: list[np.ndarray] = [np.zeros(0)] * len(melodies)
@@ -89,7 +90,8 @@ def _accompany_all(
             for row, n in enumerate(padded):
                 conditions[row, : len(melodies[n])] = melodies[n]
             keys = rng.example_keys(key, jnp.array(padded, jnp.int32))
-            answers = compose.accompany(model, conditions, keys, costs=costs)
-            for n, roll in zip(group, answers, strict=False):
+            answers = answer(model, conditions, keys)
+            for n, signed, condition in zip(group, answers, conditions, strict=False):
+                roll = decoding.decode(model, signed, condition, rule)
                 rolls[n] = roll[: len(melodies[n])]
     return rolls

@@ -13,10 +13,12 @@ import numpy as np
 
 from musegan_jax import pianoroll
 from musegan_jax.data import midi
-from musegan_jax.data.dataset import Dataset, Piece, Track, build
-from musegan_jax.data.sources import STEPS_PER_BEAT, Skipped
+from musegan_jax.data.dataset import Dataset, Piece, build
+from musegan_jax.data.readers.skipped import Skipped
 from musegan_jax.errors import UserError
+from musegan_jax.pianoroll import Track
 
+STEPS_PER_BEAT = 4
 TRACKS = (  # heard as a string quartet
     Track("Soprano", 40),
     Track("Alto", 40),
@@ -124,9 +126,6 @@ def _bar_starts(measures: list[int]) -> np.ndarray:
     return np.array(starts, np.int64)
 
 
-SEMITONES = {"C": 0, "D": 2, "E": 4, "F": 5, "G": 7, "A": 9, "B": 11}
-
-
 def _voice(part: ElementTree.Element) -> tuple[np.ndarray, list[int]]:
     """Notes in steps, int64 `(N, 4)`, and the length of each measure in steps."""
     notes: list[tuple[int, int, int, int]] = []
@@ -167,4 +166,4 @@ def _voice(part: ElementTree.Element) -> tuple[np.ndarray, list[int]]:
 def _pitch(note: ElementTree.Element) -> int:
     step = note.findtext("pitch/step", "C")
     alter = int(float(note.findtext("pitch/alter", "0")))
-    return 12 * (int(note.findtext("pitch/octave", "4")) + 1) + SEMITONES[step] + alter
+    return 12 * (int(note.findtext("pitch/octave", "4")) + 1) + midi.NATURALS[step] + alter

@@ -1,16 +1,15 @@
-"""An answer as a song: the MIDI file, and with it sound and picture."""
+"""From the notes of an accompaniment to a song: who plays them, where, how loud."""
 
-from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 import mido
 import numpy as np
 
 from musegan_jax import pianoroll
-from musegan_jax.compose import Melody, Model
+from musegan_jax.composing.melody import Melody
 from musegan_jax.data import midi
+from musegan_jax.models.model import Model
 
-VELOCITY = 70  # of the accompaniment; a typical melody has 90 to 100
 ACCENTS = (8, 3, 0)  # added to it on a bar line, on a beat, elsewhere
 JITTER = 4  # most that chance adds to a velocity or takes off it
 DELAY = 0.01  # most seconds by which a note of the accompaniment comes late
@@ -46,62 +45,61 @@ def to_midi(
     """The melody, its own messages unchanged, and the generated tracks of `roll` beside it.
 
     Tempo, key and meter come from the melody's file; of its other tracks nothing is kept but such
-    marks. No generated note begins after the melody's last has ended. A note outside what its track
-    had in training, where the answer was moved back to the melody's octave, is moved by octaves to
-    within.
+    marks.
 
     Args:
         model: the generator.
         melody: what was accompanied.
-        roll: bool `(steps, P, K)`, its answer.
+        roll: bool `(steps, P, K)`, its accompaniment.
         style: how to play it.
     """
     score, part = melody.score, melody.part
     song = mido.MidiFile(type=1, ticks_per_beat=score.ticks_per_beat)
     song.tracks = [_marks(score)]
-    taken = {midi.DRUM_CHANNEL}
     if style.keep_melody:
         song.tracks.append(_own_track(score, part))
-        taken.add(part.channel)
-    channels = [c for c in range(16) if c not in taken]
     programs = list(style.programs or ())
     generator = None if style.humanise is None else np.random.default_rng(style.humanise)
     per_step = score.ticks_per_beat / model.steps_per_beat
-    used = 0
-    for k in generated_tracks(model, style.keep_melody):
+    everywhere = placed(model, melody, roll)
+    generated = generated_tracks(model, style.keep_melody)
+    taken = {part.channel} if style.keep_melody else set()
+    channels = midi.channels([model.tracks[k] for k in generated], taken)
+    for k, channel in zip(generated, channels, strict=True):
         track = model.tracks[k]
-        notes = pianoroll.runs(_placed(model, melody, roll, k))
-        # Voices may ring on to the end of the bar, but none begins when the melody has ended.
-        notes = notes[notes[:, 0] <= np.flatnonzero(melody.condition.any(axis=1))[-1]]
+        notes = pianoroll.runs(everywhere[..., k])
         pitches = notes[:, 2]
         ticks = np.floor((notes[:, :2] + melody.offset) * per_step + 0.5).astype(np.int64)
-        velocities = np.full(len(notes), VELOCITY)
+        velocities = np.full(len(notes), midi.VELOCITY)
         if generator is not None:
             ticks, velocities = _humanised(score, ticks, generator)
         rows = np.column_stack([ticks, pitches, velocities]).astype(np.int64)
         # A step finer than the file's ticks may have no length; its release would come first.
         lasting = rows[:, 0] < rows[:, 1]
         rows = rows[lasting]
-        # More tracks than channels share them in turn: MIDI has no seventeenth.
-        channel = midi.DRUM_CHANNEL if track.is_drum else channels[used % len(channels)]
-        used += not track.is_drum
         program = programs.pop(0) if programs and not track.is_drum else track.program
         song.tracks.append(midi.note_track(track.name, channel, program, rows))
     return song
 
 
-def _placed(model: Model, melody: Melody, roll: np.ndarray, k: int) -> np.ndarray:
-    """Track k of an answer at the pitches that it is played at: bool `(steps, 128)`.
+def placed(model: Model, melody: Melody, roll: np.ndarray) -> np.ndarray:
+    """The notes of an accompaniment where they are played: bool `(steps, 128, K)`.
 
-    As a roll, not as notes: where two pitches an octave apart become one, their notes overlap.
+    At the melody's own pitches, where the network heard it elsewhere. A note outside what its track
+    had in training is moved by octaves to within. No note begins after the melody's last has ended.
+    A roll, not notes: where two pitches an octave apart become one, their notes overlap.
     """
-    pitches = np.arange(roll.shape[1]) + model.config.lowest_pitch
-    if not model.tracks[k].is_drum:
-        pitches = _within(pitches - melody.shift, *model.ranges[k])
-    placed = np.zeros((len(roll), pianoroll.MIDI_PITCHES), bool)
-    for row, pitch in enumerate(pitches):
-        if 0 <= pitch < pianoroll.MIDI_PITCHES:
-            placed[:, pitch] |= roll[:, row, k]
+    placed = np.zeros((len(roll), pianoroll.MIDI_PITCHES, len(model.tracks)), bool)
+    for k, track in enumerate(model.tracks):
+        pitches = np.arange(roll.shape[1]) + model.config.lowest_pitch
+        if not track.is_drum:
+            pitches = _within(pitches - melody.shift, *model.music.ranges[k])
+        for row, pitch in enumerate(pitches):
+            if 0 <= pitch < pianoroll.MIDI_PITCHES:
+                placed[:, pitch, k] |= roll[:, row, k]
+    # What sounds in the melody's last step may ring on to the end of the bar.
+    last = np.flatnonzero(melody.condition.any(axis=1))[-1]
+    placed[last:] = np.logical_and.accumulate(placed[last:], axis=0)
     return placed
 
 
@@ -125,7 +123,7 @@ def _humanised(
     on_bar = np.isin(starts, score.bar_lines())
     on_beat = starts % score.ticks_per_beat == 0
     accents = np.select([on_bar, on_beat], ACCENTS[:2], ACCENTS[2])
-    velocities = VELOCITY + accents + generator.integers(-JITTER, JITTER + 1, len(starts))
+    velocities = midi.VELOCITY + accents + generator.integers(-JITTER, JITTER + 1, len(starts))
     # Seconds by the tempo there: a tick is longer in a slow piece.
     per_tick = np.maximum(score.seconds(starts + 1) - score.seconds(starts), 1e-9)
     late = np.floor(generator.uniform(0, DELAY, len(starts)) / per_tick).astype(np.int64)
@@ -179,20 +177,3 @@ def _relative(timed: list[tuple[int, Any]]) -> mido.MidiTrack:
         track.append(message.copy(time=tick - now))
         now = tick
     return track
-
-
-def write_song(song: mido.MidiFile, folder: Any, stem: str, title: str) -> Iterator[Any]:
-    """Write `STEM.mid`, `STEM.wav` and `STEM.png` into a folder; yields each path when written.
-
-    Raises:
-        UserError: if one cannot be written.
-    """
-    from musegan_jax.rendering import audio, plots
-
-    score = midi.parse(song, stem)
-    midi.write(song, folder / f"{stem}.mid")
-    yield folder / f"{stem}.mid"
-    audio.write_wav(score, folder / f"{stem}.wav")
-    yield folder / f"{stem}.wav"
-    plots.piano_roll(score, title, folder / f"{stem}.png")
-    yield folder / f"{stem}.png"

@@ -12,12 +12,10 @@ from etils import epath
 from orbax.checkpoint import checkpoint_managers as policies
 
 from musegan_jax import files
-from musegan_jax.compose import Model
-from musegan_jax.config import Config, OutputConfig, from_dict
+from musegan_jax.config import OutputConfig
 from musegan_jax.errors import UserError, first_line
-from musegan_jax.training import parallel, record
-from musegan_jax.training.fingerprint import Fingerprint, fingerprint
-from musegan_jax.training.state import TrainState, inference_variables
+from musegan_jax.runs import processes
+from musegan_jax.runs.fingerprint import Fingerprint, fingerprint
 
 FOLDER = "checkpoints"
 DAMAGED = "damaged"
@@ -30,7 +28,8 @@ class Damaged(UserError):
 class Saved(NamedTuple):
     """A checkpoint, read: its state as NumPy arrays of this process."""
 
-    state: TrainState
+    state: Any
+    iteration: int
     seconds: float  # of training, over all restarts
     fingerprint: Fingerprint
 
@@ -41,8 +40,13 @@ def iterations(workdir: epath.Path) -> list[int]:
     return sorted(ocp.utils.checkpoint_steps(folder)) if folder.is_dir() else []
 
 
-def read(workdir: epath.Path, iteration: int, config: Config) -> Saved:
+def read(workdir: epath.Path, iteration: int, abstract: Any) -> Saved:
     """One checkpoint, whatever topology it was saved on; every process reads for itself.
+
+    Args:
+        workdir: of the run.
+        iteration: of the checkpoint.
+        abstract: the state's shapes and dtypes, in the structure that it was saved in.
 
     Raises:
         Damaged: if it cannot be read, or is not what was saved.
@@ -52,7 +56,6 @@ def read(workdir: epath.Path, iteration: int, config: Config) -> Saved:
     if iteration not in iterations(workdir):
         have = ", ".join(map(str, iterations(workdir))) or "none"
         raise UserError(f"{workdir}: no checkpoint of iteration {iteration}; there are: {have}")
-    abstract = parallel.abstract_state(config)
     try:
         progress = json.loads((folder / "progress" / "metadata").read_text())
         as_numpy = jax.tree.map(lambda _: ocp.RestoreArgs(restore_type=np.ndarray), abstract)
@@ -64,7 +67,7 @@ def read(workdir: epath.Path, iteration: int, config: Config) -> Saved:
         found, wanted = fingerprint(state), progress["fingerprint"]
         if found != wanted:
             raise ValueError(f"its content has changed: sha256 {found['state'][:12]}...")
-        return Saved(state, float(progress["seconds"]), found)
+        return Saved(state, iteration, float(progress["seconds"]), found)
     except OSError as error:
         if not isinstance(error, FileNotFoundError):  # a network, a permission: no damage
             raise UserError(f"{folder}: cannot be reached ({first_line(error)})") from error
@@ -90,13 +93,13 @@ def _reader() -> ocp.Checkpointer:
 
 
 def newest_valid(
-    workdir: epath.Path, config: Config, say: Callable[[str], None], set_aside: bool = False
+    workdir: epath.Path, abstract: Any, say: Callable[[str], None], set_aside: bool = False
 ) -> Saved | None:
     """The newest checkpoint that all processes can read; None if there is none.
 
     Args:
         workdir: of the run.
-        config: of the run.
+        abstract: shapes and dtypes of the state, as in `read`.
         say: is told of every checkpoint that had to be skipped.
         set_aside: move those to the folder `damaged`, so that the run can save there again.
 
@@ -105,14 +108,14 @@ def newest_valid(
     """
     skipped: dict[int, str] = {}
     # One list for all: a shared folder may show different files to different machines.
-    for iteration in parallel.from_process_0(_newest(workdir)):
+    for iteration in map(int, processes.from_process_0(_newest(workdir))):
         if iteration < 0:
             continue
         try:
-            saved = read(workdir, iteration, config)
+            saved = read(workdir, iteration, abstract)
         except Damaged as error:
             saved, skipped[iteration] = None, str(error)
-        if parallel.all_of(saved is not None):
+        if processes.all_processes(saved is not None):
             break
         skipped.setdefault(iteration, f"{workdir}: another process cannot read {iteration}")
         say(f"{skipped[iteration]}; going back to the one before")
@@ -124,7 +127,7 @@ def newest_valid(
     if set_aside and jax.process_index() == 0:
         for iteration in skipped:
             _set_aside(workdir, iteration)
-    parallel.all_of(True)  # nobody goes on before they are moved
+    processes.all_processes(True)  # nobody goes on before they are moved
     return saved
 
 
@@ -152,49 +155,44 @@ class Checkpoints:
     The newest `keep_checkpoints` stay, and besides them the best `keep_best`.
     """
 
-    def __init__(self, workdir: epath.Path, config: Config) -> None:
+    def __init__(self, workdir: epath.Path, output: OutputConfig) -> None:
         """Open, and create where missing, the checkpoint folder of `workdir`."""
-        self._folder, self._config = workdir / FOLDER, config
+        self._folder = workdir / FOLDER
         self._manager = ocp.CheckpointManager(
             _absolute(self._folder),
             options=ocp.CheckpointManagerOptions(
-                preservation_policy=_preservation(config.output),
+                preservation_policy=_preservation(output),
                 save_decision_policy=policies.FixedIntervalPolicy(1),
                 cleanup_tmp_directories=True,
                 # Without these two Orbax would not write the scores down.
-                best_fn=(lambda metrics: metrics["score"]) if config.output.keep_best else None,
+                best_fn=(lambda metrics: metrics["score"]) if output.keep_best else None,
                 best_mode="min",
             ),
         )
         self._newest = max(self._manager.all_steps(), default=-1)
 
-    def save(self, state: TrainState, seconds: float, score: float | None) -> Fingerprint:
+    def save(
+        self, state: Any, iteration: int, progress: dict[str, Any], score: float | None
+    ) -> Fingerprint:
         """Save the state, unless its iteration is saved already; returns its fingerprint.
 
         Args:
-            state: what training changes.
-            seconds: of training so far, over all restarts.
+            state: a NamedTuple of trees of arrays, the same on every device.
+            iteration: that it has come to.
+            progress: plain values to keep beside it, among them `seconds` of training so far, over
+                all restarts.
             score: what the best are told by, lower is better; None where it is not known.
 
         Raises:
             UserError: if the checkpoint cannot be written (perhaps the one before it: saving is
                 asynchronous).
         """
-        here = parallel.on_host(state)
-        iteration, marks = int(here.step), fingerprint(here)
+        found = fingerprint(processes.on_host(state))
         # Two processes that had drifted apart would go on computing nonsense together.
-        parallel.agree("the state", marks["state"])
+        processes.agree("the state", found["state"])
         if iteration <= self._newest:
-            return marks
-        updates = self._config.training.critic_updates + 1
-        progress = {
-            "iteration": iteration,
-            "seed": self._config.training.seed,
-            "examples": iteration * updates * self._config.training.batch_size,
-            "seconds": seconds,
-            "fingerprint": marks,
-            "config": self._config.to_dict(),
-        }
+            return found
+        progress = {"iteration": iteration, "fingerprint": found, **progress}
         try:
             saved = self._manager.save(
                 iteration,
@@ -209,7 +207,7 @@ class Checkpoints:
         if not saved:
             raise UserError(f"{self._folder}: Orbax refused to save iteration {iteration}")
         self._newest = iteration
-        return marks
+        return found
 
     def wait(self) -> None:
         """Return when everything saved is on disk.
@@ -270,36 +268,3 @@ def _preservation(output: OutputConfig) -> policies.PreservationPolicy:
         keep_checkpoints_without_metrics=False,
     )
     return policies.AnyPreservationPolicy([newest, best])
-
-
-def load_model(workdir: epath.Path, say: Callable[[str], None], iteration: int | None) -> Model:
-    """The generator of a run, to compose with.
-
-    Args:
-        workdir: of the run.
-        say: is told of what had to be skipped.
-        iteration: of the checkpoint; None for the newest that can be read.
-
-    Raises:
-        UserError: if `workdir` is not a run, or has no such checkpoint.
-    """
-    run, saved = open_run(workdir, say, iteration)
-    return record.model(run, inference_variables(saved.state))
-
-
-def open_run(
-    workdir: epath.Path, say: Callable[[str], None], iteration: int | None
-) -> tuple[dict[str, Any], Saved]:
-    """The record and a checkpoint of a run; arguments and errors as in `load_model`."""
-    run = record.read(workdir)
-    if run is None:
-        raise UserError(
-            f"{workdir}: not the folder of a training run; make one with `musegan-jax train`"
-        )
-    config = from_dict(run["config"])
-    if iteration is not None:
-        return run, read(workdir, iteration, config)
-    saved = newest_valid(workdir, config, say)
-    if saved is None:
-        raise UserError(f"{workdir}: no checkpoint yet; go on with `musegan-jax train`")
-    return run, saved

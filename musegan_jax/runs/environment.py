@@ -10,8 +10,8 @@ from typing import Any
 import jax
 
 import musegan_jax
-from musegan_jax.compilation_cache import cpu_threads
 from musegan_jax.config import Config
+from musegan_jax.runs.compilation_cache import cpu_threads
 
 PACKAGES = ("musegan-jax", "jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy")
 

@@ -1,10 +1,15 @@
-"""From the generator's real numbers to notes."""
+"""The rule `lines`: a track that is a single line in the training music becomes one.
+
+Of all lines the one whose cells are worth most to the network, less what changes, rests and
+semitones with the other tracks cost (Viterbi 1967).
+"""
 
 from typing import NamedTuple
 
 import numpy as np
 
 from musegan_jax import pianoroll
+from musegan_jax.models.model import Model
 
 
 class Costs(NamedTuple):
@@ -25,49 +30,42 @@ class Costs(NamedTuple):
 
 FREE = Costs(change=0.0, rest=0.0, clash=0.0)  # the strongest cell above 0
 CHOSEN = Costs(change=0.5, rest=-0.8, clash=1.0)  # on the chorales' split `valid`; docs/music.md
-# What tells checkpoints apart must not be mended: lines that avoid clashes have none even in noise.
-UNMENDED = CHOSEN._replace(clash=0.0)
 
 
 def decode(
-    signed: np.ndarray,
-    given: np.ndarray,
-    melody: int,
-    single_lines: np.ndarray,
-    pitched: np.ndarray,
-    costs: Costs = CHOSEN,
+    model: Model, signed: np.ndarray, given: np.ndarray, costs: Costs = CHOSEN
 ) -> np.ndarray:
-    """The notes of an answer.
+    """The notes of an answer, penalised for clashes with the tracks that are decoded already.
 
-    A track of single lines has one pitch or none at each step: of all lines the one whose cells
-    sum up to most, less what it costs (Viterbi 1967). These tracks are decided by number, each
-    with those before it in its ears, and the given melody, and tracks of chords, which have every
-    cell above 0. The melody's own track pays for no clash. Drums pay nothing, and nobody pays for
-    them.
+    A track of single lines has one pitch or none at each step. Such tracks are decoded by number;
+    each is penalised for semitones with the given melody, with tracks of chords, which have every
+    cell above 0, and with the lines before it. The melody's own track pays for no clash. Drums pay
+    nothing, and nobody pays for them.
 
     Args:
-        signed: float `(T, P, K)` in [-1, 1], T steps, P rows of pitches.
+        model: says which tracks are the melody, single lines and drums.
+        signed: float `(T, P, K)` in [-1, 1].
         given: bool `(T, P)`, the melody that will sound, whatever the network makes of it.
-        melody: its track.
-        single_lines: bool `(K,)`.
-        pitched: bool `(K,)`, False for drums.
         costs: of a line.
 
     Returns:
         Bool `(T, P, K)`.
     """
+    melody = model.config.condition_track
+    single_lines = np.array(model.music.single_lines)
+    pitched = np.array([not track.is_drum for track in model.tracks])
     notes = pianoroll.binarise(signed)
     notes[..., single_lines] = False
-    heard = notes.copy()
-    heard[..., melody] = given
+    sounding = notes.copy()
+    sounding[..., melody] = given
     for k in np.flatnonzero(single_lines):
         own = costs if pitched[k] else FREE
         worth = signed[..., k]
         if k != melody:
-            worth = worth - np.float32(own.clash) * _clashes(heard[..., pitched])
+            worth = worth - np.float32(own.clash) * _clashes(sounding[..., pitched])
         notes[..., k] = _line(worth, own.change, own.rest)
         if k != melody:
-            heard[..., k] = notes[..., k]
+            sounding[..., k] = notes[..., k]
     return notes
 
 

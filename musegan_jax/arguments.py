@@ -1,0 +1,311 @@
+"""What can be said to the command `musegan-jax`."""
+
+import argparse
+import dataclasses
+import sys
+import textwrap
+from pathlib import Path
+from typing import Any
+
+import musegan_jax
+from musegan_jax import commands, config
+
+
+class _Parser(argparse.ArgumentParser):
+    """Errors on one line."""
+
+    def error(self, message: str) -> None:  # type: ignore[override]
+        print(f"{self.prog}: {message}; see {self.prog} --help", file=sys.stderr)
+        raise SystemExit(2)
+
+
+def make_parser() -> argparse.ArgumentParser:
+    """The parser of all commands; each sets `run`, a function of `commands`."""
+    parser = _Parser(
+        prog="musegan-jax",
+        description="Train accompaniment GANs, and turn a melody into an accompanied piece.",
+        allow_abbrev=False,
+    )
+    parser.add_argument("--version", action="version", version=musegan_jax.__version__)
+    _add_debug(parser, False)
+    subparsers = parser.add_subparsers(required=True, metavar="COMMAND", dest="command")
+    _add_train(subparsers)
+    _add_compose(subparsers)
+    _add_evaluate(subparsers)
+    _add_export(subparsers)
+    _add_data(subparsers)
+    _add_fingerprint(subparsers)
+    _add_reproduce(subparsers)
+    for each in subparsers.choices.values():
+        # Without a default of its own, or it would undo what was said before the command.
+        _add_debug(each, argparse.SUPPRESS)
+    return parser
+
+
+def _add_debug(parser: argparse.ArgumentParser, default: Any) -> None:
+    parser.add_argument(
+        "--debug", action="store_true", default=default, help="show the traceback of an error"
+    )
+
+
+def _named(text: str) -> str:
+    """A path that is not empty: an empty one would be the current folder."""
+    if not text:
+        raise argparse.ArgumentTypeError("it is empty; name a file or folder")
+    return text
+
+
+def _path(text: str) -> Path:
+    return Path(_named(text))
+
+
+def _add_train(subparsers: Any) -> None:
+    train = subparsers.add_parser(
+        "train",
+        help="train a model, or go on training it",
+        description="Train the run that CONFIG describes in WORKDIR; where WORKDIR holds\nit "
+        "already, go on from its newest checkpoint.",
+        epilog=_fields(),
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    train.add_argument(
+        "--config",
+        required=True,
+        type=_named,
+        help=f"{', '.join(config.shipped())}, or a Python file with get_config()",
+    )
+    train.add_argument(
+        "--workdir", required=True, type=_named, help="folder of the run; may be gs://..."
+    )
+    train.add_argument(
+        "--deterministic",
+        action="store_true",
+        help="the same as --training.deterministic=true: on GPU, only operations that always "
+        "give the same bits",
+    )
+    _add_processes(train)
+    train.set_defaults(run=commands.train, overrides=[])
+
+
+def _fields() -> str:
+    """Every field of a config, with its default and meaning, for `train --help`."""
+    lines = [
+        "Any field of the config can be set by its dotted name, for example",
+        "--training.batch_size=32. Below are the defaults; a config sets some of them",
+        "otherwise.",
+    ]
+    for section in dataclasses.fields(config.Config):
+        values = getattr(config.Config(), section.name)
+        about = str(type(values).__doc__).splitlines()[0]
+        lines += ["", f"{section.name}: {about}"]
+        for field in dataclasses.fields(values):
+            value = config.as_text(getattr(values, field.name))
+            lines.append(f"  --{section.name}.{field.name}={value}")
+            lines += textwrap.wrap(
+                field.metadata["meaning"], 72, initial_indent=" " * 6, subsequent_indent=" " * 6
+            )
+    return "\n".join(lines)
+
+
+def _add_processes(parser: argparse.ArgumentParser) -> None:
+    group = parser.add_argument_group("several processes (see docs/pods.md)")
+    group.add_argument(
+        "--distributed", action="store_true", help="this is one of several processes of the run"
+    )
+    group.add_argument(
+        "--coordinator",
+        metavar="HOST:PORT",
+        help="of process 0; this and the next two are not needed on Cloud TPU, SLURM, Kubernetes",
+    )
+    group.add_argument("--processes", type=int, metavar="N", help="how many there are")
+    group.add_argument("--process-id", type=int, metavar="I", help="which this is, from 0")
+
+
+def _add_model(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--workdir", type=_named, help="folder of a training run (default: the shipped model)"
+    )
+    _add_step(parser)
+    parser.add_argument("--model", type=_named, metavar="FILE", help="a model file of `export`")
+    parser.add_argument(
+        "--decoding",
+        default="lines",
+        metavar="RULE",
+        help="how the network's answer becomes notes: lines (default; single lines that avoid "
+        "clashes), independent (the same, each for itself), threshold (every cell above 0)",
+    )
+
+
+def _add_step(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--step", type=int, metavar="N", help="the checkpoint of iteration N (default: the newest)"
+    )
+
+
+def _add_fingerprint(subparsers: Any) -> None:
+    parser = subparsers.add_parser(
+        "fingerprint",
+        help="SHA-256 of a run's state",
+        description="Print SHA-256 of the parameters, statistics and optimizer states that a run "
+        "has saved: two runs have the same only if every bit is the same.",
+        allow_abbrev=False,
+    )
+    parser.add_argument("workdir", type=_named, help="folder of the run")
+    _add_step(parser)
+    parser.set_defaults(run=commands.fingerprint)
+
+
+def _add_reproduce(subparsers: Any) -> None:
+    parser = subparsers.add_parser(
+        "reproduce",
+        help="train again from a run's record, and compare",
+        description="Train again what RUN.json describes, and say whether the result is equal, bit "
+        "for bit, or where it first differs. Exit status 0: equal; 1: it differs.",
+        epilog="Fields that do not change the run can be set, for example "
+        "--data.dataset=elsewhere.npz or --parallel.strategy=jit.",
+        allow_abbrev=False,
+    )
+    parser.add_argument("record", metavar="RUN.json", help="the run.json of a run")
+    parser.add_argument(
+        "--workdir", help="an empty folder for the new run (default: one that is removed again)"
+    )
+    _add_processes(parser)
+    parser.set_defaults(run=commands.reproduce, overrides=[])
+
+
+def _add_compose(subparsers: Any) -> None:
+    compose = subparsers.add_parser(
+        "compose",
+        help="accompany a melody",
+        description="Write an accompanied MELODY as MIDI, WAV and PNG.",
+        allow_abbrev=False,
+    )
+    compose.add_argument(
+        "melody", type=_named, help="a MIDI file, or twinkle, ode_to_joy, korobeiniki"
+    )
+    _add_model(compose)
+    compose.add_argument("--out", required=True, type=_path, help="folder to write into")
+    compose.add_argument(
+        "--track",
+        help="the melody's track: its name, or its number among those with pitched notes, from 1",
+    )
+    compose.add_argument(
+        "--samples", type=int, default=1, metavar="N", help="flavours to write (default 1)"
+    )
+    compose.add_argument("--seed", type=int, default=0, help="of the noise (default 0)")
+    compose.add_argument(
+        "--temperature",
+        type=float,
+        default=1.0,
+        metavar="X",
+        help="size of the noise: 0 for none, above 1 and flavours stray further (default 1)",
+    )
+    compose.add_argument(
+        "--key",
+        type=int,
+        metavar="SEMITONES",
+        help="let the network hear the melody so much higher (lower: --key=-5), and move its "
+        "answer back (default: by octaves into the range that it knows)",
+    )
+    compose.add_argument(
+        "--programs",
+        metavar="P,P,...",
+        help="General MIDI programs, 0 to 127, of the generated tracks (default: the model's)",
+    )
+    compose.add_argument(
+        "--keep-melody",
+        action=argparse.BooleanOptionalAction,
+        default=True,
+        help="the melody as it is in the file (default), or as the network plays it",
+    )
+    compose.add_argument(
+        "--humanise",
+        action=argparse.BooleanOptionalAction,
+        default=True,
+        help="accents of the meter, small chances in loudness and time (default), or none",
+    )
+    compose.set_defaults(run=commands.compose)
+
+
+def _add_export(subparsers: Any) -> None:
+    parser = subparsers.add_parser(
+        "export",
+        help="a run's generator as one file",
+        description="Write what `compose --model` needs of a run: the (averaged) parameters in "
+        "half precision and the statistics, with a hash.",
+        allow_abbrev=False,
+    )
+    parser.add_argument("workdir", type=_named, help="folder of the run")
+    _add_step(parser)
+    parser.add_argument(
+        "--out",
+        required=True,
+        type=_path,
+        help="the .safetensors file to write",
+    )
+    parser.set_defaults(run=commands.export)
+
+
+def _add_evaluate(subparsers: Any) -> None:
+    parser = subparsers.add_parser(
+        "evaluate",
+        help="measure a model against held-out music",
+        description="Accompany held-out melodies, several times each, and measure the answers "
+        "beside held-out music, the training music, and answers that need no network.",
+        allow_abbrev=False,
+    )
+    _add_model(parser)
+    parser.add_argument("--out", required=True, type=_path, help="folder to write into")
+    parser.add_argument(
+        "--beside",
+        type=_named,
+        action="append",
+        default=[],
+        metavar="RUN",
+        help="another run, a column of its own; may be given several times",
+    )
+    parser.add_argument(
+        "--dataset",
+        help="a file of `data build`, or chorales (default: what the model was trained on)",
+    )
+    parser.add_argument(
+        "--split",
+        choices=("valid", "test"),
+        default="test",
+        help="pieces to accompany (default test)",
+    )
+    parser.add_argument(
+        "--flavours", type=int, default=4, metavar="N", help="noises for each melody (default 4)"
+    )
+    parser.add_argument("--seed", type=int, default=0, help="of the noises (default 0)")
+    parser.set_defaults(run=commands.evaluate)
+
+
+def _add_data(subparsers: Any) -> None:
+    data = subparsers.add_parser("data", help="build and inspect datasets", allow_abbrev=False)
+    actions = data.add_subparsers(required=True, metavar="ACTION", dest="action")
+    build = actions.add_parser("build", help="make a dataset file", allow_abbrev=False)
+    kinds = build.add_subparsers(required=True, metavar="SOURCE", dest="source")
+    chorales = kinds.add_parser(
+        "chorales", help="Bach's chorales in the installed music21", allow_abbrev=False
+    )
+    chorales.set_defaults(run=commands.build_chorales)
+    folder = kinds.add_parser("midi", help="a folder of MIDI files", allow_abbrev=False)
+    folder.add_argument("folder", type=Path, help="searched with all folders below it")
+    folder.add_argument(
+        "--parts",
+        type=int,
+        metavar="N",
+        help="take the first N pitched parts of each file as the tracks; without it, parts are "
+        "sorted by program into Piano, Guitar, Bass, Strings and Drums",
+    )
+    folder.add_argument(
+        "--steps-per-beat", type=int, default=4, metavar="N", help="grid (default 4: sixteenths)"
+    )
+    folder.set_defaults(run=commands.build_midi)
+    for kind in (chorales, folder):
+        kind.add_argument("--out", required=True, type=Path, help="the .npz file to write")
+    info = actions.add_parser("info", help="describe a dataset file", allow_abbrev=False)
+    info.add_argument("file", type=Path)
+    info.set_defaults(run=commands.info)

@@ -1,0 +1,76 @@
+"""The network and a decoding rule, in one call."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from musegan_jax import pianoroll, rng
+from musegan_jax.composing import decoding
+from musegan_jax.composing.melody import Melody
+from musegan_jax.models.model import Model, answer
+
+
+def sample_key(seed: int, sample: int) -> jax.Array:
+    """The scalar key of one sample: the noise with which melodies are answered."""
+    return rng.update_key(rng.root_key(seed), "eval", sample, 0)
+
+
+def answer_melody(
+    model: Model, melody: Melody, seed: int, sample: int, temperature: float = 1.0
+) -> np.ndarray:
+    """The network's raw answer to a melody, `(T, P, K)` as in `models.model.answer`.
+
+    Args:
+        model: with variables.
+        melody: padded to T steps.
+        seed: of the noise.
+        sample: which noise of that seed, from 0.
+        temperature: factor of the noise.
+    """
+    keys = rng.example_keys(sample_key(seed, sample), jnp.zeros(1, jnp.int32))
+    return answer(model, melody.condition[None], keys, temperature)[0]
+
+
+def decode_melody(
+    model: Model, melody: Melody, signed: np.ndarray, rule: str = decoding.DEFAULT
+) -> np.ndarray:
+    """The notes of a raw answer `(T, P, K)`: bool `(melody.steps, P, K)`."""
+    return decoding.decode(model, signed, melody.condition, rule)[: melody.steps]
+
+
+def accompany(
+    model: Model,
+    melody: Melody,
+    seed: int = 0,
+    sample: int = 0,
+    temperature: float = 1.0,
+    rule: str = decoding.DEFAULT,
+) -> np.ndarray:
+    """Accompany a melody: bool `(melody.steps, P, K)`, P the model's pitches.
+
+    Arguments as for `answer_melody`; `rule` is a name in `decoding.RULES`.
+    """
+    signed = answer_melody(model, melody, seed, sample, temperature)
+    return decode_melody(model, melody, signed, rule)
+
+
+def for_metrics(
+    model: Model, melody: Melody, roll: np.ndarray
+) -> tuple[np.ndarray, np.ndarray, int]:
+    """An accompaniment as `evaluation.metrics` measures it.
+
+    Args:
+        model: the generator.
+        melody: what was accompanied.
+        roll: bool `(steps, P, K)`, of `accompany`.
+
+    Returns:
+        The melody, bool `(steps, 128, 1)`; the generated pitched tracks, bool
+        `(steps, 128, tracks)`; and the steps in the first bar.
+    """
+    condition = model.config.condition_track
+    pitched = [k for k, t in enumerate(model.tracks) if k != condition and not t.is_drum]
+    generated = pianoroll.uncrop(roll[:, :, pitched], model.config.lowest_pitch)
+    _, beats, beat_type = melody.score.meters[0]
+    per_bar = max(round(4 * beats / beat_type * model.steps_per_beat), 1)
+    return melody.condition[: melody.steps, :, None], generated, per_bar

@@ -1,0 +1,15 @@
+"""The rule `independent`: lines as in `lines`, but no track heeds another.
+
+Harmony is the network's own. What tells checkpoints apart is decoded by it: lines that avoid
+clashes have none even in noise.
+"""
+
+import numpy as np
+
+from musegan_jax.composing.decoding import lines
+from musegan_jax.models.model import Model
+
+
+def decode(model: Model, signed: np.ndarray, given: np.ndarray) -> np.ndarray:
+    """Arguments and result as for `lines.decode`."""
+    return lines.decode(model, signed, given, lines.CHOSEN._replace(clash=0.0))

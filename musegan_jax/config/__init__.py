@@ -1,0 +1,26 @@
+"""All that a run can set: the fields, and how they are read from files and the command line."""
+
+from musegan_jax.config.fields import (
+    Config,
+    DataConfig,
+    ModelConfig,
+    OutputConfig,
+    ParallelConfig,
+    TrainingConfig,
+    as_text,
+)
+from musegan_jax.config.load import from_dict, load, override, shipped
+
+__all__ = [
+    "Config",
+    "DataConfig",
+    "ModelConfig",
+    "OutputConfig",
+    "ParallelConfig",
+    "TrainingConfig",
+    "as_text",
+    "from_dict",
+    "load",
+    "override",
+    "shipped",
+]

@@ -1,0 +1,94 @@
+"""A trained generator and what must be known to use it."""
+
+import dataclasses
+import functools
+from typing import Any
+
+import jax
+import numpy as np
+
+from musegan_jax import pianoroll
+from musegan_jax.config import ModelConfig
+from musegan_jax.data.training_music import TrainingMusic
+from musegan_jax.models.generator import draw_noise, make_generator, noise_shape
+from musegan_jax.pianoroll import Track
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Model:
+    """What training makes, a model file holds, and composing and evaluation take.
+
+    Attributes:
+        config: of the networks.
+        window_steps: length of the examples in training, time steps.
+        music: what is known of the training music.
+        variables: the generator's, `{"params": ..., "batch_stats": ...}`; None before training.
+        origin: where it comes from, plain values: `config` of the run, `iteration`, `fingerprint`
+            and others. Nothing that the model answers depends on it; empty where not known.
+    """
+
+    config: ModelConfig
+    window_steps: int
+    music: TrainingMusic
+    variables: Any = None
+    origin: dict[str, Any] = dataclasses.field(default_factory=dict)
+
+    @property
+    def tracks(self) -> tuple[Track, ...]:
+        """K, of the answers; the melody's is `config.condition_track`."""
+        return self.music.tracks
+
+    @property
+    def steps_per_beat(self) -> int:
+        """Time steps in a quarter note."""
+        return self.music.steps_per_beat
+
+    @property
+    def stride(self) -> int:
+        """The network takes melodies of a multiple of so many steps."""
+        return 2 ** len(self.config.generator_filters)
+
+    @property
+    def pitch_range(self) -> tuple[int, int]:
+        """Lowest and highest MIDI pitch that the network has a row for."""
+        low = self.config.lowest_pitch
+        return low, low + self.config.pitches - 1
+
+    def __repr__(self) -> str:
+        """Its facts; the arrays would fill pages."""
+        names = ", ".join(track.name for track in self.tracks)
+        low, high = self.pitch_range
+        melody = self.tracks[self.config.condition_track].name
+        return (
+            f"Model(tracks {names}; melody {melody}; MIDI pitches {low} to {high}; "
+            f"{self.steps_per_beat} steps a beat)"
+        )
+
+
+def answer(
+    model: Model, conditions: np.ndarray, keys: jax.Array, temperature: float = 1.0
+) -> np.ndarray:
+    """Run the generator: its raw answers to melodies of one length.
+
+    The network is convolutional, so a long piece is one pass and has no seams.
+
+    Args:
+        model: with variables.
+        conditions: bool `(B, T, 128)`, melodies in the model's range, T a multiple of its stride.
+        keys: of the noise, `(B,)`.
+        temperature: factor of the noise; 1 as in training, 0 for none.
+
+    Returns:
+        float32 `(B, T, P, K)` in [-1, 1], P the model's pitches; a note where it is above 0.
+    """
+    rows = pianoroll.crop(conditions[..., None], model.config.lowest_pitch, model.config.pitches)
+    condition = pianoroll.to_signed(rows)
+    return np.asarray(_apply(model.config, model.variables, condition, keys, temperature))
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def _apply(
+    config: ModelConfig, variables: Any, condition: jax.Array, keys: jax.Array, temperature: float
+) -> Any:
+    noise = draw_noise(keys, noise_shape(config.generator_filters, *condition.shape[1:3]))
+    return make_generator(config).apply(variables, condition, temperature * noise, train=False)

@@ -1,0 +1,130 @@
+"""A model in one file: what `export` writes and `compose` reads.
+
+safetensors: arrays and text, nothing that could run. Parameters are float16, statistics float32.
+"""
+
+import dataclasses
+import json
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import safetensors
+import safetensors.numpy
+from flax.traverse_util import flatten_dict, unflatten_dict
+
+from musegan_jax import config, files
+from musegan_jax.data.training_music import TrainingMusic, is_int
+from musegan_jax.errors import UserError
+from musegan_jax.hashing import sha256
+from musegan_jax.models.generator import variable_shapes
+from musegan_jax.models.model import Model
+
+FORMAT = 1
+SHIPPED = "chorales.safetensors"
+
+
+def shipped() -> Path:
+    """The model that comes with the package."""
+    return Path(str(resources.files("musegan_jax"))) / "assets" / SHIPPED
+
+
+def save(model: Model, path: Any) -> str:
+    """Write a model; returns the SHA-256 of its content.
+
+    Raises:
+        UserError: if it cannot be written.
+    """
+    with np.errstate(over="ignore"):  # what becomes infinite is refused below
+        arrays = {
+            name: np.asarray(value, np.float16 if name.startswith("params/") else np.float32)
+            for name, value in flatten_dict(model.variables, sep="/").items()
+        }
+    if not all(np.isfinite(array).all() for array in arrays.values()):
+        raise UserError(f"{path}: a parameter is beyond half precision; this model cannot be saved")
+    about = {
+        "format": FORMAT,
+        "config": dataclasses.asdict(model.config),
+        "window_steps": model.window_steps,
+        **model.music.to_dict(),
+        "origin": model.origin,
+    }
+    text = json.dumps(about, sort_keys=True)
+    digest = _digest(arrays, text)
+    with files.replacing(path) as temporary:
+        # Written by us: safetensors' own errors are none that `replacing` knows.
+        data = safetensors.numpy.save(arrays, {"about": text, "sha256": digest})
+        Path(temporary).write_bytes(data)
+    return digest
+
+
+def load(path: Any) -> Model:
+    """Read a model and check its hash and shapes.
+
+    Raises:
+        UserError: if it is missing, damaged, or something else.
+    """
+    try:
+        if Path(path).is_dir():
+            raise UserError(f"{path}: a folder, not a model file; a run's is given by --workdir")
+        if not Path(path).is_file():
+            raise UserError(f"{path}: no such model file; make one with `musegan-jax export`")
+        with safetensors.safe_open(path, "numpy") as file:
+            metadata = file.metadata() or {}
+            arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+        about = json.loads(metadata["about"])
+        if about["format"] != FORMAT:
+            raise UserError(f"{path}: model format {about['format']}, this version reads {FORMAT}")
+        if _digest(arrays, metadata["about"]) != metadata["sha256"]:
+            raise UserError(f"{path}: damaged (its hash differs); export it again")
+        return _model(about, arrays)
+    except UserError as error:
+        if str(error).startswith(str(path)):
+            raise
+        raise UserError(f"{path}: {error}") from error
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read ({error.strerror or error})") from error
+    # A damaged file makes the readers fail in whatever way the damage brings about.
+    except Exception as error:
+        raise UserError(
+            f"{path}: not a whole model file ({error}); export it again with `musegan-jax export`"
+        ) from error
+
+
+def _model(about: dict[str, Any], arrays: dict[str, np.ndarray]) -> Model:
+    """The model that a file describes.
+
+    Raises:
+        ValueError: if its parts do not fit one another.
+    """
+    flat = {name: array.astype(np.float32) for name, array in arrays.items()}
+    # Its own window beside it: the default one may not fit networks of this depth.
+    values = {"model": about["config"], "data": {"window_steps": about["window_steps"]}}
+    model = Model(
+        config=config.from_dict(values).model,
+        window_steps=about["window_steps"],
+        music=TrainingMusic.from_dict(about),
+        # A one-block generator has no statistics.
+        variables={"batch_stats": {}, **unflatten_dict(flat, sep="/")},
+        origin=about["origin"],
+    )
+    shapes = flatten_dict(variable_shapes(model.config), sep="/")
+    if {name: array.shape for name, array in flat.items()} != {
+        name: array.shape for name, array in shapes.items()
+    }:
+        raise ValueError("its arrays are not those of its networks")
+    if len(model.tracks) != model.config.tracks:
+        raise ValueError("its tracks are not those of its networks")
+    if not is_int(model.window_steps, 1, 2**20):
+        raise ValueError("its window_steps cannot be")
+    if not all(np.isfinite(array).all() for array in flat.values()):
+        raise ValueError("a number in it is not finite")
+    return model
+
+
+def _digest(arrays: dict[str, np.ndarray], about: str) -> str:
+    parts: list[str | np.ndarray] = [about]
+    for name, array in sorted(arrays.items()):
+        parts += [f"{name}{array.dtype.str}{array.shape}", array]
+    return sha256(parts)

@@ -1,0 +1,59 @@
+"""From the folder of a run to its model."""
+
+from collections.abc import Callable
+
+from etils import epath
+
+from musegan_jax.errors import UserError
+from musegan_jax.models.model import Model
+from musegan_jax.runs import checkpoint, record
+from musegan_jax.runs.checkpoint import Saved
+from musegan_jax.runs.record import Record
+from musegan_jax.training.state import abstract_state, inference_variables
+
+
+def load_model(
+    workdir: epath.Path, say: Callable[[str], None], iteration: int | None = None
+) -> Model:
+    """The model of a run.
+
+    Args:
+        workdir: of the run.
+        say: is told of what had to be skipped.
+        iteration: of the checkpoint; None for the newest that can be read.
+
+    Raises:
+        UserError: if `workdir` is not a run, or has no such checkpoint.
+    """
+    run, saved = open_run(workdir, say, iteration)
+    return Model(
+        config=run.config.model,
+        window_steps=run.config.data.window_steps,
+        music=run.music,
+        variables=inference_variables(saved.state),
+        origin={
+            "iteration": saved.iteration,
+            "fingerprint": saved.fingerprint,
+            "config": run.config.to_dict(),
+            "dataset": {"source": run.dataset_source, "sha256": run.dataset_sha256},
+            "session": run.sessions[-1],
+        },
+    )
+
+
+def open_run(
+    workdir: epath.Path, say: Callable[[str], None], iteration: int | None = None
+) -> tuple[Record, Saved]:
+    """The record and a checkpoint of a run; arguments and errors as in `load_model`."""
+    run = record.read(workdir)
+    if run is None:
+        raise UserError(
+            f"{workdir}: not the folder of a training run; make one with `musegan-jax train`"
+        )
+    abstract = abstract_state(run.config)
+    if iteration is not None:
+        return run, checkpoint.read(workdir, iteration, abstract)
+    saved = checkpoint.newest_valid(workdir, abstract, say)
+    if saved is None:
+        raise UserError(f"{workdir}: no checkpoint yet; go on with `musegan-jax train`")
+    return run, saved

@@ -1,0 +1,125 @@
+"""Fixed melodies and held-out pieces, accompanied again and again while the network learns."""
+
+import dataclasses
+import math
+from pathlib import Path
+from typing import NamedTuple
+
+import jax
+import mido
+import numpy as np
+from etils import epath
+
+from musegan_jax import files
+from musegan_jax.composing import accompany, arrangement, decoding
+from musegan_jax.composing.melody import Melody, load_melody, pick_part, prepare
+from musegan_jax.composing.song import write_song
+from musegan_jax.config import Config
+from musegan_jax.data.dataset import Dataset
+from musegan_jax.data.training_music import TrainingMusic
+from musegan_jax.errors import UserError
+from musegan_jax.evaluation import held_out, metrics
+from musegan_jax.models.model import Model
+from musegan_jax.runs import processes
+from musegan_jax.training.state import TrainState, inference_variables
+
+
+class Samples(NamedTuple):
+    """What the network plays in one state: songs by name, and the means of its measures."""
+
+    songs: dict[str, mido.MidiFile]
+    scores: dict[str, float]
+
+    @property
+    def finite(self) -> dict[str, float]:
+        """The measures that could be taken; some cannot where nothing sounds."""
+        return {name: value for name, value in self.scores.items() if math.isfinite(value)}
+
+
+class Sampler(NamedTuple):
+    """Melodies ready to be accompanied, by the name that their files get, and held-out pieces.
+
+    Songs are decoded by the rule `decoding`; measures are of notes by the rule `independent`, for
+    lines that avoid one another have no clashes even in noise, and could not tell states apart.
+    """
+
+    model: Model  # without variables
+    melodies: dict[str, Melody]
+    held: held_out.HeldOut | None
+    decoding: str
+
+    def sample(self, state: TrainState) -> Samples:
+        """Accompany all of them; in process 0 only, the others get nothing."""
+        songs: dict[str, mido.MidiFile] = {}
+        scores: list[dict[str, float]] = []
+        measured: dict[str, float] = {}
+        if jax.process_index() == 0 and (self.melodies or self.held):
+            variables = processes.on_host(inference_variables(state))
+            model = dataclasses.replace(self.model, variables=variables)
+            for stem, melody in self.melodies.items():
+                answer = accompany.answer_melody(model, melody, seed=0, sample=0)
+                roll = accompany.decode_melody(model, melody, answer, self.decoding)
+                songs[stem] = arrangement.to_midi(model, melody, roll)
+                bare = accompany.decode_melody(model, melody, answer, "independent")
+                scores.append(metrics.quick_scores(*accompany.for_metrics(model, melody, bare)))
+            if self.held:
+                measured = self.held.scores(model)
+        names = scores[0] if scores else ()
+        means = {name: float(np.mean([s[name] for s in scores])) for name in names}
+        return Samples(songs, {**means, **measured})
+
+
+def prepare_sampler(config: Config, music: TrainingMusic, data: Dataset) -> Sampler:
+    """Read and prepare the melodies of `config.output`, and the held-out pieces of `data`.
+
+    Raises:
+        UserError: if one cannot be read or does not fit the model, if too few pieces do, or there
+            is no such decoding rule.
+    """
+    decoding.check(config.output.decoding, "config: output.decoding")
+    model = Model(config.model, config.data.window_steps, music)
+    melodies = {}
+    for name in config.output.melodies:
+        score = load_melody(name)
+        if Path(name).stem in melodies:
+            raise UserError(
+                f"config: output.melodies: two are called {Path(name).stem}, and their samples "
+                "would be; rename one"
+            )
+        try:
+            melody = prepare(score, pick_part(score, None, name), model)
+        except UserError as error:
+            raise UserError(f"config: output.melodies: {name}: {error}") from error
+        melodies[Path(name).stem] = melody
+    held, count = None, config.output.held_out
+    if count:
+        try:
+            held = held_out.read(data, model, count)
+        except UserError as error:
+            raise UserError(f"config: output.held_out = {count}: {error}") from error
+    return Sampler(model, melodies, held, config.output.decoding)
+
+
+def best_score(config: Config, samples: Samples | None) -> float | None:
+    """What `output.keep_best` goes by, alike in all processes; None if it cannot be told."""
+    if not config.output.keep_best or samples is None:
+        return None
+    score = samples.scores.get(config.output.best_by, math.nan)
+    score = float(processes.from_process_0(np.array(score, np.float32)))
+    return score if math.isfinite(score) else None
+
+
+def write(samples: Samples, folder: epath.Path, iteration: int) -> list[epath.Path]:
+    """Write the songs into a folder; returns the files.
+
+    Raises:
+        UserError: if one cannot be written.
+    """
+    if not samples.songs:
+        return []
+    files.make_folder(folder)
+    return [
+        path
+        for stem, song in samples.songs.items()
+        for path in write_song(song, folder, stem, f"{stem}, iteration {iteration}")
+    ]
