@@ -10,6 +10,10 @@ import hashlib
 import jax
 import jax.numpy as jnp
 
+# JAX's other way of counting gives other numbers, and others again when an array is spread over
+# devices; an environment variable can choose it. Set here, where every key of a run comes from.
+jax.config.update("jax_threefry_partitionable", True)
+
 STREAMS = ("init", "data", "noise", "penalty", "eval")
 
 

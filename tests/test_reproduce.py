@@ -143,6 +143,7 @@ def test_the_environment_names_what_the_bits_depend_on(tiny, monkeypatch):
     here = environment(tiny)
     assert here["device"]["count"] == 4 and here["processes"] == 1
     assert here["packages"]["jax"] and len(here["commit"] or "0" * 40) >= 40
+    assert here["prng_partitionable"] is True
     assert here["cpu"]["threads"] >= 1 and here["xla_flags"] == os.environ["XLA_FLAGS"]
     monkeypatch.setenv("NPROC", "3")
     assert environment(tiny)["cpu"]["threads"] == 3

@@ -31,6 +31,7 @@ def environment(config: Config) -> dict[str, Any]:
         "processes": jax.process_count(),
         "strategy": config.parallel.strategy,
         "xla_flags": os.environ.get("XLA_FLAGS", ""),
+        "prng_partitionable": getattr(jax.config, "jax_threefry_partitionable", None),
         "precision": {
             "networks": config.model.dtype,
             "matmul": getattr(jax.config, "jax_default_matmul_precision", None) or "default",

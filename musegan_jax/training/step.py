@@ -53,13 +53,27 @@ def _noise(config: Config, keys: jax.Array, roll: jax.Array) -> jax.Array:
     return draw_noise(keys, noise_shape(config.model.generator_filters, steps, pitches))
 
 
+def two_flavours(keys: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """Two keys for the noise of each example, `(B,)` each, from one, `(B,)`.
+
+    The given keys draw nothing themselves: a key that is both drawn from and folded into others
+    gives numbers that nothing says are independent.
+    """
+    fold = jax.vmap(jax.random.fold_in, in_axes=(0, None))
+    return fold(keys, 0), fold(keys, 1)
+
+
 def _at_rate(config: Config, state: TrainState, updates: Any) -> Any:
-    """An optimizer's updates, smaller towards the end: linearly to 0 from `decay_from` on."""
+    """An optimizer's updates, smaller towards the end: linearly to 0 from `decay_from` on.
+
+    By the iteration, which is in the state already: a schedule inside the optimizer would count
+    updates, and the critic makes more of them than the generator.
+    """
     t = config.training
     if t.decay_from == 1:
         return updates
-    left = (t.last_decayed - state.step) / (t.last_decayed * (1 - t.decay_from))
-    factor = jnp.clip(left, 0, 1).astype(jnp.float32)
+    begin = t.last_decayed * t.decay_from
+    factor = optax.linear_schedule(1.0, 0.0, t.last_decayed - begin, begin)(state.step)
     return jax.tree.map(lambda update: factor * update, updates)
 
 
@@ -175,12 +189,12 @@ def generator_step(
     generator, critic = make_generator(config.model, axis), make_critic(config.model)
     optimizer, _ = make_optimizers(config)
     condition = condition_of(config, real)
-    noise = _noise(config, keys.noise, real)
     weight, target = config.training.diversity_weight, config.training.diversity_target
     if weight:  # two flavours of each melody, all first ones first
-        other = jax.vmap(jax.random.fold_in, in_axes=(0, None))(keys.noise, 1)
         condition = jnp.concatenate([condition, condition])
-        noise = jnp.concatenate([noise, _noise(config, other, real)])
+        noise = jnp.concatenate([_noise(config, each, real) for each in two_flavours(keys.noise)])
+    else:
+        noise = _noise(config, keys.noise, real)
 
     def loss(params: Any) -> tuple[jax.Array, Any]:
         fake, moved = generator.apply(
@@ -206,8 +220,7 @@ def generator_step(
     params = optax.apply_updates(state.generator_params, _at_rate(config, state, updates))
     ema = state.ema_params
     if ema is not None:
-        decay = config.training.ema_decay
-        ema = jax.tree.map(lambda old, new: decay * old + (1 - decay) * new, ema, params)
+        ema = optax.incremental_update(params, ema, 1 - config.training.ema_decay)
     metrics["generator_gradient_norm"] = optax.tree.norm(gradient)
     state = state._replace(
         generator_params=params, batch_stats=batch_stats, ema_params=ema, generator_opt=opt
