@@ -5,7 +5,7 @@ import dataclasses
 import sys
 import textwrap
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import musegan_jax
 from musegan_jax import commands, config
@@ -14,7 +14,7 @@ from musegan_jax import commands, config
 class _Parser(argparse.ArgumentParser):
     """Errors on one line."""
 
-    def error(self, message: str) -> None:  # type: ignore[override]
+    def error(self, message: str) -> NoReturn:
         print(f"{self.prog}: {message}; see {self.prog} --help", file=sys.stderr)
         raise SystemExit(2)
 

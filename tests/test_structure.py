@@ -16,7 +16,7 @@ LAYERS = [
     {"composing", "runs"},
     {"evaluation"},
     {"training"},
-    {"commands", "arguments", "cli", "__main__"},
+    {"api", "commands", "arguments", "cli", "__main__"},
 ]
 
 

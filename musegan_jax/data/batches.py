@@ -97,6 +97,7 @@ def choose(shifts: Array, keys: jax.Array) -> tuple[jax.Array, jax.Array]:
     Returns:
         Window indices and semitones, int32 `(B,)` each.
     """
+    shifts = jnp.asarray(shifts)
 
     def one(key: jax.Array) -> tuple[jax.Array, jax.Array]:
         which, how_far = jax.random.split(key)
@@ -130,6 +131,7 @@ def to_rolls(config: Config, bits: Array, shifts: Array, drums: Array) -> jax.Ar
 
 def draw_batch(config: Config, windows: Windows, keys: jax.Array) -> jax.Array:
     """Draw one example per key, with replacement: keys `(B,)` -> signed float32 `(B, T, P, K)`."""
+    windows = Windows(*map(jnp.asarray, windows))  # outside a compiled step they may be NumPy's
     chosen, shifts = choose(windows.shifts, keys)
 
     def window(n: jax.Array) -> jax.Array:

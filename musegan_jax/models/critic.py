@@ -29,6 +29,11 @@ class Critic(nn.Module):
     @nn.compact
     def __call__(self, roll: jax.Array, condition: jax.Array) -> jax.Array:
         """Score signed rolls `(B, T, P, K)` with conditions `(B, T, P, 1)`: float32 `(B,)`."""
+        if roll.ndim != 4 or condition.shape != (*roll.shape[:3], 1):
+            raise ValueError(
+                f"roll and condition have shapes {roll.shape} and {condition.shape}; the critic "
+                "takes (B, T, P, K) and (B, T, P, 1): batch, time steps, pitches, tracks"
+            )
         x = jnp.concatenate([roll, condition], axis=-1)
         if self.chroma:
             x = jnp.concatenate([x, pitch_classes(roll)], axis=-1)

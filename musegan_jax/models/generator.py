@@ -43,6 +43,7 @@ class UNetGenerator(nn.Module):
         Returns:
             float32 `(B, T, P, K)` in [-1, 1]; a note sounds where it is above 0.
         """
+        _check_shapes(condition.shape, noise.shape, self.filters)
 
         def norm(x: jax.Array) -> jax.Array:
             layer = nn.BatchNorm(
@@ -68,6 +69,22 @@ class UNetGenerator(nn.Module):
             beside = skip
         x = UpsampleConv(self.tracks, self.dtype)(x, beside)
         return jnp.tanh(x.astype(jnp.float32))
+
+
+def _check_shapes(
+    condition: tuple[int, ...], noise: tuple[int, ...], filters: tuple[int, ...]
+) -> None:
+    if len(condition) != 4 or condition[-1] != 1:
+        raise ValueError(
+            f"condition has shape {condition}; the generator takes (B, T, P, 1): batch, time "
+            "steps, pitches, the melody's track"
+        )
+    wanted = (condition[0], *noise_shape(filters, *condition[1:3]))
+    if noise != wanted:
+        raise ValueError(
+            f"noise has shape {noise}; for a condition {condition} the generator takes {wanted}: "
+            "(B, T / stride, P / stride, channels)"
+        )
 
 
 def make_generator(config: ModelConfig, axis: str | None = None) -> UNetGenerator:

@@ -109,7 +109,7 @@ def _model(about: dict[str, Any], arrays: dict[str, np.ndarray]) -> Model:
         variables={"batch_stats": {}, **unflatten_dict(flat, sep="/")},
         origin=about["origin"],
     )
-    shapes = flatten_dict(variable_shapes(model.config), sep="/")
+    shapes: dict[str, Any] = flatten_dict(variable_shapes(model.config), sep="/")
     if {name: array.shape for name, array in flat.items()} != {
         name: array.shape for name, array in shapes.items()
     }:

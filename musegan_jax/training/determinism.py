@@ -6,21 +6,22 @@ import sys
 from musegan_jax.config import Config
 from musegan_jax.errors import UserError
 
-# On a GPU some sums are added in whatever order the threads arrive, and the algorithm of a
-# convolution is whichever was fastest at start-up; the flag rules out both. CPU and TPU need none.
+# On a GPU the order of additions in some sums depends on thread timing, and the algorithm of a
+# convolution is the one that was fastest at start-up; the flag rules out both. CPU and TPU do not
+# need it.
 FLAG = "--xla_gpu_deterministic_ops=true"
 
 
 def enable(config: Config) -> None:
-    """Set the flag if the config wants it; call this before JAX has looked for devices.
+    """Set the flag if the config asks for it. Call this before JAX looks for devices.
 
     Raises:
-        UserError: if JAX has done so already.
+        UserError: if JAX has already done so.
     """
     if not config.training.deterministic or _is_set():
         return
     if "jax" in sys.modules:
-        from jax._src import xla_bridge  # no public function tells
+        from jax._src import xla_bridge  # there is no public function for this
 
         if xla_bridge.backends_are_initialized():
             raise UserError(_TOO_LATE)
@@ -28,7 +29,7 @@ def enable(config: Config) -> None:
 
 
 def check(config: Config) -> None:
-    """Make sure that a run that wants determinism has it.
+    """Check that a deterministic run has the flag where it needs it.
 
     Raises:
         UserError: if it runs on a GPU without the flag.
@@ -40,8 +41,8 @@ def check(config: Config) -> None:
 
 
 _TOO_LATE = (
-    "config: training.deterministic = true: JAX has started already and no longer reads its flags; "
-    f"set the environment variable XLA_FLAGS={FLAG} before it starts"
+    "config: training.deterministic = true: JAX has started already and reads no more flags; set "
+    f"the environment variable XLA_FLAGS={FLAG} before it starts"
 )
 
 

@@ -1,4 +1,4 @@
-"""Starting the processes of one run. Nothing here imports JAX before it is needed."""
+"""Connecting the processes of one run. Nothing here imports JAX before it is needed."""
 
 import contextlib
 import os
@@ -9,11 +9,11 @@ from collections.abc import Callable, Iterator
 
 from musegan_jax.errors import UserError, first_line
 
-# A lost process must end the others soon, and a slow one must not.
+# Short, so that the others end soon after a process is lost; long enough for a slow process.
 HEARTBEAT_SECONDS = 30
 
-# Reads lines of its standard input until that ends; then, unless the last one was "end", the
-# process that wrote them died without a word, and this says the last of them instead.
+# Reads lines from standard input until it closes. If the last line is not "end", the process that
+# wrote them died without printing an error, and this program prints that last line instead.
 _WATCH = """
 import signal, sys
 for number in (signal.SIGINT, signal.SIGTERM):
@@ -32,23 +32,23 @@ def joined(
 ) -> Iterator[None]:
     """Join the other processes of the run; JAX must not have been used yet.
 
-    JAX ends a process that loses the others, or cannot find them, from within, with an abort that
-    Python does not see; a small process beside this one then tells the person what happened.
+    If a process loses the others or cannot find them, JAX aborts it without a Python exception; a
+    small watching process then prints what happened.
 
     Args:
         coordinator: HOST:PORT of process 0; None on Cloud TPU, SLURM and Kubernetes, where JAX
-            finds out all three by itself.
-        processes: how many.
-        process_id: which this is, from 0.
+            finds all three by itself.
+        processes: number of processes.
+        process_id: of this one, from 0.
 
     Raises:
-        UserError: if that cannot be.
+        UserError: if the arguments are inconsistent, or joining fails.
     """
     given = [value is not None for value in (coordinator, processes, process_id)]
     if any(given) and not all(given):
         raise UserError(
-            "--coordinator, --processes and --process-id belong together: give all three, or none "
-            "where a cluster (Cloud TPU, SLURM, Kubernetes) tells JAX"
+            "--coordinator, --processes and --process-id belong together: give all three, or none on "
+            "Cloud TPU, SLURM and Kubernetes, where JAX finds them"
         )
     if coordinator is not None and not coordinator.rpartition(":")[2].isdecimal():
         raise UserError(f"--coordinator {coordinator}: it must be HOST:PORT of process 0")
@@ -57,10 +57,10 @@ def joined(
     import jax
 
     with _watched() as say:
-        where = coordinator or "the coordinator that the cluster names"
+        where = coordinator or "the coordinator given by the cluster"
         say(
-            f"this process could not join the run at {where}; is process 0 running there, is its "
-            "port free, and are all processes started?"
+            f"this process could not join the run at {where}; check that process 0 runs there, its "
+            "port is free, and all processes were started"
         )
         try:
             jax.distributed.initialize(
@@ -76,15 +76,15 @@ def joined(
             ) from error
         who = f"process {jax.process_index()} of {jax.process_count()}"
         say(
-            f"{who}: ended because another process of the run was lost, or was killed itself; "
-            "start all of them again: the run goes on from its newest checkpoint"
+            f"{who}: it was killed, or ended because another process of the run was lost; start all "
+            "of them again: the run continues from its newest checkpoint"
         )
         try:
             yield
         except (UserError, OSError, KeyboardInterrupt):
             raise
         except BaseException:
-            # An orderly exit would wait for the others, and they for this one.
+            # A normal exit would deadlock: it waits for the others, and they wait for this process.
             traceback.print_exc()
             say("end")
             os._exit(1)
@@ -92,7 +92,7 @@ def joined(
 
 @contextlib.contextmanager
 def _watched() -> Iterator[Callable[[str], None]]:
-    # A session of its own, or Ctrl-C would reach it too.
+    # In its own session, so that Ctrl-C does not reach it.
     watch = subprocess.Popen(
         [sys.executable, "-c", _WATCH], stdin=subprocess.PIPE, text=True, start_new_session=True
     )
@@ -100,7 +100,7 @@ def _watched() -> Iterator[Callable[[str], None]]:
     assert pipe is not None
 
     def say(line: str) -> None:
-        # Whoever watches may be gone; the training is worth more.
+        # If the watching process is gone, training must continue.
         with contextlib.suppress(OSError):
             pipe.write(line + "\n")
             pipe.flush()

@@ -1,4 +1,4 @@
-"""From the folder of a run to its model."""
+"""Load the model of a run from its folder."""
 
 from collections.abc import Callable
 
@@ -18,9 +18,9 @@ def load_model(
     """The model of a run.
 
     Args:
-        workdir: of the run.
-        say: is told of what had to be skipped.
-        iteration: of the checkpoint; None for the newest that can be read.
+        workdir: folder of the run.
+        say: called with a message for every checkpoint that is skipped.
+        iteration: of the checkpoint; None for the newest readable one.
 
     Raises:
         UserError: if `workdir` is not a run, or has no such checkpoint.
@@ -55,5 +55,5 @@ def open_run(
         return run, checkpoint.read(workdir, iteration, abstract)
     saved = checkpoint.newest_valid(workdir, abstract, say)
     if saved is None:
-        raise UserError(f"{workdir}: no checkpoint yet; go on with `musegan-jax train`")
+        raise UserError(f"{workdir}: no checkpoint yet; train it first with `musegan-jax train`")
     return run, saved

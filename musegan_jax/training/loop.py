@@ -1,4 +1,4 @@
-"""`train`: the loop, in a fixed order."""
+"""`train`: the training loop."""
 
 import contextlib
 import sys
@@ -23,21 +23,20 @@ from musegan_jax.training.stopping import stop_requests
 
 
 def train(config: Config, workdir: Any) -> list[epath.Path]:
-    """Train, or go on training, the run in `workdir` until `config.training.iterations`.
+    """Start or resume the run in `workdir` and train it to `config.training.iterations`.
 
     All processes of a run call this, with the same arguments.
 
     Args:
         config: the run.
-        workdir: folder of the run, or a remote one's address; created, or continued if it holds a
-            run.
+        workdir: folder of the run, local or a remote address; created if missing, resumed if it
+            holds a run.
 
     Returns:
-        The files of the last samples, in process 0; empty if the run was asked to stop before its
-        end.
+        In process 0 the files of the last samples; empty if the run was asked to stop early.
 
     Raises:
-        UserError: for whatever the user can mend; also when a loss or norm is not finite.
+        UserError: for everything that the user can fix; also if a loss or norm is not finite.
     """
     layout = parallel.make_layout(config)
     determinism.check(config)
@@ -70,10 +69,10 @@ class _Run(NamedTuple):
 
 
 def _resume(run: _Run) -> list[epath.Path]:
-    """Decide where to begin: the newest valid checkpoint of the workdir, else from the seed."""
+    """Begin at the newest valid checkpoint of the workdir; without one, from the seed."""
     config, workdir = run.config, run.workdir
     old = None
-    # A record without a checkpoint is of a run that never came to anything: it binds nobody.
+    # A record without a checkpoint is of a run that never saved: ignore it.
     if processes.from_process_0(np.array(len(iterations(workdir)))):
         old = record.read(workdir)
         if old is None:
@@ -89,7 +88,7 @@ def _resume(run: _Run) -> list[epath.Path]:
     first = 0 if saved is None else saved.iteration
     run = run._replace(record=run.record.begin(old, first))
     if first >= config.training.iterations and old is not None and old.result:
-        run = run._replace(record=old)  # nothing will be added to what it says
+        run = run._replace(record=old)  # no training will follow: keep the record unchanged
     with (
         Checkpoints(workdir, config.output) as checkpoints,
         contextlib.closing(Log(config, workdir, first, clock)) as log,
@@ -97,7 +96,7 @@ def _resume(run: _Run) -> list[epath.Path]:
         _write(workdir, run.record)
         log.say(_opening(run, first))
         if saved is not None:
-            # A run that was killed between saving and writing this down writes it now.
+            # The run may have been killed after the checkpoint but before this line.
             log.saved(first, saved.fingerprint)
         return _loop(run, state, clock, checkpoints, log)
 
@@ -107,9 +106,9 @@ def _loop(
 ) -> list[epath.Path]:
     """Iterate.
 
-    The order within an iteration is fixed: sample and save the state as it is -> step -> read the
-    metrics of the step before, so that the device never waits for the host. A resumed run
-    re-enters at the saved state, before sampling from it, and so computes the same numbers.
+    The order is fixed: sample and save the current state -> step -> read the metrics of the step
+    before, so that the device never waits for the host. A resumed run enters at the saved state,
+    before sampling from it, and so computes the same numbers.
     """
     config, every = run.config, run.config.output
     first = iteration = int(state.step)
@@ -120,7 +119,7 @@ def _loop(
         step = parallel.compile_step(config, run.layout, state, feed(first))
     written: list[epath.Path] = []
     fingerprint: Fingerprint = {}
-    pending: Any = None  # metrics still on the device, of the step that led to `iteration`
+    pending: Any = None  # metrics of the step that led to `iteration`, still on the device
 
     with stop_requests() as stop:
         while True:
@@ -135,7 +134,7 @@ def _loop(
                 jax.block_until_ready(state)
                 clock.stop()
                 if pending is not None:
-                    log.step(iteration, pending)  # from here on the state is known to be finite
+                    log.step(iteration, pending)  # fails if the state is not finite
                     pending = None
             samples = run.sampler.sample(state) if sample else None
             if save:
@@ -145,7 +144,7 @@ def _loop(
                 fingerprint = checkpoints.save(state, iteration, progress, score)
                 log.saved(iteration, fingerprint)
             if samples is not None:
-                # Large files last: what they find no room for must not cost the checkpoint.
+                # Large files last: if the disk fills up, the checkpoint is already safe.
                 log.scalars(iteration, samples.finite)
                 folder = run.workdir / "samples" / f"{iteration:06d}"
                 written = sampling.write(samples, folder, iteration)
@@ -154,7 +153,7 @@ def _loop(
             clock.start()
             assert step is not None
             data = feed(iteration)
-            # Anything that slips from host to device here would stall every iteration.
+            # An unnoticed transfer from host to device here would stall every iteration.
             with jax.transfer_guard("disallow"):
                 state, metrics = step(state, data)
             if pending is not None:
@@ -169,7 +168,7 @@ def _loop(
     if asked is not None:
         log.say(
             f"{asked}: stopped at iteration {iteration} of {last} and saved; "
-            "the same command goes on from here"
+            "the same command resumes from here"
         )
         return []
     log.say(f"{iteration} iterations, {clock.seconds:.0f} s of training")
@@ -177,7 +176,7 @@ def _loop(
 
 
 def _progress(config: Config, iteration: int, clock: Clock) -> dict[str, Any]:
-    """What a checkpoint says beside the state."""
+    """What a checkpoint holds besides the state."""
     updates = config.training.critic_updates + 1
     return {
         "seed": config.training.seed,
@@ -202,9 +201,9 @@ def _opening(run: _Run, first: int) -> str:
     what = f"{len(run.windows.starts)} windows, {kind if count == 1 else f'{count} x {kind}'}"
     goal = f"{run.config.training.iterations} iterations"
     if first >= run.config.training.iterations:
-        return f"{run.workdir}: {first} of {goal} are done already"
+        return f"{run.workdir}: {first} of {goal} are already done"
     if first:
-        return f"{run.workdir}: going on from iteration {first} to {goal} ({what})"
+        return f"{run.workdir}: resuming at iteration {first} of {goal} ({what})"
     return f"{run.workdir}: {goal} from the start ({what})"
 
 
@@ -213,16 +212,16 @@ def _due(iteration: int, every: int) -> bool:
 
 
 def _explain(error: Exception) -> str:
-    """What the runtime's failure means for the person."""
+    """A message to the user for a failure of the runtime."""
     reason = first_line(error)
     if "RESOURCE_EXHAUSTED" in reason:
         return (
-            f"the device's memory is full ({reason}); lower training.batch_size, or use more "
+            f"the device is out of memory ({reason}); lower training.batch_size, or use more "
             "devices"
         )
     if jax.process_count() > 1:
         return (
             f"process {jax.process_index()} of {jax.process_count()} lost the others ({reason}); "
-            "start all of them again: the run goes on from its newest checkpoint"
+            "start all of them again: the run continues from its newest checkpoint"
         )
-    return f"the device failed ({reason}); the same command goes on from the newest checkpoint"
+    return f"the device failed ({reason}); the same command resumes from the newest checkpoint"

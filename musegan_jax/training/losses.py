@@ -1,6 +1,6 @@
 """Wasserstein terms and the gradient penalty.
 
-Functions return per-example values; the caller averages.
+Functions return one value per example; the caller averages.
 Reference: Gulrajani et al. 2017, "Improved Training of Wasserstein GANs", equation 3.
 """
 
@@ -13,7 +13,7 @@ NORM_EPSILON = 1e-8
 
 
 def blend(real: jax.Array, fake: jax.Array, weight: jax.Array) -> jax.Array:
-    """Points between real and fake rolls.
+    """Interpolate between real and fake rolls.
 
     Args:
         real: `(B, T, P, K)`.
@@ -41,12 +41,13 @@ def gradient_penalty(
     """`(||grad_x score(x)|| - 1)^2` per example, and the direction that differentiates it.
 
     Args:
-        score: maps rolls `(B, T, P, K)` to scores `(B,)`, each from its own roll alone.
+        score: maps rolls `(B, T, P, K)` to scores `(B,)`; each score depends on its own roll only.
         roll: `(B, T, P, K)`, the blended rolls.
 
     Returns:
         The penalty `(B,)`, and `v` `(B, T, P, K)`, the penalty's derivative with respect to the
-        gradient, held constant. `penalty_surrogate` along `v` has the penalty's parameter gradient.
+        gradient, held constant. `penalty_surrogate` along `v` has the same parameter gradient as
+        the penalty.
     """
     gradient = jax.grad(lambda x: jnp.sum(score(x)))(roll)
     norm = gradient_norm(gradient)
@@ -64,16 +65,16 @@ def penalty_surrogate(
     `gradient_penalty`; and `v . g` is the directional derivative of the score along `v`: one
     forward-mode pass. Differentiating it needs ordinary convolutions only, where reverse over
     reverse needs convolutions dilated on both sides, which are fifteen times slower on CPU.
-    Only the gradient means anything; the value is not the penalty.
+    Use only its gradient; the value is not the penalty.
     """
     return jax.jvp(score, (roll,), (direction,))[1]
 
 
 def disagreement(a: jax.Array, b: jax.Array, condition_track: int) -> jax.Array:
-    """How far two answers to one melody are apart: 0 for the same, 1 for nothing in common.
+    """How much two answers to one melody differ: 0 if equal, 1 if they share no note.
 
-    The cells in which they differ as a share of all cells that sound in them; of rolls of -1 and 1
-    it is `evaluation.metrics.disagreement`. The melody's own track is left out.
+    The cells in which they differ over the sum of both answers' sounding cells; for rolls of -1 and
+    1 equal to `evaluation.metrics.disagreement`. The melody's own track is left out.
 
     Args:
         a: signed `(B, T, P, K)`.

@@ -7,7 +7,7 @@ gradients and statistics over them. One device axis, "data", everywhere.
 
 import functools
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import jax
 import numpy as np
@@ -24,8 +24,8 @@ AXIS = "data"
 FITS = 2**30  # bytes of training data that `parallel.data = auto` puts on every device
 
 # How the devices share what the host feeds, as pmap's axes and as partitions.
-HOST_AXES: Any = HostBatch(0, 0, None)  # type: ignore[arg-type]
-HOST_SPECS: Any = HostBatch(PartitionSpec(AXIS), PartitionSpec(AXIS), PartitionSpec())  # type: ignore
+HOST_AXES: Any = HostBatch(*cast(Any, (0, 0, None)))
+HOST_SPECS: Any = HostBatch(*cast(Any, (PartitionSpec(AXIS), PartitionSpec(AXIS), PartitionSpec())))
 
 Feed = Callable[[int], Windows | HostBatch]
 
@@ -180,7 +180,7 @@ def make_feed(config: Config, layout: Layout, windows: Windows) -> Feed:
     return feed
 
 
-def _host(function: Callable, *arguments: Any) -> Any:
+def _host(function: Callable[..., Any], *arguments: Any) -> Any:
     """Call on the host's CPU, whatever accelerators there are.
 
     Raises:
@@ -216,7 +216,13 @@ def compile_step(
 
 
 def lower(
-    step: Callable, config: Config, layout: Layout, state: Any, data: Any, root: Any, examples: Any
+    step: Callable[..., Any],
+    config: Config,
+    layout: Layout,
+    state: Any,
+    data: Any,
+    root: Any,
+    examples: Any,
 ) -> Any:
     """A step with the signature of `train_step`, traced for these arguments, ready to compile.
 

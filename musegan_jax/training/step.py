@@ -72,7 +72,7 @@ def _at_rate(config: Config, state: TrainState, updates: Any) -> Any:
     t = config.training
     if t.decay_from == 1:
         return updates
-    begin = t.last_decayed * t.decay_from
+    begin = int(t.last_decayed * t.decay_from)
     factor = optax.linear_schedule(1.0, 0.0, t.last_decayed - begin, begin)(state.step)
     return jax.tree.map(lambda update: factor * update, updates)
 

@@ -6,10 +6,11 @@ clashes have none even in noise.
 
 import numpy as np
 
-from musegan_jax.composing.decoding import lines
+from musegan_jax.composing.decoding.lines import CHOSEN
+from musegan_jax.composing.decoding.lines import decode as decode_lines
 from musegan_jax.models.model import Model
 
 
 def decode(model: Model, signed: np.ndarray, given: np.ndarray) -> np.ndarray:
     """Arguments and result as for `lines.decode`."""
-    return lines.decode(model, signed, given, lines.CHOSEN._replace(clash=0.0))
+    return decode_lines(model, signed, given, CHOSEN._replace(clash=0.0))

@@ -1,0 +1,117 @@
+"""Rolls as notes, and as `pretty_midi.PrettyMIDI`, for programs that work with either.
+
+Nothing in the package needs this but its users: files are read and written by `midi`, in ticks.
+"""
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from musegan_jax import pianoroll
+from musegan_jax.data.midi import VELOCITY, quantise_ticks
+from musegan_jax.pianoroll import MIDI_PITCHES, Track
+
+if TYPE_CHECKING:  # half a second to import
+    from pretty_midi import PrettyMIDI
+
+
+def roll_to_notes(roll: np.ndarray) -> np.ndarray:
+    """The notes of a roll, bool `(T, 128, K)`: int `(N, 4)` rows `start, end, pitch, track`.
+
+    Start and end in time steps, end exclusive. A note is a maximal run at one pitch: a roll
+    has no repeated notes. By track, then start, then pitch.
+
+    Raises:
+        TypeError, ValueError: if it is not bool `(T, 128, K)`.
+    """
+    _check(roll)
+    notes = [pianoroll.runs(roll[..., k]) for k in range(roll.shape[2])]
+    tracks = np.repeat(np.arange(len(notes)), [len(each) for each in notes])
+    return np.column_stack([np.concatenate([*notes, np.zeros((0, 3), int)]), tracks])
+
+
+def notes_to_roll(notes: np.ndarray, steps: int, tracks: int) -> np.ndarray:
+    """The inverse of `roll_to_notes`: bool `(steps, 128, tracks)`; what lies past the end is cut.
+
+    Raises:
+        ValueError: if `notes` is not `(N, 4)`, or has a pitch or track that is not there.
+    """
+    notes = np.asarray(notes)
+    if notes.ndim != 2 or notes.shape[1] != 4:
+        raise ValueError(
+            f"notes has shape {notes.shape}; it must be (N, 4): rows start, end, pitch, track"
+        )
+    roll = np.zeros((steps, MIDI_PITCHES, tracks), bool)
+    for start, end, pitch, track in notes:
+        if start < 0 or not 0 <= pitch < MIDI_PITCHES or not 0 <= track < tracks:
+            raise ValueError(
+                f"note start {start}, pitch {pitch}, track {track}: a start is at least 0, a pitch "
+                f"from 0 to 127, a track from 0 to {tracks - 1}"
+            )
+        roll[start:end, pitch, track] = True
+    return roll
+
+
+def to_pretty_midi(
+    roll: np.ndarray, tracks: Sequence[Track], steps_per_beat: int = 4, bpm: float = 100.0
+) -> "PrettyMIDI":
+    """A roll, bool `(T, 128, K)`, as a `pretty_midi.PrettyMIDI` of one instrument per track.
+
+    Args:
+        roll: what sounds.
+        tracks: K; `model.tracks`, for one.
+        steps_per_beat: time steps in a quarter note.
+        bpm: quarter notes a minute.
+
+    Raises:
+        TypeError, ValueError: if the roll is not bool `(T, 128, K)`, or K not the number of tracks.
+    """
+    _check(roll)
+    if len(tracks) != roll.shape[2]:
+        raise ValueError(
+            f"the roll has {roll.shape[2]} tracks (K, its last axis), not {len(tracks)}"
+        )
+    import pretty_midi
+
+    song = pretty_midi.PrettyMIDI(initial_tempo=bpm)
+    seconds = 60 / bpm / steps_per_beat
+    song.instruments = [pretty_midi.Instrument(t.program, t.is_drum, t.name) for t in tracks]
+    for start, end, pitch, track in roll_to_notes(roll).tolist():
+        note = pretty_midi.Note(VELOCITY, pitch, start * seconds, end * seconds)
+        song.instruments[track].notes.append(note)
+    return song
+
+
+def from_pretty_midi(song: "PrettyMIDI", steps_per_beat: int = 4) -> tuple[np.ndarray, list[Track]]:
+    """A `pretty_midi.PrettyMIDI` on the grid, each start and end at its nearest step.
+
+    Args:
+        song: of any tempo.
+        steps_per_beat: time steps in a quarter note.
+
+    Returns:
+        Bool `(T, 128, K)` with one track per instrument, and the tracks. T ends with the last note.
+    """
+    tracks = [Track(each.name, each.program, each.is_drum) for each in song.instruments]
+    per_step = song.resolution / steps_per_beat
+    rows = []
+    for k, instrument in enumerate(song.instruments):
+        for note in instrument.notes:
+            ticks = np.array([song.time_to_tick(note.start), song.time_to_tick(note.end)])
+            start, end = quantise_ticks(ticks, per_step).tolist()
+            rows.append((start, max(end, start + 1), note.pitch, k))
+    notes = np.array(rows, int).reshape(-1, 4)
+    return notes_to_roll(notes, int(notes[:, 1].max(initial=0)), len(tracks)), tracks
+
+
+def _check(roll: np.ndarray) -> None:
+    if roll.ndim != 3 or roll.shape[1] != MIDI_PITCHES:
+        raise ValueError(
+            f"the roll has shape {roll.shape}; it must be (T, 128, K): time steps, MIDI pitches, "
+            "tracks"
+        )
+    if roll.dtype != bool:
+        raise TypeError(
+            f"the roll has dtype {roll.dtype}; it must be bool: True where a note sounds"
+        )

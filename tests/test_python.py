@@ -1,0 +1,212 @@
+"""The front door for Python, and every snippet of its page."""
+
+import dataclasses
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import mido
+import numpy as np
+import pytest
+
+import musegan_jax as mg
+from musegan_jax.composing import arrangement
+from musegan_jax.composing.accompany import accompany
+from musegan_jax.composing.melody import load_melody, pick_part, prepare
+from musegan_jax.data import midi
+
+PAGE = Path("docs/python.md").resolve()
+
+
+def tune(steps: int = 64) -> np.ndarray:
+    roll = np.zeros((steps, 128), bool)
+    for beat in range(steps // 4):
+        roll[4 * beat : 4 * beat + 3, 60 + (0, 4, 7, 5)[beat % 4]] = True
+    return roll
+
+
+@pytest.fixture(scope="module")
+def model():
+    return mg.load()
+
+
+def test_importing_the_package_imports_nothing_heavy():
+    code = (
+        "import sys, musegan_jax as mg\n"
+        "assert 'load' in dir(mg) and mg.__version__\n"
+        "heavy = {'jax', 'numpy', 'flax', 'mido', 'musegan_jax.api'} & set(sys.modules)\n"
+        "assert not heavy, heavy\n"
+        "try: mg.lead\n"
+        "except AttributeError as error: assert 'lead' in str(error)\n"
+        "else: raise SystemExit('there is no such name')\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+
+
+def test_every_name_is_there_and_on_the_page():
+    page = PAGE.read_text()
+    for name in mg.__all__:
+        assert getattr(mg, name) is not None
+        assert f"mg.{name}" in page, name
+
+
+def test_the_snippets_of_the_page_run(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    space: dict = {"__name__": "page"}
+    snippets = re.findall(r"```python\n(.*?)```", PAGE.read_text(), re.DOTALL)
+    assert len(snippets) == 6
+    for snippet in snippets:
+        exec(compile(snippet, str(PAGE), "exec"), space)
+    assert space["rolls"].shape == (4, 64, 128, 4) and space["rolls"].any(axis=(1, 2)).all()
+    assert np.isfinite(list(space["metrics"].values())).all()
+    assert (tmp_path / "twinkle.mid").is_file() and (tmp_path / "mine.safetensors").is_file()
+    again = mg.accompany(mg.load("mine.safetensors"), "ode_to_joy")
+    assert again.shape == (1, *space["roll"].shape)
+    short = snippets[3]
+    lines = [line for line in short.splitlines() if line and not line.startswith("import")]
+    assert len(lines) <= 10  # a training step by hand
+
+
+def test_a_roll_is_accompanied_as_its_midi_file_is(model, tmp_path):
+    """The command's own road, byte for byte of the roll."""
+    roll = np.concatenate([np.zeros((16, 128), bool), tune()])  # a bar of rest first
+    file = midi.from_roll(roll[..., None], [mg.Track("Tune", 0)], 4, 100)
+    midi.write(file, tmp_path / "tune.mid")
+    a = mg.accompany(model, roll, seed=3, samples=2)
+    b = mg.accompany(model, tmp_path / "tune.mid", seed=3, samples=2)
+    np.testing.assert_array_equal(a, b)
+    assert a.shape == (2, 80, 128, 4) and a.dtype == bool and (a[0] != a[1]).any()
+    np.testing.assert_array_equal(a[0, ..., 0], roll)
+    assert not a[:, :16].any()
+    score = load_melody(str(tmp_path / "tune.mid"))
+    heard = prepare(score, pick_part(score, None, ""), model)
+    song = arrangement.to_midi(model, heard, accompany(model, heard, 3, 1))
+    parts = midi.parse(song, "song").parts
+    for k in (1, 2, 3):
+        found = midi.to_roll(midi.quantise(parts[k].notes, 120), 80)
+        np.testing.assert_array_equal(found, a[1, ..., k])
+
+
+def test_the_length_is_the_rolls_own(model):
+    for steps in (4, 17, 64, 100):
+        roll = np.zeros((steps, 128), bool)
+        roll[:4, 67] = True
+        assert mg.accompany(model, roll).shape == (1, steps, 128, 4)
+    # Far above what the model knows: answered some octaves lower, and moved back.
+    roll = np.zeros((32, 128), bool)
+    roll[:, 108] = True
+    found = mg.accompany(model, roll)[0]
+    assert found[:, 108, 0].all() and found[..., 1:].any()
+
+
+def test_noise_and_rules(model):
+    cold = mg.accompany(model, tune(), samples=2, temperature=0)
+    np.testing.assert_array_equal(cold[0], cold[1])
+    found = {rule: mg.accompany(model, tune(), decoding=rule) for rule in ("lines", "threshold")}
+    assert (found["lines"].sum(axis=2) <= 1).all()
+    assert (found["lines"] != found["threshold"]).any()
+
+
+@pytest.mark.parametrize(
+    ("wrong", "kind", "message"),
+    [
+        ({"melody": tune().T}, ValueError, r"shape \(128, 64\); a roll is \(T, 128\).*transpose"),
+        ({"melody": tune()[None]}, ValueError, r"shape \(1, 64, 128\)"),
+        ({"melody": tune()[:0]}, ValueError, r"shape \(0, 128\)"),
+        ({"melody": tune().astype(float)}, TypeError, "dtype float64; a roll is bool"),
+        ({"melody": np.zeros((32, 128), bool)}, ValueError, "melody is silent"),
+        ({"melody": 3}, ValueError, r"shape \(\); a roll"),
+        ({"melody": "tinkle"}, mg.UserError, "no built-in melody"),
+        ({"model": "chorales"}, TypeError, "model is a str; load one"),
+        ({"seed": -1}, ValueError, "seed = -1: it must be from 0"),
+        ({"seed": 1.5}, TypeError, "seed = 1.5: it must be a whole number"),
+        ({"samples": 0}, ValueError, "samples = 0: it must be from 1"),
+        ({"temperature": -1}, ValueError, "temperature = -1"),
+        ({"decoding": "choir"}, ValueError, "decoding = 'choir': it must be one of lines"),
+    ],
+)
+def test_wrong_arguments_are_named(model, wrong, kind, message):
+    arguments = {"model": model, "melody": tune(), **wrong}
+    with pytest.raises(kind, match=message):
+        mg.accompany(**arguments)
+
+
+def test_a_model_without_variables_is_named(model):
+    with pytest.raises(ValueError, match="no variables"):
+        mg.accompany(dataclasses.replace(model, variables=None), tune())
+
+
+def test_what_cannot_be_loaded(tmp_path):
+    with pytest.raises(mg.UserError, match="no such model file"):
+        mg.load(tmp_path / "none.safetensors")
+    with pytest.raises(mg.UserError, match="not the folder of a training run"):
+        mg.load(tmp_path)
+    with pytest.raises(ValueError, match="step = 3"):
+        mg.load(tmp_path / "none.safetensors", step=3)
+    with pytest.raises(mg.UserError, match="did you mean training.iterations"):
+        mg.load_config("tiny", "training.iteration=3")
+    with pytest.raises(TypeError, match="config is a dict"):
+        mg.train({}, tmp_path)
+
+
+def test_networks_name_the_axes_they_take(model):
+    config = model.config
+    generator = mg.make_generator(config)
+    good = np.zeros((2, 64, 64, 1), np.float32)
+    noise = np.zeros((2, *mg.noise_shape(config.generator_filters, 64, 64)), np.float32)
+    for condition, noisy, message in (
+        (good[..., 0], noise, r"generator takes \(B, T, P, 1\)"),
+        (good, noise[:1], r"noise has shape .* takes \(2, 4, 4, 256\)"),
+        (good[:, :60], noise, "multiples of 16"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            generator.apply(model.variables, condition, noisy, train=False)
+    with pytest.raises(ValueError, match=r"critic takes \(B, T, P, K\) and \(B, T, P, 1\)"):
+        critic = mg.make_critic(config)
+        critic.init(mg.root_key(0), np.zeros((2, 64, 64, 4)), good[..., 0])
+
+
+def test_rolls_notes_and_pretty_midi_are_one_music():
+    roll = np.random.default_rng(0).random((48, 128, 3)) < 0.02
+    roll[-1, 60, 0] = True
+    notes = mg.roll_to_notes(roll)
+    np.testing.assert_array_equal(mg.notes_to_roll(notes, 48, 3), roll)
+    tracks = [mg.Track("Tune", 40), mg.Track("Kit", 0, True), mg.Track("Bass", 32)]
+    for bpm, steps_per_beat in ((100, 4), (61.3, 3), (200, 24)):
+        song = mg.to_pretty_midi(roll, tracks, steps_per_beat, bpm)
+        again, found = mg.from_pretty_midi(song, steps_per_beat)
+        assert found == tracks
+        np.testing.assert_array_equal(again, roll)
+
+
+def test_pretty_midi_with_tempo_changes_keeps_its_beats(tmp_path):
+    import pretty_midi
+
+    file = mido.MidiFile(ticks_per_beat=96)
+    track = mido.MidiTrack()
+    for beat, pitch in enumerate((60, 62, 64)):
+        track.append(mido.MetaMessage("set_tempo", tempo=400_000 + 200_000 * beat))
+        track.append(mido.Message("note_on", note=pitch, velocity=80))
+        track.append(mido.Message("note_off", note=pitch, time=96))
+    file.tracks.append(track)
+    file.save(tmp_path / "song.mid")
+    roll, _ = mg.from_pretty_midi(pretty_midi.PrettyMIDI(str(tmp_path / "song.mid")), 2)
+    assert mg.roll_to_notes(roll).tolist() == [[0, 2, 60, 0], [2, 4, 62, 0], [4, 6, 64, 0]]
+
+
+@pytest.mark.parametrize(
+    ("call", "kind", "message"),
+    [
+        (lambda: mg.roll_to_notes(tune()), ValueError, r"must be \(T, 128, K\)"),
+        (lambda: mg.roll_to_notes(tune()[..., None] * 1), TypeError, "it must be bool"),
+        (lambda: mg.notes_to_roll([[0, 1, 60]], 4, 1), ValueError, r"must be \(N, 4\)"),
+        (lambda: mg.notes_to_roll([[0, 1, 128, 0]], 4, 1), ValueError, "pitch 128"),
+        (lambda: mg.notes_to_roll([[0, 1, 60, 2]], 4, 2), ValueError, "track from 0 to 1"),
+        (lambda: mg.to_pretty_midi(tune()[..., None], []), ValueError, "has 1 tracks"),
+    ],
+)
+def test_wrong_rolls_and_notes_are_named(call, kind, message):
+    with pytest.raises(kind, match=message):
+        call()
