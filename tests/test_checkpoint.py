@@ -101,7 +101,7 @@ def test_a_run_goes_on_from_the_newest_valid_one_to_the_same_end(saved, tmp_path
     shutil.rmtree(tmp_path / "checkpoints" / "1")
     loop.train(config, tmp_path)
     told = capsys.readouterr().err
-    assert told.count("cannot be read") == 2 and "going on from iteration 2 to 4" in told
+    assert told.count("cannot be read") == 2 and "resuming at iteration 2 of 4" in told
     assert sorted(path.name for path in (tmp_path / "damaged").iterdir()) == ["3", "4"]
     ends = [read_newest(path, config)[0].fingerprint for path in (workdir, tmp_path)]
     assert ends[0] == ends[1]

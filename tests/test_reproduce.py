@@ -70,7 +70,7 @@ def test_what_cannot_be_reproduced(recorded, tmp_path, capsys):
     cases = [
         ([str(tmp_path / "none.json")], "no such file"),
         ([str(recorded / "run.json"), "--training.seed=5"], "training.seed = 0, the command says"),
-        ([str(recorded / "run.json"), "--training.iterations=9"], "came to iteration 4"),
+        ([str(recorded / "run.json"), "--training.iterations=9"], "ended at iteration 4"),
         ([str(recorded / "run.json"), "--workdir", str(recorded)], "is not empty"),
         ([str(recorded / "run.json"), "--data.dataset=none.npz"], "none.npz"),
     ]

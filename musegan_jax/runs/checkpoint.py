@@ -1,4 +1,4 @@
-"""Checkpoints: Orbax behind a writer and a few functions that read."""
+"""Write and read checkpoints, with Orbax."""
 
 import contextlib
 import json
@@ -22,11 +22,11 @@ DAMAGED = "damaged"
 
 
 class Damaged(UserError):
-    """A checkpoint that is there, but cannot be what was saved."""
+    """A checkpoint exists, but is unreadable or not what was saved."""
 
 
 class Saved(NamedTuple):
-    """A checkpoint, read: its state as NumPy arrays of this process."""
+    """A checkpoint that was read: its state as NumPy arrays of this process."""
 
     state: Any
     iteration: int
@@ -35,22 +35,22 @@ class Saved(NamedTuple):
 
 
 def iterations(workdir: epath.Path) -> list[int]:
-    """The iterations that are saved in `workdir`, in order; a save cut short is none."""
+    """The iterations saved in `workdir`, ascending; incomplete saves do not count."""
     folder = workdir / FOLDER
     return sorted(ocp.utils.checkpoint_steps(folder)) if folder.is_dir() else []
 
 
 def read(workdir: epath.Path, iteration: int, abstract: Any) -> Saved:
-    """One checkpoint, whatever topology it was saved on; every process reads for itself.
+    """Read one checkpoint, saved on any topology; each process reads on its own.
 
     Args:
         workdir: of the run.
         iteration: of the checkpoint.
-        abstract: the state's shapes and dtypes, in the structure that it was saved in.
+        abstract: the state's shapes and dtypes, in the structure in which it was saved.
 
     Raises:
         Damaged: if it cannot be read, or is not what was saved.
-        UserError: if there is no such checkpoint, or no way to it.
+        UserError: if there is no such checkpoint, or it cannot be reached.
     """
     folder = workdir / FOLDER / str(iteration)
     if iteration not in iterations(workdir):
@@ -69,21 +69,21 @@ def read(workdir: epath.Path, iteration: int, abstract: Any) -> Saved:
             raise ValueError(f"its content has changed: sha256 {found['state'][:12]}...")
         return Saved(state, iteration, float(progress["seconds"]), found)
     except OSError as error:
-        if not isinstance(error, FileNotFoundError):  # a network, a permission: no damage
+        if not isinstance(error, FileNotFoundError):  # network or permission: not damaged
             raise UserError(f"{folder}: cannot be reached ({first_line(error)})") from error
         raise Damaged(f"{folder}: this checkpoint cannot be read (a file is missing)") from error
-    # Damage makes Orbax and TensorStore fail in whatever way it brings about.
+    # Orbax and TensorStore may raise anything for a damaged checkpoint.
     except Exception as error:
         raise Damaged(f"{folder}: this checkpoint cannot be read ({first_line(error)})") from error
 
 
 def _absolute(folder: epath.Path) -> epath.Path:
-    """What Orbax wants. A remote address is; `resolve` would put this machine's folder before."""
+    """An absolute path, as Orbax requires. Not for a remote address: `resolve` would break it."""
     return folder if files.is_remote(folder) else folder.resolve()
 
 
 def _reader() -> ocp.Checkpointer:
-    """A reader that waits for no other process."""
+    """A reader that does not wait for other processes."""
     own = jax.process_index()
     alone = ocp.options.MultiprocessingOptions(
         primary_host=own, active_processes={own}, barrier_sync_key_prefix=f"read{own}"
@@ -100,14 +100,14 @@ def newest_valid(
     Args:
         workdir: of the run.
         abstract: shapes and dtypes of the state, as in `read`.
-        say: is told of every checkpoint that had to be skipped.
-        set_aside: move those to the folder `damaged`, so that the run can save there again.
+        say: called with a message for every checkpoint that is skipped.
+        set_aside: move skipped ones to the folder `damaged`, so that the run can save there again.
 
     Raises:
-        UserError: if there are checkpoints, but not one can be read.
+        UserError: if there are checkpoints, but none can be read.
     """
     skipped: dict[int, str] = {}
-    # One list for all: a shared folder may show different files to different machines.
+    # Process 0's list for all: a shared folder may look different from different machines.
     for iteration in map(int, processes.from_process_0(_newest(workdir))):
         if iteration < 0:
             continue
@@ -122,25 +122,25 @@ def newest_valid(
     else:
         if not skipped:
             return None
-        # Nothing is moved: perhaps it is not they that are damaged.
+        # Nothing is moved: the cause may lie elsewhere, not in the checkpoints.
         raise UserError(f"{list(skipped.values())[-1]}, and there is none before it")
     if set_aside and jax.process_index() == 0:
         for iteration in skipped:
             _set_aside(workdir, iteration)
-    processes.all_processes(True)  # nobody goes on before they are moved
+    processes.all_processes(True)  # wait until they are moved
     return saved
 
 
 def _newest(workdir: epath.Path) -> np.ndarray:
-    """The newest saved iterations, newest first, filled up with -1 to a fixed length."""
+    """The newest saved iterations, newest first, padded with -1 to a fixed length."""
     found = iterations(workdir)[::-1][:64]
     return np.array(found + [-1] * (64 - len(found)), np.int32)
 
 
 def _set_aside(workdir: epath.Path, iteration: int) -> None:
-    """Move a damaged checkpoint away without deleting anything."""
+    """Move a damaged checkpoint away; nothing is deleted."""
     folder = files.make_folder(workdir / DAMAGED)
-    # A remote folder is only there when something is in it.
+    # A remote folder exists only if it is not empty.
     taken = {path.name for path in folder.iterdir()} if folder.exists() else set()
     names = (str(iteration) + (f"-{n}" if n else "") for n in range(len(taken) + 1))
     free = next(name for name in names if name not in taken)
@@ -150,13 +150,13 @@ def _set_aside(workdir: epath.Path, iteration: int) -> None:
 class Checkpoints:
     """Writes the checkpoints of a run; all processes take part.
 
-    Saving is asynchronous: the arrays are copied at once and written behind the training's back.
-    Orbax writes to a temporary name and renames, so a killed save leaves the older ones whole.
-    The newest `keep_checkpoints` stay, and besides them the best `keep_best`.
+    Saving is asynchronous: the arrays are copied at once and written while training continues.
+    Orbax writes to a temporary name and renames, so a killed save leaves older ones intact.
+    The newest `keep_checkpoints` and the best `keep_best` are kept.
     """
 
     def __init__(self, workdir: epath.Path, output: OutputConfig) -> None:
-        """Open, and create where missing, the checkpoint folder of `workdir`."""
+        """Open the checkpoint folder of `workdir`, creating it if missing."""
         self._folder = workdir / FOLDER
         self._manager = ocp.CheckpointManager(
             _absolute(self._folder),
@@ -164,7 +164,7 @@ class Checkpoints:
                 preservation_policy=_preservation(output),
                 save_decision_policy=policies.FixedIntervalPolicy(1),
                 cleanup_tmp_directories=True,
-                # Without these two Orbax would not write the scores down.
+                # Without these two Orbax would not store the scores.
                 best_fn=(lambda metrics: metrics["score"]) if output.keep_best else None,
                 best_mode="min",
             ),
@@ -174,21 +174,21 @@ class Checkpoints:
     def save(
         self, state: Any, iteration: int, progress: dict[str, Any], score: float | None
     ) -> Fingerprint:
-        """Save the state, unless its iteration is saved already; returns its fingerprint.
+        """Save the state unless its iteration is already saved; return its fingerprint.
 
         Args:
             state: a NamedTuple of trees of arrays, the same on every device.
-            iteration: that it has come to.
-            progress: plain values to keep beside it, among them `seconds` of training so far, over
-                all restarts.
-            score: what the best are told by, lower is better; None where it is not known.
+            iteration: finished iterations.
+            progress: plain values to save with it, including `seconds`, the training time over all
+                restarts.
+            score: ranks the checkpoint for `keep_best`, lower is better; None if unknown.
 
         Raises:
-            UserError: if the checkpoint cannot be written (perhaps the one before it: saving is
-                asynchronous).
+            UserError: if this checkpoint, or the one before it, cannot be written: saving is
+                asynchronous.
         """
         found = fingerprint(processes.on_host(state))
-        # Two processes that had drifted apart would go on computing nonsense together.
+        # If the states of two processes differ, training on would compute nonsense.
         processes.agree("the state", found["state"])
         if iteration <= self._newest:
             return found
@@ -210,10 +210,10 @@ class Checkpoints:
         return found
 
     def wait(self) -> None:
-        """Return when everything saved is on disk.
+        """Wait until everything saved is on disk.
 
         Raises:
-            UserError: if it could not be written.
+            UserError: if it cannot be written.
         """
         try:
             self._manager.wait_until_finished()
@@ -221,20 +221,20 @@ class Checkpoints:
             raise self._failed(error) from error
 
     def __enter__(self) -> "Checkpoints":
-        """For a `with` block, which ends by writing what is still to be written."""
+        """Enter a `with` block; its end waits for all writes."""
         return self
 
     def __exit__(self, kind: Any, error: Any, trace: Any) -> None:
-        """Finish writing and let go of the folder.
+        """Finish writing and release the folder.
 
-        Where an error ends the block, it is the one to be heard: what closing says on top of it,
-        of a full disk for one, comes from the same cause.
+        If an error ends the block, that error is reported: errors from closing on top of it, such
+        as a full disk, have the same cause.
         """
         if error is None:
             self.wait()
             self._manager.close()
             return
-        # Closing need not fail for a failed save to lie there: its error may have been told before.
+        # Clean up even if closing succeeds: a failed save may have been reported earlier.
         with contextlib.suppress(Exception):
             self._manager.close()
         self._clean()
@@ -245,12 +245,12 @@ class Checkpoints:
         self._clean()
         kept = ", ".join(map(str, ocp.utils.checkpoint_steps(self._folder))) or "none yet"
         return UserError(
-            f"{self._folder}: a checkpoint cannot be written ({reason}); whole ones: {kept}. Make "
-            "room, then the same command goes on from the newest"
+            f"{self._folder}: a checkpoint cannot be written ({reason}); complete ones: {kept}. Make "
+            "room; then the same command resumes from the newest"
         )
 
     def _clean(self) -> None:
-        """Remove what was written of a failed save: it would keep a full disk full."""
+        """Remove the remains of a failed save, which would keep a full disk full."""
         if jax.process_index() == 0:
             for path in self._folder.glob("*.orbax-checkpoint-tmp"):
                 with contextlib.suppress(OSError):

@@ -1,32 +1,32 @@
-"""Compiled programs outlive their process: the second start of a command need not compile again."""
+"""Keep compiled programs on disk, so that the second start of a command need not compile."""
 
 import os
 from pathlib import Path
 
 
 def cpu_threads() -> int:
-    """Threads that XLA computes with on CPU: sums are split among them, so the bits follow."""
+    """The number of XLA's threads on CPU. Sums are split among them, so the bits depend on it."""
     wanted = os.environ.get("NPROC", "")
     if wanted.isdecimal():
         return int(wanted)
-    # Not every system can say which of its cores are ours.
+    # Not every system has `sched_getaffinity`.
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def keep() -> None:
-    """Keep programs that took a second or more to compile, unless JAX is told where, or not to.
+    """Cache programs that took a second or more to compile.
 
-    JAX's own settings win: the environment variables `JAX_COMPILATION_CACHE_DIR` (another folder)
-    and `JAX_ENABLE_COMPILATION_CACHE=false` (none). A folder that cannot be written is done
-    without. JAX finds a program by a hash of what it is made from: the step, versions, compiler
-    flags, devices.
+    JAX's own settings take precedence: the environment variables `JAX_COMPILATION_CACHE_DIR`
+    (another folder) and `JAX_ENABLE_COMPILATION_CACHE=false` (none). Without a writable folder
+    there is no cache. JAX finds a program by a hash of the step, versions, compiler flags and
+    devices.
     """
     import jax
 
     if getattr(jax.config, "jax_compilation_cache_dir", None) is not None:
         return
-    # The hash leaves the number of threads out, and a program for two gives other bits than one
-    # for one: `NPROC=1` must not find the former.
+    # The hash does not contain the number of threads, which changes the bits: a program compiled
+    # for two threads must not be found under `NPROC=1`, so each number has its own folder.
     try:
         home = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
         folder = Path(home) / "musegan-jax" / f"compiled-{cpu_threads()}"

@@ -1,4 +1,4 @@
-"""Where a run happens: program, packages, devices, flags."""
+"""The environment of a run: program, packages, devices, flags."""
 
 import importlib.metadata
 import os
@@ -17,7 +17,7 @@ PACKAGES = ("musegan-jax", "jax", "jaxlib", "flax", "optax", "orbax-checkpoint",
 
 
 def environment(config: Config) -> dict[str, Any]:
-    """What a run's numbers and its speed depend on, besides config and data; ready for JSON."""
+    """What a run's numbers and speed depend on besides config and data; ready for JSON."""
     return {
         "commit": _commit(),
         "packages": {name: _version(name) for name in PACKAGES},
@@ -41,7 +41,7 @@ def environment(config: Config) -> dict[str, Any]:
 
 
 def _cpu_model() -> str:
-    """The name of the processor: compiled code differs with what it can do."""
+    """The name of the processor: compiled code depends on its features."""
     try:
         lines = Path("/proc/cpuinfo").read_text().splitlines()
     except OSError:
@@ -58,7 +58,7 @@ def _version(name: str) -> str | None:
 
 
 def _commit() -> str | None:
-    """The commit of the checkout that runs, "+changes" if files differ; None if installed."""
+    """The commit of this checkout, "+changes" if files differ; None if not in a checkout."""
     folder = Path(musegan_jax.__file__).resolve().parent.parent
 
     def git(*words: str) -> str:
@@ -69,7 +69,7 @@ def _commit() -> str | None:
         return done.stdout.strip()
 
     try:
-        # An environment may lie within some other project's checkout.
+        # The package may be installed inside another project's checkout.
         if Path(git("rev-parse", "--show-toplevel")).resolve() != folder:
             return None
         changes = git("status", "--porcelain", "--untracked-files=no")

@@ -1,4 +1,4 @@
-"""A state in 64 hexadecimal digits, to compare runs by."""
+"""Fingerprints: a state as 64 hexadecimal digits, to compare runs."""
 
 from typing import Any
 
@@ -11,10 +11,10 @@ Fingerprint = dict[str, str]
 
 
 def fingerprint(state: Any) -> Fingerprint:
-    """SHA-256 of each part of a state, and of all of it under `state`.
+    """SHA-256 of each part of a state, and of the whole state under `state`.
 
-    Over every array in the order of the tree: its path, dtype and shape, then its bytes,
-    little-endian. Two states have the same one only if every bit is the same.
+    Hashes every array in tree order: path, dtype and shape, then its bytes, little-endian. Two
+    states have the same fingerprint only if every bit is the same.
 
     Args:
         state: a NamedTuple of trees of NumPy arrays (`processes.on_host`); parts that are None are

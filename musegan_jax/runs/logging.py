@@ -1,4 +1,4 @@
-"""What a run tells: scalars to files, progress to the person who waits. Process 0 alone speaks."""
+"""Logging of a run: scalars to files, progress to stderr. Only process 0 writes."""
 
 import contextlib
 import json
@@ -22,13 +22,13 @@ LINES_EVERY = 30.0  # seconds between progress lines where there is no terminal
 
 
 class Log:
-    """The voice of a run: `metrics.jsonl`, `fingerprints.jsonl`, TensorBoard, and a progress bar.
+    """The log of a run: `metrics.jsonl`, `fingerprints.jsonl`, TensorBoard, and a progress bar.
 
-    In every process but the first it checks what it is told, and says nothing.
+    In other processes than 0 it only checks that losses and norms are finite.
     """
 
     def __init__(self, config: Config, workdir: epath.Path, iteration: int, clock: Clock) -> None:
-        """Go on after `iteration`: what a killed run had logged beyond it is dropped."""
+        """Continue after `iteration`; drop what a killed run logged beyond it."""
         self._every, self._last = config.output.log_every, config.training.iterations
         self._clock = clock
         self._primary = jax.process_index() == 0
@@ -41,12 +41,12 @@ class Log:
         self._progress = Progress(self._last, iteration, samples, clock)
 
     def say(self, text: str) -> None:
-        """Tell the person a line."""
+        """Print a line for the user."""
         if self._primary:
             self._progress.say(text)
 
     def step(self, iteration: int, metrics: Any) -> None:
-        """Report the step that led to `iteration`; waits for it.
+        """Report the step that led to `iteration`, waiting for its metrics.
 
         Raises:
             UserError: if a loss or norm is not finite.
@@ -55,8 +55,8 @@ class Log:
         for name, value in values.items():
             if not math.isfinite(value):
                 raise UserError(
-                    f"iteration {iteration}: {name} is {value}; the run was stopped and its last "
-                    "checkpoint is from before. Lower training.generator_learning_rate and "
+                    f"iteration {iteration}: {name} is {value}; the run was stopped, its last "
+                    "checkpoint is earlier. Lower training.generator_learning_rate and "
                     "training.critic_learning_rate, or use another training.seed, in a new "
                     "--workdir"
                 )
@@ -67,19 +67,19 @@ class Log:
             self.scalars(iteration, {"seconds": round(self._clock.seconds, 3), **values})
 
     def scalars(self, iteration: int, values: Mapping[str, float]) -> None:
-        """Write the scalars that belong to `iteration` finished iterations."""
+        """Write scalars of the state after `iteration` iterations."""
         if self._primary and values and self._scalars.write({"iteration": iteration, **values}):
             for name, value in values.items() if self._board else ():
                 self._board.add_scalar(name, value, iteration)
 
     def saved(self, iteration: int, fingerprint: Mapping[str, str]) -> None:
-        """Write the fingerprint of what was saved."""
+        """Write the fingerprint of a saved state."""
         if self._primary:
             self._fingerprints.write({"iteration": iteration, **fingerprint})
             self._fingerprints.publish()
 
     def publish(self) -> None:
-        """Bring remote files up to date with what was logged."""
+        """Copy what was logged to remote files."""
         if self._primary:
             self._scalars.publish()
 
@@ -91,11 +91,11 @@ class Log:
             plots.curves(self._scalars.local, path)
 
     def close(self) -> None:
-        """Leave files and terminal in order."""
+        """Close the files and the progress bar."""
         if not self._primary:
             return
         self._progress.close()
-        # What a full disk refuses now it has refused before: that error is the one to be heard.
+        # A full disk has already failed an earlier write; report that error, not this one.
         for each in (self._scalars, self._fingerprints, self._board):
             with contextlib.suppress(OSError):
                 if each:
@@ -103,14 +103,14 @@ class Log:
 
 
 class JsonLines:
-    """A file of one JSON object a line, each with an `iteration`.
+    """A file with one JSON object per line, each with an `iteration`.
 
-    Where the workdir is remote, a file there cannot be appended to: lines go to a local one, which
+    Remote files cannot be appended to: for a remote workdir lines go to a local file, which
     `publish` copies.
     """
 
     def __init__(self, path: epath.Path, iteration: int) -> None:
-        """Open for appending after `iteration`; what lies beyond it is dropped."""
+        """Open for appending after `iteration`; drop later lines."""
         kept = [line for line in read_lines(path) if line["iteration"] <= iteration]
         self._path = path
         self._folder = None
@@ -120,12 +120,12 @@ class JsonLines:
             self.local = Path(self._folder.name) / path.name
         with files.replacing(self.local) as temporary:
             temporary.write_text("".join(json.dumps(line) + "\n" for line in kept))
-        # A resumed run hears and saves again the state that it resumes from: the same lines.
+        # A resumed run samples and saves the state it resumes from again: the same lines.
         self._known: list[Mapping[str, Any]] = [*kept]
         self._file = open(self.local, "a", encoding="utf-8", buffering=1)
 
     def write(self, values: Mapping[str, Any]) -> bool:
-        """Append a line, unless its iteration has the same one already."""
+        """Append a line unless the file already has it; return whether it was appended."""
         same = [line for line in self._known if line["iteration"] == values["iteration"]]
         if values in same:
             return False
@@ -134,7 +134,7 @@ class JsonLines:
         return True
 
     def publish(self) -> None:
-        """Bring a remote file up to date."""
+        """Copy the lines to the remote file, if the path is remote."""
         if self._folder is not None:
             self._path.write_bytes(self.local.read_bytes())
 
@@ -147,9 +147,9 @@ class JsonLines:
 
 
 def read_lines(path: epath.Path) -> list[dict[str, Any]]:
-    """The objects of a file of `JsonLines`; none where there is no file.
+    """The objects of a file of `JsonLines`; none if there is no file.
 
-    What a killed process left half-written is left out.
+    Lines that a killed process left incomplete are skipped.
     """
     found = []
     for text in path.read_text().splitlines() if path.exists() else ():
@@ -165,17 +165,17 @@ def _tensorboard(folder: epath.Path, iteration: int) -> Any:
         from tensorboardX import SummaryWriter
     except ImportError:
         return None
-    # The writer appends, which a remote file does not allow.
+    # The writer appends, which is impossible for remote files.
     if files.is_remote(folder):
         return None
     return SummaryWriter(str(folder), purge_step=iteration + 1)
 
 
 class Progress:
-    """A bar on a terminal, else a line now and then: rates, losses and time left."""
+    """Progress with rates, losses and time left: a bar on a terminal, otherwise occasional lines."""
 
     def __init__(self, total: int, done: int, samples: int, clock: Clock) -> None:
-        """Begin at `done` of `total` iterations, of `samples` examples each (all updates)."""
+        """Begin at `done` of `total` iterations, each of `samples` examples (over all updates)."""
         self._total, self._samples, self._clock = total, samples, clock
         self._losses = "compiling"
         self._last_line = time.monotonic()
@@ -211,14 +211,14 @@ class Progress:
         """Print a line above the bar."""
         if self._bar is not None:
             self._bar.clear()
-        # Nobody listens any more, after `| head` say: that is no reason to stop training.
+        # The reader may have left, as after `| head`: training continues.
         with contextlib.suppress(BrokenPipeError):
             print(text, file=sys.stderr, flush=True)
         if self._bar is not None:
             self._bar.refresh()
 
     def close(self) -> None:
-        """Leave the terminal in order."""
+        """Close the bar."""
         if self._bar is not None:
             self._bar.close()
 

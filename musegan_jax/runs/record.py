@@ -1,4 +1,4 @@
-"""The run record: `run.json` of a workdir, all that is needed to train the same again."""
+"""The run record, `run.json` of a workdir: everything needed to repeat the training."""
 
 import dataclasses
 import datetime
@@ -21,7 +21,7 @@ FILE = "run.json"
 
 @dataclasses.dataclass(frozen=True)
 class Result:
-    """What a finished, or stopped, run came to."""
+    """The final state of a finished or stopped run."""
 
     iteration: int
     fingerprint: Fingerprint
@@ -29,14 +29,14 @@ class Result:
 
 @dataclasses.dataclass(frozen=True)
 class Record:
-    """What a run is: its config and its data; where and when it was trained; what came of it.
+    """A run: its config and data; when and where it was trained; its result.
 
     Attributes:
         config: of the run.
         dataset_sha256: `Dataset.digest` of its data.
-        dataset_source: where they come from, for people.
+        dataset_source: where they come from, as text for the reader.
         music: facts about the data trained on.
-        sessions: one for each start: `started`, `ended` (ISO 8601 in UTC; None while it trains),
+        sessions: one per start: `started`, `ended` (ISO 8601 in UTC; None while it trains),
             `from` (iteration), and all of `environment`.
         result: None until the first session ends.
     """
@@ -65,17 +65,17 @@ class Record:
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> "Record":
-        """The inverse of `to_dict`; what follows from the config is not read.
+        """The inverse of `to_dict`; values that follow from the config are not read.
 
         Raises:
-            Exception: of some kind, for values that cannot be.
+            Exception: of any kind, for invalid values.
         """
         dataset, sessions, result = values["dataset"], values["sessions"], values["result"]
         texts = (dataset["sha256"], dataset["source"])
         if not all(isinstance(text, str) for text in texts):
             raise ValueError("dataset: sha256 and source must be text")
         if not sessions or not all(isinstance(session, dict) for session in sessions):
-            raise ValueError("sessions: there must be one at least")
+            raise ValueError("sessions: there must be at least one")
         if result is not None:
             result = Result(result["iteration"], result["fingerprint"])
             if not is_int(result.iteration, 0, 2**31 - 1):
@@ -86,7 +86,7 @@ class Record:
         return cls(from_dict(values["config"]), *texts, music, tuple(sessions), result)
 
     def begin(self, earlier: "Record | None", iteration: int) -> "Record":
-        """This run with one more session than `earlier`, begun at `iteration`."""
+        """This run with the sessions of `earlier` and a new one, begun at `iteration`."""
         sessions = () if earlier is None else earlier.sessions
         session = {
             "started": _now(),
@@ -97,7 +97,7 @@ class Record:
         return dataclasses.replace(self, sessions=(*sessions, session))
 
     def end(self, iteration: int, fingerprint: Fingerprint) -> "Record":
-        """The last session ended at `iteration`, in the state with this fingerprint."""
+        """This run with the last session ended at `iteration`, in the state of this fingerprint."""
         *before, session = self.sessions
         return dataclasses.replace(
             self,
@@ -116,7 +116,7 @@ def make(config: Config, dataset: Dataset) -> Record:
 
 
 def config_digest(config: Config) -> str:
-    """A hash of the config but for the path of the data, which machines may keep elsewhere."""
+    """A hash of the config without the path of the data, which may differ between machines."""
     anywhere = dataclasses.replace(config.data, dataset="")
     return dataclasses.replace(config, data=anywhere).digest()
 
@@ -145,7 +145,7 @@ def read(workdir: epath.Path) -> Record | None:
 
 
 def read_file(path: epath.Path) -> Record | None:
-    """The same by the record's own path."""
+    """As `read`, for the path of the record itself."""
     try:
         values = json.loads(path.read_text())
         if "melody_range" in values["dataset"]:
@@ -157,21 +157,21 @@ def read_file(path: epath.Path) -> Record | None:
         raise UserError(f"{path}: cannot be read ({error.strerror})") from error
     except UserError as error:
         raise UserError(f"{path}: {error}") from error
-    # A damaged file makes the readers fail in whatever way the damage brings about.
+    # A damaged file may make the parsers raise anything.
     except Exception as error:
         raise UserError(
-            f"{path}: damaged, or no run.json ({error}); restore it, or name another"
+            f"{path}: damaged, or not a run.json ({error}); restore it, or name another"
         ) from error
 
 
 def check_same(where: Any, old: Record, new: Record) -> None:
-    """Make sure that two records are of the same run.
+    """Check that two records are of the same run.
 
-    Longer training, another topology and other output are the same run; so is the same data under
-    another path. Where learning rates fall, the iteration at which they are 0 must be the same.
+    The number of iterations, the devices, the output and the path of the data may differ. If
+    learning rates decay, the iteration at which they reach 0 must be the same.
 
     Raises:
-        UserError: naming the first difference; `where` is whose record `old` is.
+        UserError: naming the first difference, and `where` the record `old` is from.
     """
     before, now = (
         flatten_dict(_with_end(each.config).to_dict(), sep=".") for each in (old, new)
@@ -194,7 +194,7 @@ def check_same(where: Any, old: Record, new: Record) -> None:
 
 
 def _with_end(config: Config) -> Config:
-    """The config with the end of the learning rates' fall spelled out; 0 where they do not fall."""
+    """The config with an explicit `decay_until`; 0 if the learning rates do not decay."""
     falls = config.training.decay_from < 1
     training = dataclasses.replace(
         config.training, decay_until=config.training.last_decayed if falls else 0
@@ -203,7 +203,7 @@ def _with_end(config: Config) -> Config:
 
 
 def differences(before: dict[str, Any], now: dict[str, Any]) -> list[str]:
-    """In what two sessions' environments differ, a line each."""
+    """The differences between the environments of two sessions, one line each."""
     a, b = flatten_dict(before, sep="."), flatten_dict(now, sep=".")
     return [
         f"{name}: {a.get(name)} there, {b.get(name)} here"

@@ -1,4 +1,4 @@
-"""How long training takes, writing and sampling not counted."""
+"""Training time, without saving and sampling."""
 
 import time
 
@@ -6,23 +6,23 @@ import time
 class Clock:
     """Training seconds and iterations, across restarts; runs only between `start` and `stop`.
 
-    Call `stop` after the device has finished, or queued work is counted nowhere.
+    Call `stop` after the device has finished; otherwise queued work is not counted.
     """
 
     def __init__(self, seconds: float = 0.0) -> None:
-        """Go on from the `seconds` of an earlier run."""
+        """Continue from the `seconds` of earlier sessions."""
         self.before = seconds
         self.iterations = 0
         self._session = 0.0
         self._since: float | None = None
 
     def start(self) -> None:
-        """Run; nothing happens if it runs already."""
+        """Start; no effect if already running."""
         if self._since is None:
             self._since = time.perf_counter()
 
     def stop(self) -> None:
-        """Pause; nothing happens if it is paused already."""
+        """Pause; no effect if already paused."""
         self._session = self._running()
         self._since = None
 
@@ -32,11 +32,11 @@ class Clock:
 
     @property
     def seconds(self) -> float:
-        """Training seconds of this and the earlier runs."""
+        """Training seconds of this and earlier sessions."""
         return self.before + self._running()
 
     @property
     def rate(self) -> float:
-        """Iterations per second of this run; 0 before the first."""
+        """Iterations per second in this session; 0 before the first."""
         elapsed = self._running()
         return self.iterations / elapsed if elapsed > 0 else 0.0

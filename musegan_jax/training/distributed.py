@@ -47,8 +47,8 @@ def joined(
     given = [value is not None for value in (coordinator, processes, process_id)]
     if any(given) and not all(given):
         raise UserError(
-            "--coordinator, --processes and --process-id belong together: give all three, or none on "
-            "Cloud TPU, SLURM and Kubernetes, where JAX finds them"
+            "--coordinator, --processes and --process-id belong together: give all three, or none "
+            "on Cloud TPU, SLURM and Kubernetes, where JAX finds them"
         )
     if coordinator is not None and not coordinator.rpartition(":")[2].isdecimal():
         raise UserError(f"--coordinator {coordinator}: it must be HOST:PORT of process 0")
@@ -76,8 +76,8 @@ def joined(
             ) from error
         who = f"process {jax.process_index()} of {jax.process_count()}"
         say(
-            f"{who}: it was killed, or ended because another process of the run was lost; start all "
-            "of them again: the run continues from its newest checkpoint"
+            f"{who}: it was killed, or ended because another process of the run was lost; start "
+            "all of them again: the run continues from its newest checkpoint"
         )
         try:
             yield

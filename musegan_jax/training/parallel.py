@@ -1,8 +1,8 @@
-"""How the one pure step is compiled, and how a run lies over devices. Nothing else decides this.
+"""How the pure training step is compiled, and how arrays are laid out over devices.
 
-The state is the same on every device, the batch is split. Three ways to compile: `jit` on one
-device; `jit` over a mesh, and `pmap`, where the step is mapped over the devices and itself averages
-gradients and statistics over them. One device axis, "data", everywhere.
+Only this module decides that. The state is replicated, the batch is sharded over one device axis,
+"data". Three ways to compile: `jit` on one device; `jit` over a mesh, and `pmap`, where the step is
+mapped over the devices and averages gradients and statistics over them itself.
 """
 
 import functools
@@ -21,9 +21,9 @@ from musegan_jax.training.state import TrainState, create_state
 from musegan_jax.training.step import Metrics, train_step
 
 AXIS = "data"
-FITS = 2**30  # bytes of training data that `parallel.data = auto` puts on every device
+FITS = 2**30  # `parallel.data = auto` replicates training data of up to this many bytes
 
-# How the devices share what the host feeds, as pmap's axes and as partitions.
+# How a `HostBatch` is sharded: as axes for pmap, and as partition specs.
 HOST_AXES: Any = HostBatch(*cast(Any, (0, 0, None)))
 HOST_SPECS: Any = HostBatch(*cast(Any, (PartitionSpec(AXIS), PartitionSpec(AXIS), PartitionSpec())))
 
@@ -34,9 +34,9 @@ class CompiledStep(NamedTuple):
     """`train_step`, ready to run: `step(state, data)` gives the new state and the metrics.
 
     Attributes:
-        compiled: the program, with what the compiler knows of its operations and memory.
-        root: the run's root key, on every device.
-        examples: int32 `(B,)`, split over the devices.
+        compiled: the program; its methods report operation counts and memory.
+        root: the run's root key, replicated.
+        examples: int32 `(B,)`, sharded.
     """
 
     compiled: Any
@@ -44,16 +44,16 @@ class CompiledStep(NamedTuple):
     examples: jax.Array
 
     def __call__(self, state: TrainState, data: Windows | HostBatch) -> tuple[TrainState, Metrics]:
-        """Dispatch one iteration. The state is donated: its buffers are those of the new one."""
+        """Dispatch one iteration. The state is donated: the new state reuses its buffers."""
         return self.compiled(state, data, self.root, self.examples)
 
 
 class Layout(NamedTuple):
-    """Which devices a run uses, and how arrays lie on them.
+    """Which devices a run uses, and how arrays are laid out on them.
 
     Attributes:
         strategy: jit, mesh or pmap.
-        mesh: of one axis: the devices of all processes, each process's in a row.
+        mesh: one axis with the devices of all processes; those of one process are adjacent.
     """
 
     strategy: str
@@ -61,23 +61,23 @@ class Layout(NamedTuple):
 
     @property
     def devices(self) -> list[Any]:
-        """In the order in which they share the batch."""
+        """In the order of their shards of the batch."""
         return list(self.mesh.devices.flat)
 
     @property
     def own(self) -> list[int]:
-        """The places of this process's devices among them."""
+        """Positions of this process's devices in `devices`."""
         process = jax.process_index()
         return [n for n, d in enumerate(self.devices) if d.process_index == process]
 
     @property
     def replicated(self) -> NamedSharding:
-        """Of what every device holds whole: the state, and data that fit."""
+        """For the state, and for training data that fit."""
         return NamedSharding(self.mesh, PartitionSpec())
 
     @property
     def sharded(self) -> NamedSharding:
-        """Of what the devices share by the leading axis: the batch."""
+        """For the batch: sharded by its leading axis."""
         return NamedSharding(self.mesh, PartitionSpec(AXIS))
 
     def rows(self, batch_size: int) -> np.ndarray:
@@ -86,14 +86,14 @@ class Layout(NamedTuple):
         return np.arange(self.own[0] * each, (self.own[-1] + 1) * each, dtype=np.int32)
 
     def replicate(self, tree: Any) -> Any:
-        """Host arrays, the same in every process, onto every device."""
+        """Copy host arrays, the same in every process, to every device."""
         put = functools.partial(jax.make_array_from_process_local_data, self.replicated)
         return jax.tree.map(lambda leaf: put(np.asarray(leaf)), tree)
 
     def distribute(self, rows: Any) -> jax.Array:
-        """This process's rows `(b, ...)` of a batch over its devices: the global `(B, ...)`.
+        """Shard a batch: this process's rows `(b, ...)` become part of the global `(B, ...)`.
 
-        Under pmap `(devices, B / devices, ...)`.
+        Under pmap the result is `(devices, B / devices, ...)`.
         """
         if self.strategy == "pmap":
             rows = rows.reshape(len(self.own), -1, *rows.shape[1:])
@@ -101,26 +101,26 @@ class Layout(NamedTuple):
 
 
 def make_layout(config: Config) -> Layout:
-    """The layout that `config.parallel` describes on the devices that are there.
+    """The layout that `config.parallel` describes, on the devices found.
 
     Raises:
-        UserError: if there are not so many devices, or the batch does not divide over them.
+        UserError: if there are too few devices, or they do not divide the batch.
     """
     strategy, wanted = config.parallel.strategy, config.parallel.devices
     try:
         found = jax.devices()
-    # A driver or a plugin that does not start fails in a way of its own.
+    # A driver or plugin that fails to start may raise anything.
     except Exception as error:
         raise UserError(
-            f"JAX finds no device to compute on ({first_line(error)}); the environment variable "
-            "JAX_PLATFORMS chooses, for example JAX_PLATFORMS=cpu"
+            f"JAX finds no device to compute on ({first_line(error)}); choose one with the "
+            "environment variable JAX_PLATFORMS, for example JAX_PLATFORMS=cpu"
         ) from error
-    # A process's devices stand in a row, so that its part of the batch does.
+    # Devices of one process are adjacent, so that its rows of the batch are contiguous.
     devices = sorted(found, key=lambda device: (device.process_index, device.id))
     if jax.process_count() > 1 and (wanted or strategy == "jit"):
         raise UserError(
             f"config: parallel.strategy = {strategy}, parallel.devices = {wanted}: a run of "
-            f"{jax.process_count()} processes takes all of their devices, by mesh or pmap; set "
+            f"{jax.process_count()} processes uses all of their devices, with mesh or pmap; set "
             "--parallel.strategy=mesh --parallel.devices=0"
         )
     if wanted > len(devices):
@@ -135,23 +135,24 @@ def make_layout(config: Config) -> Layout:
             f"the {len(devices)} devices; change it, or set --parallel.devices to a number that "
             "divides it"
         )
-    # Auto axes, said in full: `jax.make_mesh` makes explicit ones unless told.
+    # Not `jax.make_mesh`, whose axes are explicit by default, not auto.
     return Layout(strategy, Mesh(np.array(devices), (AXIS,), axis_types=(AxisType.Auto,)))
 
 
 def initial_state(config: Config, layout: Layout) -> TrainState:
-    """The state before the first iteration, made where it will live."""
+    """The state before the first iteration, created on the devices."""
     return jax.jit(lambda: create_state(config), out_shardings=layout.replicated)()
 
 
 def make_feed(config: Config, layout: Layout, windows: Windows) -> Feed:
-    """Where an iteration's data come from: `iteration -> the step's data`.
+    """The source of the step's data: a function of the iteration.
 
-    On the device the data lie there once and for all. On the host every process chooses, gathers
-    and sends its own part of the iteration's batches; the choices are the device's, bit for bit.
+    With data on the device it returns the same replicated arrays every time. With data on the host
+    every process chooses, gathers and sends its own rows of the iteration's batches; the device
+    would choose the same, bit for bit.
 
     Raises:
-        UserError: if the host must choose, and JAX was told to leave the CPU alone.
+        UserError: if the data are on the host and JAX has no CPU backend.
     """
     where = config.parallel.data
     if where == "auto":
@@ -172,7 +173,7 @@ def make_feed(config: Config, layout: Layout, windows: Windows) -> Feed:
         return jax.tree.map(lambda *parts: jax.numpy.stack(parts, axis=1), *chosen)
 
     def feed(iteration: int) -> HostBatch:
-        # On the CPU, or it would queue up behind the step that is running.
+        # On the CPU: on the accelerator it would queue behind the running step.
         chosen, shifts = _host(choices, root, np.int32(iteration), windows.shifts, rows)
         batch = gather(windows, chosen, shifts, config.data.window_steps)
         return HostBatch(layout.distribute(batch.bits), layout.distribute(batch.shifts), drums)
@@ -181,16 +182,16 @@ def make_feed(config: Config, layout: Layout, windows: Windows) -> Feed:
 
 
 def _host(function: Callable[..., Any], *arguments: Any) -> Any:
-    """Call on the host's CPU, whatever accelerators there are.
+    """Call a function on the host's CPU, also where there are accelerators.
 
     Raises:
-        UserError: if JAX was told to leave the CPU alone.
+        UserError: if JAX has no CPU backend.
     """
     try:
         cpu = jax.local_devices(backend="cpu")[0]
     except RuntimeError as error:
         raise UserError(
-            "config: parallel.data = host: JAX has no CPU backend here; add it to the environment "
+            "config: parallel.data = host: JAX has no CPU backend; add cpu to the environment "
             "variable JAX_PLATFORMS, as in JAX_PLATFORMS=cuda,cpu"
         ) from error
     with jax.default_device(cpu):
@@ -200,14 +201,14 @@ def _host(function: Callable[..., Any], *arguments: Any) -> Any:
 def compile_step(
     config: Config, layout: Layout, state: TrainState, data: Windows | HostBatch
 ) -> CompiledStep:
-    """`train_step` compiled ahead of time for these shapes.
+    """Compile `train_step` ahead of time for these shapes.
 
-    Ahead of time, a call with other shapes is an error, never a silent second compilation.
+    Then a call with other shapes is an error, not a silent second compilation.
     """
     root = jax.jit(lambda: rng.root_key(config.training.seed), out_shardings=layout.replicated)()
     examples = layout.distribute(layout.rows(config.training.batch_size))
     if layout.strategy == "pmap":
-        # pmap is lowered for what one process has of a split array, and called with the whole.
+        # pmap is lowered for one process's shards, but called with global arrays.
         parts = _own_part(layout, (data, examples))
         lowered = lower(train_step, config, layout, state, parts[0], root, parts[1])
     else:
@@ -224,26 +225,26 @@ def lower(
     root: Any,
     examples: Any,
 ) -> Any:
-    """A step with the signature of `train_step`, traced for these arguments, ready to compile.
+    """Trace a step with the signature of `train_step` for these arguments, ready to compile.
 
-    The arguments may be abstract: then the devices need not be there either.
+    With abstract arguments the devices need not exist.
     """
     if layout.strategy == "pmap":
-        # Whole data are the same for all; a fed batch is split, but for what it says of drums.
+        # `Windows` are replicated; a `HostBatch` is sharded, except for its drum flags.
         axes = HOST_AXES if isinstance(data, HostBatch) else None
         return jax.pmap(
             functools.partial(step, config, axis=AXIS),
             axis_name=AXIS,
             in_axes=(None, axes, None, 0),
-            # The state stays one array, never a stack of copies.
+            # Each array of the state stays one array, not a stack of copies.
             out_axes=(None, None),
             devices=None if jax.process_count() > 1 else layout.devices,
             donate_argnums=0,
         ).lower(state, data, root, examples)
     function = functools.partial(step, config)
     if layout.strategy == "mesh":
-        # Mapped explicitly: where the compiler splits the batch by itself, it sums the gradient of
-        # the scores and that of the penalty apart, and the generator's in bf16.
+        # Mapped explicitly: a compiler that shards the batch itself reduces the gradients of the
+        # scores and of the penalty separately, and the generator's in bf16.
         replicated, sharded = PartitionSpec(), PartitionSpec(AXIS)
         where = HOST_SPECS if isinstance(data, HostBatch) else replicated
         function = jax.shard_map(
@@ -251,7 +252,7 @@ def lower(
             mesh=layout.mesh,
             in_specs=(replicated, where, replicated, sharded),
             out_specs=(replicated, replicated),
-            # The step averages gradients itself; checked, JAX would sum them once before that.
+            # The step averages gradients itself; with the check on, JAX would also sum them.
             check_vma=False,
         )
     shardings = (layout.replicated, layout.replicated)
@@ -260,7 +261,7 @@ def lower(
 
 
 def _own_part(layout: Layout, tree: Any) -> Any:
-    """Arrays as large as this process's part of the split ones; the others as they are."""
+    """Replace sharded arrays by zeros of the size of this process's part; keep the others."""
 
     def part(leaf: jax.Array) -> Any:
         if leaf.sharding == layout.replicated:

@@ -1,4 +1,4 @@
-"""Training again from a record, and saying whether it came out the same."""
+"""Train again from a run record, and report whether the result is the same."""
 
 import sys
 from typing import Any
@@ -16,7 +16,7 @@ from musegan_jax.runs.logging import read_lines
 from musegan_jax.runs.record import Record
 from musegan_jax.training.loop import train
 
-# Nothing here changes a number of the training; samples would only take time.
+# These do not change the numbers of the training; they save time and space.
 _OUTPUT = (
     "--output.melodies=",
     "--output.held_out=0",
@@ -26,7 +26,7 @@ _OUTPUT = (
 
 
 def plan(path: epath.Path, overrides: list[str]) -> tuple[Record, Config]:
-    """A record, and the config that trains the same again, up to where the recorded run came.
+    """Read a record, and make the config that repeats the run up to its last iteration.
 
     Raises:
         UserError: if there is no record, it has no result, or an override would change the run.
@@ -37,16 +37,16 @@ def plan(path: epath.Path, overrides: list[str]) -> tuple[Record, Config]:
     recorded = _lines(path.parent / "fingerprints.jsonl")
     iteration = run.result.iteration if run.result else max(recorded, default=0)
     if not iteration:
-        raise UserError(f"{path}: this run has no result yet to compare with; let it go on")
+        raise UserError(f"{path}: this run has no result to compare with yet; train it further")
     config = run.config
-    # A part of the run is trained at the learning rates of the whole.
+    # Also when only a part is repeated, the learning rates must be those of the whole run.
     end = f"--training.decay_until={config.training.last_decayed}"
     words = [*_OUTPUT, end, f"--training.iterations={iteration}", *overrides]
     config = override(config, words)
     if config.training.iterations > iteration:
         raise UserError(
-            f"{path}: the recorded run came to iteration {iteration}; set --training.iterations "
-            "to that or less"
+            f"{path}: the recorded run ended at iteration {iteration}; set --training.iterations "
+            "to at most that"
         )
     return run, config
 
@@ -54,19 +54,19 @@ def plan(path: epath.Path, overrides: list[str]) -> tuple[Record, Config]:
 def reproduce(
     path: epath.Path, run: Record, config: Config, workdir: epath.Path
 ) -> tuple[bool, list[str]]:
-    """Train by the plan, and compare.
+    """Train with the config of `plan`, and compare.
 
     Args:
-        path: of the record; the fingerprints and scalars of the run are looked for beside it.
+        path: of the record; the run's fingerprints and scalars are read from the same folder.
         run: the record.
-        config: of `plan`.
+        config: from `plan`.
         workdir: an empty folder.
 
     Returns:
-        Whether all that both runs know is equal, and what to tell the person.
+        Whether everything that both runs recorded is equal, and a report for the user.
 
     Raises:
-        UserError: if the folder is not empty, or the training cannot be.
+        UserError: if the folder is not empty, or training fails.
     """
     empty = not workdir.exists() or not any(workdir.iterdir())
     if not processes.all_processes(empty):
@@ -77,28 +77,30 @@ def reproduce(
         for line in _differences(run, environment(config)):
             print(line, file=sys.stderr, flush=True)
     train(config, workdir)
-    processes.all_processes(True)  # process 0 has written the result now
+    processes.all_processes(True)  # wait until process 0 has written the result
     here = record.read(workdir)
     if here is None or here.result is None or here.result.iteration < config.training.iterations:
-        raise UserError(f"{workdir}: stopped before its end; nothing was compared")
+        raise UserError(
+            f"{workdir}: stopped early, so nothing was compared; start again"
+        )
     equal, report = compare(path, run, workdir)
     return bool(processes.from_process_0(np.array(equal))), report if first else []
 
 
 def _differences(run: Record, here: dict[str, Any]) -> list[str]:
-    """In what this environment is not the recorded one, and whether that was one at all."""
+    """How this environment differs from the recorded one, and whether that one changed."""
     *before, last = run.sessions
     lines = [f"differs from the record: {line}" for line in record.differences(last, here)]
     if any(record.differences(session, last) for session in before):
         lines.append(
-            "the recorded run was made in several sessions that differ (see `sessions` in the "
-            "record): no single one need give its bits"
+            "the recorded run had sessions in different environments (see `sessions` in the "
+            "record): one environment alone may not reproduce its bits"
         )
     return lines
 
 
 def compare(path: epath.Path, run: Record, workdir: epath.Path) -> tuple[bool, list[str]]:
-    """The recorded run against the one in `workdir`: whether they are equal, and a report.
+    """Compare the recorded run with the one in `workdir`: whether they are equal, and a report.
 
     Raises:
         UserError: if they have no saved iteration in common.
@@ -109,7 +111,9 @@ def compare(path: epath.Path, run: Record, workdir: epath.Path) -> tuple[bool, l
     saved_here = _lines(workdir / "fingerprints.jsonl")
     both = sorted(saved.keys() & saved_here.keys())
     if not both:
-        raise UserError(f"{path}: no iteration was saved both there and here; nothing to compare")
+        raise UserError(
+            f"{path}: the two runs saved no iteration in common; nothing to compare"
+        )
     report = []
     scalars, scalars_here = _lines(path.parent / "metrics.jsonl"), _lines(workdir / "metrics.jsonl")
     for iteration in sorted(scalars.keys() & scalars_here.keys()):
@@ -136,7 +140,7 @@ def compare(path: epath.Path, run: Record, workdir: epath.Path) -> tuple[bool, l
 
 
 def _lines(path: epath.Path) -> dict[int, dict[str, Any]]:
-    """The lines of a file by their iteration, those of one merged."""
+    """The lines of a file by iteration; lines of the same iteration are merged."""
     found: dict[int, dict[str, Any]] = {}
     for line in read_lines(path):
         found.setdefault(line["iteration"], {}).update(line)

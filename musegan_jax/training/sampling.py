@@ -1,4 +1,4 @@
-"""Fixed melodies and held-out pieces, accompanied again and again while the network learns."""
+"""Samples during training: fixed melodies and held-out pieces, accompanied at each state."""
 
 import dataclasses
 import math
@@ -25,22 +25,22 @@ from musegan_jax.training.state import TrainState, inference_variables
 
 
 class Samples(NamedTuple):
-    """What the network plays in one state: songs by name, and the means of its measures."""
+    """The samples of one state: songs by name, and the mean of each measure."""
 
     songs: dict[str, mido.MidiFile]
     scores: dict[str, float]
 
     @property
     def finite(self) -> dict[str, float]:
-        """The measures that could be taken; some cannot where nothing sounds."""
+        """The measures that are defined; some are not where nothing sounds."""
         return {name: value for name, value in self.scores.items() if math.isfinite(value)}
 
 
 class Sampler(NamedTuple):
-    """Melodies ready to be accompanied, by the name that their files get, and held-out pieces.
+    """Prepared melodies, by the name of their output files, and held-out pieces.
 
-    Songs are decoded by the rule `decoding`; measures are of notes by the rule `independent`, for
-    lines that avoid one another have no clashes even in noise, and could not tell states apart.
+    Songs are decoded by the rule `decoding`. Measures use the rule `independent`: lines that avoid
+    one another have no clashes even in noise, so their measures could not tell states apart.
     """
 
     model: Model  # without variables
@@ -49,7 +49,7 @@ class Sampler(NamedTuple):
     decoding: str
 
     def sample(self, state: TrainState) -> Samples:
-        """Accompany all of them; in process 0 only, the others get nothing."""
+        """Accompany all of them, in process 0; other processes get empty samples."""
         songs: dict[str, mido.MidiFile] = {}
         scores: list[dict[str, float]] = []
         measured: dict[str, float] = {}
@@ -73,8 +73,8 @@ def prepare_sampler(config: Config, music: TrainingMusic, data: Dataset) -> Samp
     """Read and prepare the melodies of `config.output`, and the held-out pieces of `data`.
 
     Raises:
-        UserError: if one cannot be read or does not fit the model, if too few pieces do, or there
-            is no such decoding rule.
+        UserError: if a melody cannot be read or does not fit the model, if too few pieces fit, or
+            if there is no such decoding rule.
     """
     decoding.check(config.output.decoding, "config: output.decoding")
     model = Model(config.model, config.data.window_steps, music)
@@ -83,8 +83,8 @@ def prepare_sampler(config: Config, music: TrainingMusic, data: Dataset) -> Samp
         score = load_melody(name)
         if Path(name).stem in melodies:
             raise UserError(
-                f"config: output.melodies: two are called {Path(name).stem}, and their samples "
-                "would be; rename one"
+                f"config: output.melodies: two are called {Path(name).stem}, so their sample files "
+                "would have the same name; rename one"
             )
         try:
             melody = prepare(score, pick_part(score, None, name), model)
@@ -101,7 +101,7 @@ def prepare_sampler(config: Config, music: TrainingMusic, data: Dataset) -> Samp
 
 
 def best_score(config: Config, samples: Samples | None) -> float | None:
-    """What `output.keep_best` goes by, alike in all processes; None if it cannot be told."""
+    """The score for `output.keep_best`, the same in all processes; None if there is none."""
     if not config.output.keep_best or samples is None:
         return None
     score = samples.scores.get(config.output.best_by, math.nan)
@@ -110,7 +110,7 @@ def best_score(config: Config, samples: Samples | None) -> float | None:
 
 
 def write(samples: Samples, folder: epath.Path, iteration: int) -> list[epath.Path]:
-    """Write the songs into a folder; returns the files.
+    """Write the songs into a folder and return the files.
 
     Raises:
         UserError: if one cannot be written.

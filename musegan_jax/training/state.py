@@ -1,4 +1,4 @@
-"""What training changes: arrays and nothing else."""
+"""The training state: everything that training changes, arrays only."""
 
 from typing import Any, NamedTuple
 
@@ -13,9 +13,9 @@ from musegan_jax.models.generator import make_generator, noise_shape
 
 
 class TrainState(NamedTuple):
-    """Everything a resumed run needs. No key: seed and `step` rebuild every one.
+    """Everything that a resumed run needs. Keys are not stored: seed and `step` determine them.
 
-    `ema_params` is None when the average is off.
+    `ema_params` is None if averaging is off.
     """
 
     step: jax.Array  # int32 scalar: finished iterations
@@ -55,7 +55,7 @@ def create_state(config: Config) -> TrainState:
     return TrainState(
         step=jnp.zeros((), jnp.int32),
         generator_params=params,
-        # A one-block generator has no normalisation, hence no statistics.
+        # A generator of one block has no normalisation, so no statistics.
         batch_stats=generator.get("batch_stats", {}),
         # A copy: two donated leaves must not share one buffer.
         ema_params=jax.tree.map(jnp.copy, params) if config.training.ema_decay else None,
@@ -66,11 +66,11 @@ def create_state(config: Config) -> TrainState:
 
 
 def abstract_state(config: Config) -> Any:
-    """Shapes and dtypes of the state; no memory is taken."""
+    """Shapes and dtypes of the state; allocates nothing."""
     return jax.eval_shape(lambda: create_state(config))
 
 
 def inference_variables(state: TrainState) -> dict[str, Any]:
-    """The generator's variables to compose with: the averaged parameters where they exist."""
+    """The generator's variables for composing: the averaged parameters if there are any."""
     params = state.generator_params if state.ema_params is None else state.ema_params
     return {"params": params, "batch_stats": state.batch_stats}

@@ -1,7 +1,7 @@
 """One training iteration: pure functions of (state, batch, keys).
 
-How they are compiled, and for which devices, is `parallel`'s business. Each of them sees a part of
-the global batch where `axis` names a mapped axis, and else the whole.
+`parallel` compiles them for the devices. Where `axis` names a mapped axis, each function sees one
+shard of the global batch, otherwise all of it.
 Reference: WGAN-GP (Gulrajani et al. 2017, algorithm 1) as the AWS DeepComposer lab trains it.
 """
 
@@ -54,20 +54,20 @@ def _noise(config: Config, keys: jax.Array, roll: jax.Array) -> jax.Array:
 
 
 def two_flavours(keys: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """Two keys for the noise of each example, `(B,)` each, from one, `(B,)`.
+    """Two noise keys per example, `(B,)` each, from one, `(B,)`.
 
-    The given keys draw nothing themselves: a key that is both drawn from and folded into others
-    gives numbers that nothing says are independent.
+    Draw nothing from the given keys: if a key is both drawn from and folded, nothing guarantees
+    independent numbers.
     """
     fold = jax.vmap(jax.random.fold_in, in_axes=(0, None))
     return fold(keys, 0), fold(keys, 1)
 
 
 def _at_rate(config: Config, state: TrainState, updates: Any) -> Any:
-    """An optimizer's updates, smaller towards the end: linearly to 0 from `decay_from` on.
+    """An optimizer's updates, scaled linearly down to 0 from `decay_from` on.
 
-    By the iteration, which is in the state already: a schedule inside the optimizer would count
-    updates, and the critic makes more of them than the generator.
+    Scaled by iteration, which the state already has: a schedule inside the optimizer would count
+    updates, of which the critic has more than the generator.
     """
     t = config.training
     if t.decay_from == 1:
@@ -78,21 +78,21 @@ def _at_rate(config: Config, state: TrainState, updates: Any) -> Any:
 
 
 def _mean_over(axis: str | None, tree: Any) -> Any:
-    """The mean over the parts of the batch; they are of equal size."""
+    """The mean over the shards of the batch, which are of equal size."""
     return tree if axis is None else jax.lax.pmean(tree, axis)
 
 
 def answer(config: Config, state: TrainState, real: jax.Array, noise_keys: jax.Array) -> jax.Array:
-    """What the critic is shown as fake: the generator's answers, by its running statistics.
+    """The critic's fake rolls: the generator's answers, normalised by its running statistics.
 
     Args:
         config: static.
-        state: what training changes.
+        state: the training state.
         real: `(B, T, P, K)` signed rolls, of which only the condition is used.
         noise_keys: one per example, `(B,)`.
 
     Returns:
-        float32 `(B, T, P, K)`. Each example's is its own, however many are computed together.
+        float32 `(B, T, P, K)`. An example's answer does not depend on the rest of the batch.
     """
     variables = {"params": state.generator_params, "batch_stats": state.batch_stats}
     noise = _noise(config, noise_keys, real)
@@ -114,11 +114,11 @@ def critic_step(
 
     Args:
         config: static.
-        state: what training changes.
+        state: the training state.
         real: `(B, T, P, K)` signed rolls.
-        fake: `(B, T, P, K)`, what `answer` gives for them.
+        fake: `(B, T, P, K)`, the result of `answer` for them.
         keys: of this update.
-        axis: the mapped axis, if the batch is a part of the global one.
+        axis: the mapped axis, if the batch is a shard of the global one.
 
     Returns:
         The new state and float32 scalars `critic_loss` (penalty included), `wasserstein`
@@ -137,8 +137,8 @@ def critic_step(
     )
     penalty = jnp.mean(penalty)
     weight = config.training.penalty_weight
-    # The weight goes in here and not onto the slopes below: so their gradient begins with ones, as
-    # the penalty's does, and the compiler sees that both go the same way back through the critic.
+    # The weight multiplies the direction, not the slopes below: then their gradient starts with
+    # ones, as the penalty's does, and the compiler can share the backward pass of the critic.
     direction = direction * (weight / len(real))
 
     def surrogate(params: Any) -> tuple[jax.Array, jax.Array]:
@@ -169,28 +169,28 @@ def generator_step(
     keys: UpdateKeys,
     axis: str | None = None,
 ) -> tuple[TrainState, Metrics]:
-    """One update of the generator, by batch statistics; only here the running ones move.
+    """One update of the generator, normalised by batch statistics; updates the running ones.
 
     Args:
         config: static.
-        state: what training changes.
+        state: the training state.
         real: `(B, T, P, K)` signed rolls, of which only the condition is used.
         keys: of this update.
-        axis: the mapped axis, if the batch is a part of the global one. Normalisation is by the
-            statistics of the global batch either way.
+        axis: the mapped axis, if the batch is a shard of the global one. Normalisation uses the
+            statistics of the global batch in both cases.
 
     Returns:
         The new state and float32 scalars `generator_loss` (`-mean D(fake)`),
-        `generator_gradient_norm` and, where the config weighs diversity, `disagreement`: how far
-        two flavours of a melody are apart (`losses.disagreement`). What is minimised has
-        `diversity_weight * max(0, diversity_target - disagreement)` of each melody besides, a
-        bounded form of mode seeking (Mao et al. 2019).
+        `generator_gradient_norm` and, if the diversity weight is not 0, `disagreement`: how much
+        two flavours of a melody differ (`losses.disagreement`). Then the minimised value also
+        contains `diversity_weight * max(0, diversity_target - disagreement)`, averaged over
+        melodies, a bounded form of mode seeking (Mao et al. 2019).
     """
     generator, critic = make_generator(config.model, axis), make_critic(config.model)
     optimizer, _ = make_optimizers(config)
     condition = condition_of(config, real)
     weight, target = config.training.diversity_weight, config.training.diversity_target
-    if weight:  # two flavours of each melody, all first ones first
+    if weight:  # two flavours of each melody: all first ones, then all second ones
         condition = jnp.concatenate([condition, condition])
         noise = jnp.concatenate([_noise(config, each, real) for each in two_flavours(keys.noise)])
     else:
@@ -239,20 +239,20 @@ def train_step(
     """One iteration: `critic_updates` critic updates, then one generator update.
 
     Every update draws a fresh batch and fresh noise. The updates are unrolled, not scanned: on
-    CPU a convolution inside a compiled loop misses XLA's fast path and is fifty times slower.
+    CPU, convolutions in a compiled loop miss XLA's fast path and are fifty times slower.
 
     Args:
         config: static.
-        state: what training changes; donate it.
-        data: the training data, or this iteration's part of them.
+        state: the training state; donate it.
+        data: the training data, or this iteration's part of them, gathered by the host.
         root: `rng.root_key` of the run.
-        examples: `(B,)` int32, indices in the *global* batch of the examples to work on. Every
-            random number is addressed by them, so how they lie over devices changes none.
-        axis: the mapped axis, if `examples` is a part of the global batch.
+        examples: `(B,)` int32, indices in the *global* batch of the examples to work on. They
+            address all random numbers, which so do not depend on the layout over devices.
+        axis: the mapped axis, if `examples` is a shard of the global batch.
 
     Returns:
-        The new state, `step` one further, and the metrics of both networks, the critic's as the
-        mean over its updates, and `parameter_norm`, finite only if every new parameter is.
+        The new state, with `step` increased by 1; and the metrics of both networks, the critic's
+        averaged over its updates, with `parameter_norm`, finite only if every new parameter is.
     """
     critic_metrics = []
     for update in range(config.training.critic_updates):
@@ -265,7 +265,7 @@ def train_step(
     keys = update_keys(root, state.step, update, examples)
     real = batch_of(config, data, update, keys.data)
     state, generator_metrics = generator_step(config, state, real, keys, axis)
-    # Losses and gradients are of before the update; this is what the next checkpoint would hold.
+    # Losses and gradients precede the update; this norm covers what a checkpoint would hold.
     everything = (state.generator_params, state.batch_stats, state.critic_params)
     generator_metrics["parameter_norm"] = optax.tree.norm(everything)
     mean = jax.tree.map(lambda *values: jnp.mean(jnp.stack(values)), *critic_metrics)

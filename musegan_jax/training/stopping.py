@@ -1,4 +1,4 @@
-"""Asking a run to stop: it saves first, and all of its processes stop at the same iteration."""
+"""Stop requests: the run saves, and all its processes stop at the same iteration."""
 
 import contextlib
 import os
@@ -18,12 +18,13 @@ Stop = Callable[[int], str | None]
 
 @contextlib.contextmanager
 def stop_requests() -> Iterator[Stop]:
-    """`stop(iteration)`: what asks the run to stop, or None; ask once before every iteration.
+    """Yield `stop(iteration)`: the signal that requests a stop, or None.
 
-    One process: SIGINT, SIGTERM or SIGHUP (a closed terminal); a second one is not held. Several: a
-    SIGTERM to any of them, which JAX's coordination service notices itself, as it does a notice of
-    preemption; it makes all processes stop at one iteration, or the first to leave would leave the
-    others hanging in a sum over devices. The other two signals are passed on as SIGTERM.
+    Call it once before every iteration. One process: SIGINT, SIGTERM or SIGHUP (a closed terminal);
+    a second signal interrupts at once. Several processes: a SIGTERM to any of them, or a preemption
+    notice. JAX's coordination service catches it and makes all stop at one iteration; otherwise the
+    first to leave would leave the others waiting in a sum over devices. The other two signals are
+    forwarded as SIGTERM.
     """
     caught: list[str] = []
     old: dict[signal.Signals, Any] = {}
@@ -42,10 +43,10 @@ def stop_requests() -> Iterator[Stop]:
         reached = multihost_utils.reached_preemption_sync_point(iteration)
         return "SIGTERM" if reached else None
 
-    # Python runs handlers in the main thread only; elsewhere nothing asks to stop.
+    # Signal handlers can be set in the main thread only; elsewhere there are no stop requests.
     with contextlib.suppress(ValueError):
         for number in _SIGNALS:
-            # `nohup` ignores SIGHUP on purpose; of several processes, JAX itself hears SIGTERM.
+            # `nohup` ignores SIGHUP on purpose; with several processes JAX itself handles SIGTERM.
             taken = several and number == signal.SIGTERM
             if not taken and signal.getsignal(number) != signal.SIG_IGN:
                 old[number] = signal.signal(number, handle)

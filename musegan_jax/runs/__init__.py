@@ -1,0 +1,1 @@
+"""A run on disk: record, checkpoints, fingerprints, logs. The state is any tree of arrays."""
