@@ -1,13 +1,12 @@
-"""Time the way from a melody to MIDI, WAV and PNG, in a new process and in a running one.
+"""Time composing, from a melody to MIDI, WAV and PNG, in a new process and in a running one.
 
 COMMAND   uv run python benchmarks/compose.py --json benchmarks/results/compose_cpu.json
           uv run python benchmarks/compose.py --workdir runs/chorales
 TIME      2 minutes on two CPU cores
 
-Cold: the command `musegan-jax compose` in a process of its own, from its start to its end. Warm:
-the same call for the second time in this process, compiled already; the model is read again.
-Melodies are synthetic, 4/4 at 120 bpm. The model is the shipped one, of configs/chorales.py, or a
-run's with --workdir.
+Cold: the command `musegan-jax compose` in a new process, from start to end. Warm: the same call
+repeated in this process, already compiled; the model is read again. Melodies are synthetic, 4/4 at
+120 bpm. The model is the shipped one, of configs/chorales.py, or that of a run with --workdir.
 """
 
 import contextlib
@@ -39,7 +38,7 @@ SUFFIXES = (".mid", ".wav", ".png")
 
 
 def write_melody(path: Path, bars: int) -> None:
-    """Write a MIDI file of one line."""
+    """Write a MIDI file of a single line."""
     song = mido.MidiFile(type=1, ticks_per_beat=TICKS)
     line = voice(np.random.default_rng(0), 4 * bars, VOICES[0][1])
     song.tracks.append(midi.note_track("Melody", 0, 0, line))
@@ -47,7 +46,7 @@ def write_melody(path: Path, bars: int) -> None:
 
 
 def command(words: list[str]) -> None:
-    """Run a command of `musegan-jax` in this process, without what it prints.
+    """Run a command of `musegan-jax` in this process, hiding its output.
 
     Raises:
         UserError: if it fails.
@@ -60,7 +59,7 @@ def command(words: list[str]) -> None:
 
 
 def compose(melody: Path, workdir: str | None, out: Path) -> list[str]:
-    """The words of the command; the shipped model's without a workdir."""
+    """The words of the command; without a workdir it uses the shipped model."""
     return ["compose", str(melody), "--out", str(out), *(["--workdir", workdir] if workdir else [])]
 
 
@@ -92,7 +91,7 @@ def warm(words: list[str], times: int) -> list[float]:
 
 
 def measure(bars: int, workdir: str | None, folder: Path, times: int) -> dict[str, Any]:
-    """Compose for a melody of so many bars, cold and warm."""
+    """Time composing for a melody of `bars` bars, cold and warm."""
     melody, out = folder / f"melody{bars}.mid", folder / f"out{bars}"
     write_melody(melody, bars)
     words = compose(melody, workdir, out)
@@ -128,7 +127,7 @@ def config_of(workdir: str | None) -> configs.Config:
     """The config of the model.
 
     Raises:
-        UserError: if the folder is not a run's.
+        UserError: if `workdir` is not the folder of a run.
     """
     if workdir is None:
         return configs.load("configs/chorales.py")
@@ -145,7 +144,7 @@ def run() -> None:
         "--times",
         type=int,
         default=3,
-        help="how often each melody is composed for, cold and warm (default: %(default)s)",
+        help="repetitions of each melody, cold and warm (default: %(default)s)",
     )
     arguments = parser.parse_args()
     records.need_target("--json", arguments.json)

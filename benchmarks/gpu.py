@@ -1,12 +1,13 @@
-"""One accelerator in ten minutes: ours, the PyTorch peers, and the lab's 1000 iterations.
+"""Benchmark an accelerator in ten minutes: ours, the PyTorch peers, the lab's 1000 iterations.
 
 COMMAND   uv run --extra cuda --with torch python benchmarks/gpu.py --name h100
-NEEDS     the extra `cuda`; torch for the peers, without which they are left out. An image that has
-          jax, flax, optax, orbax-checkpoint and numpy may do without uv: python benchmarks/gpu.py
+NEEDS     the extra `cuda`; torch for the peers, which are otherwise left out. In an image that has
+          jax, flax, optax, orbax-checkpoint and numpy, uv is not needed: python benchmarks/gpu.py
 TIME      at most `--limit` seconds, 570 by default
 
-Runs the other scripts one after another, each in a process of its own. One that has not ended when
-the time is up is stopped: `train_step.py` has written its rows until then, `peers.py` nothing.
+Runs the other scripts one after another, each in its own process. A script that is still running
+when its time is up is stopped: then `train_step.py` keeps the rows it has written, `peers.py` has
+written nothing.
 """
 
 import importlib.util
@@ -20,11 +21,11 @@ import records
 from musegan_jax.errors import UserError
 
 HERE = Path(__file__).parent
-PEERS_SHARE = 0.45  # of the time, kept for the peers: PyTorch compiles for minutes
+PEERS_SHARE = 0.45  # of the time, reserved for the peers: PyTorch compiles for minutes
 
 
 def commands(name: str, config: str, out: Path) -> list[list[str]]:
-    """What is run, the most wanted first; records go into `out`."""
+    """The commands to run, most important first; records go into `out`."""
     base = ["--config", config, "--model.dtype=bfloat16", "--parallel.strategy=jit"]
     made = [
         [
@@ -46,7 +47,7 @@ def commands(name: str, config: str, out: Path) -> list[list[str]]:
 def run() -> None:
     parser = records.parser(__doc__, record=False)
     parser.add_argument(
-        "--name", required=True, help="of the accelerator, for the records' names (no default)"
+        "--name", required=True, help="name of the accelerator, for file names (no default)"
     )
     parser.add_argument(
         "--config", default="configs/reference.py", help="config file (default: %(default)s)"
@@ -55,20 +56,20 @@ def run() -> None:
         "--out",
         type=Path,
         default=HERE / "results",
-        help="folder of the records (default: benchmarks/results)",
+        help="folder for the records (default: benchmarks/results)",
     )
     parser.add_argument(
-        "--limit", type=float, default=570, help="seconds for all of it (default: %(default)s)"
+        "--limit", type=float, default=570, help="seconds in total (default: %(default)s)"
     )
     arguments = parser.parse_args()
     if not arguments.name or "/" in arguments.name or os.sep in arguments.name:
         raise UserError(
-            f"--name {arguments.name!r}: a part of file names, such as h100; --out gives the folder"
+            f"--name {arguments.name!r}: give a part of a file name, such as h100; folder: --out"
         )
-    records.need_at_least(60, limit=arguments.limit)  # less compiles nothing
+    records.need_at_least(60, limit=arguments.limit)  # in less time nothing compiles
     records.need_folder("--out", arguments.out)
     end = time.monotonic() + arguments.limit
-    # The package may lie beside this folder, not be installed.
+    # The package may be in this checkout only, not installed.
     path = os.pathsep.join([str(HERE.parent), os.environ.get("PYTHONPATH", "")])
     failed = []
     todo = commands(arguments.name, arguments.config, arguments.out)
@@ -87,7 +88,7 @@ def run() -> None:
             print(f"{script}: stopped, the time is up", flush=True)
             failed += [] if Path(words[-1]).exists() else [script]
     if failed:
-        raise UserError(f"{' and '.join(failed)} gave no whole record; see above")
+        raise UserError(f"{' and '.join(failed)} wrote no complete record; see above")
 
 
 if __name__ == "__main__":

@@ -1,18 +1,18 @@
-"""Time how data get to the networks: building a dataset file, and feeding the iteration.
+"""Time the input pipeline: building a dataset file, and feeding the training iteration.
 
 COMMAND   uv run python benchmarks/input_pipeline.py \
               --json benchmarks/results/input_pipeline_cpu.json
 TIME      4 minutes on two CPU cores, most of it compiling
 
-Building: folders of synthetic MIDI files of four tracks, read and written as `musegan-jax data
-build midi --parts 4` does, each folder in a process of its own. Files are made before and not
-timed. Memory is the highest that the process ever had resident, Python and JAX included.
+Building: folders of synthetic MIDI files of four tracks, read and written as by `musegan-jax data
+build midi --parts 4`, each folder in its own process. Making the files is not timed. Memory is the
+peak resident memory of the process, Python and JAX included.
 
-Feeding: three ways take turns in one process, dispatched as the training loop does (an iteration is
-sent off before the one before it is waited for): data on the device, which draws its own batches;
-batches chosen and gathered by the host for every iteration; and the host's batches of one iteration
-sent once and used for all. The last shows what the iteration takes without any input, so the share
-of an iteration that feeding costs is (fed - once) / fed, and the same for the device, turn by turn.
+Feeding: three ways alternate in one process, dispatched as in the training loop (an iteration is
+dispatched before waiting for the previous one): data on the device, which draws its own batches;
+batches gathered by the host for every iteration; and the host's batches of one iteration, sent once
+and used for all. The last is the time without any input, so feeding costs the share
+(fed - once) / fed of an iteration, computed turn by turn; likewise for the device.
 """
 
 import os
@@ -60,7 +60,7 @@ def voice(random: np.random.Generator, beats: int, middle: int) -> np.ndarray:
 
 
 def write_pieces(folder: Path, count: int, bars: int = BARS) -> int:
-    """Write MIDI files of four tracks, 4/4 at 120 bpm; returns how many notes they have in all."""
+    """Write MIDI files of four tracks, 4/4 at 120 bpm; return their total number of notes."""
     notes = 0
     for n in range(count):
         random = np.random.default_rng(n)
@@ -74,10 +74,10 @@ def write_pieces(folder: Path, count: int, bars: int = BARS) -> int:
 
 
 def peak_memory() -> int:
-    """The most bytes that this process has had resident."""
+    """Peak resident memory of this process, bytes."""
     status = Path("/proc/self/status")
     if status.exists():
-        # On Linux `ru_maxrss` starts at the parent's, which is larger than a build; this does not.
+        # On Linux `ru_maxrss` starts at the parent's value, which exceeds a build's; this does not.
         fields = dict(line.split(":", 1) for line in status.read_text().splitlines())
         if "VmHWM" in fields:
             return int(fields["VmHWM"].split()[0]) * 1024
@@ -86,7 +86,7 @@ def peak_memory() -> int:
 
 
 def build(folder: Path) -> None:
-    """Build a dataset file of a folder, and print seconds, bytes before it, and peak bytes."""
+    """Build a dataset file from a folder; print seconds, peak bytes before and after."""
     before = peak_memory()
     begin = time.perf_counter()
     built, _ = read_midi_folder(folder, len(VOICES), 4)
@@ -95,7 +95,7 @@ def build(folder: Path) -> None:
 
 
 def measure_build(count: int) -> dict[str, Any]:
-    """Build a dataset of so many files in a process of its own."""
+    """Build a dataset from `count` files in a separate process."""
     with tempfile.TemporaryDirectory() as folder:
         notes = write_pieces(Path(folder), count)
         command = [sys.executable, os.path.abspath(__file__), "--build", folder]
@@ -118,7 +118,7 @@ def measure_build(count: int) -> dict[str, Any]:
 def feeds(
     config: configs.Config, layout: parallel.Layout, windows: Windows
 ) -> dict[str, parallel.Feed]:
-    """The three ways in which data come to an iteration."""
+    """The three ways of feeding an iteration, by name."""
 
     def feed(where: str) -> parallel.Feed:
         return parallel.make_feed(
@@ -133,7 +133,7 @@ def feeds(
 def turn(
     step: parallel.CompiledStep, feed: parallel.Feed, state: TrainState, iterations: int
 ) -> tuple[TrainState, float]:
-    """Iterate as the training loop does; the state, and seconds for one iteration."""
+    """Iterate as the training loop does; return the state and the seconds per iteration."""
     jax.block_until_ready(state)
     pending = None
     begin = time.perf_counter()
@@ -149,13 +149,13 @@ def turn(
 def measure_feeds(
     config: configs.Config, windows: Windows, turns: int, iterations: int
 ) -> dict[str, Any]:
-    """Let the three ways take turns; times of one iteration, and what feeding costs."""
+    """Time an iteration with the three ways in alternation, and the cost of feeding."""
     layout = parallel.make_layout(config)
     ways = feeds(config, layout, windows)
     steps, states = {}, {}
     for name, feed in ways.items():
         states[name] = parallel.initial_state(config, layout)
-        # A step that is fed is the same program however often its data are sent.
+        # Data gathered by the host have the same program, however often they are sent.
         steps[name] = steps.get("host") or parallel.compile_step(
             config, layout, states[name], feed(0)
         )
@@ -179,7 +179,7 @@ def measure_feeds(
 
 
 def repeat(call: Callable[[int], Any], times: int) -> list[float]:
-    """Seconds of each of several calls, the first ones left out."""
+    """Seconds of each of several calls, after warm-up calls."""
     seconds = []
     for n in range(WARM_UP + times):
         begin = time.perf_counter()
@@ -214,19 +214,20 @@ def run() -> None:
         nargs="+",
         default=[100, 400],
         metavar="N",
-        help="so many in a folder, a folder for each number (default: 100 400)",
+        help="numbers of files, one folder for each number (default: 100 400)",
     )
     parser.add_argument(
-        "--turns", type=int, default=8, help="of each way of feeding (default: %(default)s)"
+        "--turns", type=int, default=8, help="turns of each way of feeding (default: %(default)s)"
     )
     parser.add_argument(
-        "--iterations", type=int, default=2, help="in a turn (default: %(default)s)"
+        "--iterations", type=int, default=2, help="iterations in a turn (default: %(default)s)"
     )
     parser.add_argument(
         "--build",
         type=Path,
         metavar="FOLDER",
-        help="only build, as the processes do that this script starts (default: measure)",
+        help="only build a dataset from FOLDER, as this script's child processes do "
+        "(default: measure)",
     )
     arguments, overrides = parser.parse_known_args()
     if arguments.build:
@@ -273,7 +274,7 @@ def show_feeds(fed: dict[str, Any], batch: int) -> None:
     print(f"an iteration at batch {batch}, s{'median':>20}{'p10':>10}{'p90':>10}")
     for name, title in (
         ("device", "data on the device"),
-        ("host", "fed by the host"),
+        ("host", "gathered by the host"),
         ("once", "sent once, used for all"),
     ):
         print(f"  {title:<25}{figures(fed[name])}")

@@ -1,8 +1,8 @@
-"""What devices can do at best, and the least a training iteration must compute.
+"""Peak performance of devices, and the minimum computation of a training iteration.
 
 Sources of the peaks (dense, without sparsity): NVIDIA's data sheets of A100, H100 and H200 (SXM);
-"System architecture" pages of Cloud TPU. They are for bf16; an H100 or A100 computes float32
-products in TF32 at half of that, if JAX is let (its default), and TPUs several times over in bf16.
+"System architecture" pages of Cloud TPU. They are for bf16. By default JAX lets an
+H100 or A100 compute float32 products in TF32, at half of that; TPUs use several bf16 passes.
 """
 
 from typing import NamedTuple
@@ -11,7 +11,7 @@ from musegan_jax.config import Config
 
 
 class Peak(NamedTuple):
-    """Of one device (one chip): bf16 FLOP/s and bytes/s."""
+    """Peak of one device (one chip): bf16 FLOP/s and bytes/s."""
 
     flops: float
     bandwidth: float
@@ -29,12 +29,12 @@ PEAKS = {
     "NVIDIA H200": Peak(989e12, 4800e9),
 }
 
-# Where JAX's name of a device holds none of the above: TPU v5 lite is v5e, v6 lite is v6e.
+# For devices whose name in JAX contains none of the above: TPU v5 lite is v5e, v6 lite is v6e.
 NAMES = {"v5 lite": "v5e", "v5lite": "v5e", "v6 lite": "v6e", "v5": "v5p"}
 
 
 def peak_of(device_kind: str) -> Peak | None:
-    """The peak of a device by JAX's name of its kind; None where none is known, as for CPUs."""
+    """The peak of a device by JAX's name of its kind; None if unknown, as for CPUs."""
     for name, peak in PEAKS.items():
         if name.lower() in device_kind.lower():
             return peak
@@ -45,25 +45,25 @@ def peak_of(device_kind: str) -> Peak | None:
 
 
 def _inside(size: int, taps: int, stride: int, before: int) -> int:
-    """Products of a one-dimensional convolution over `size` positions that fall inside of it."""
+    """Products of a one-dimensional convolution that fall inside its `size` positions."""
     starts = [position * stride - before for position in range(size // stride)]
     return sum(0 <= start + tap < size for start in starts for tap in range(taps))
 
 
 def _upsampled(size: int) -> int:
-    """The same for upsampling by 2 and four taps, where taps that meet the same input are added.
+    """The same for upsampling by 2 with four taps, where taps on the same input are added first.
 
-    An even output sees its left neighbour, its own input and the right one, an odd one only the
-    last two: five for each input, less the three that the edges lack.
+    An even output uses the left, its own and the right input, an odd one only the last two: five
+    products per input, minus three that are missing at the edges.
     """
     return 5 * size - 3
 
 
 def minimum(config: Config) -> dict[str, float]:
-    """Floating-point operations that one example needs at least, 2 for each product and its sum.
+    """Minimum floating-point operations per example, counting 2 for a product and its sum.
 
-    Convolutions and the dense layer only, taps inside the map only; upsampling convolutions at low
-    resolution, each with 25 of 64 taps. By the rule of `training.step`:
+    Counts only convolutions and the dense layer, and only taps inside the map; upsampling
+    convolutions at low resolution, each with 25 of 64 taps. The passes of `training.step`:
 
     - critic update: the generator forward; the critic forward on real, fake and blended, back to
       the input for the blended one (and to the first layer's output for the two others), once more
@@ -71,7 +71,7 @@ def minimum(config: Config) -> dict[str, float]:
     - generator update: the generator forward, back, and its kernels' gradients; the critic forward
       and back to the roll.
 
-    Fast algorithms (Winograd's) may do with fewer products than these.
+    Fast algorithms (Winograd's) may need fewer products.
     """
     model, steps = config.model, config.data.window_steps
 
@@ -104,7 +104,7 @@ def minimum(config: Config) -> dict[str, float]:
     forward = sum(encoder) + sum(decoder)
     # No gradient is needed of the condition and of the noise, half of the decoder's first input.
     back = sum(encoder[1:]) + sum(decoder) - decoder[0] / 2
-    # Along the penalty's direction the condition stays, so that its channel has no share.
+    # Along the penalty's direction the condition is constant, so its channel needs no products.
     slope = inner + roll
     critic_update = forward + 3 * whole + (inner + roll) + 2 * inner + slope + 2 * whole + slope
     generator_update = 2 * forward + back + whole + inner + roll

@@ -2,11 +2,11 @@
 
 COMMAND   uv run --with keras --with tensorflow --with torch python benchmarks/peers.py \
               --peers keras,torch --iterations 8
-NEEDS     keras and tensorflow for the one, torch for the other
+NEEDS     keras and tensorflow for the peer keras, torch for the other
 
-First every peer must compute what we compute, see `peers.checks`. Every implementation is a
-process that waits while the others run. A round is ours, peer, ours, next peer: each peer's time
-is divided into the time of ours just before it. A turn's first iteration is not timed.
+First every peer is checked to compute the same as ours, see `peers.checks`. Every implementation is
+a process that waits while the others run. A round is ours, peer, ours, next peer; a ratio is the
+time of ours over that of the peer just after it. A turn's first iteration is not timed.
 """
 
 import importlib.util
@@ -22,14 +22,14 @@ from peers import checks
 from peers.worker import Worker
 
 PACKAGES = {"keras": ("keras", "tensorflow"), "torch": ("torch",), "torch-eager": ("torch",)}
-VARIABLES = ("OMP_NUM_THREADS", "OMP_WAIT_POLICY")  # that change speed
+VARIABLES = ("OMP_NUM_THREADS", "OMP_WAIT_POLICY")  # recorded, as they change speed
 WARM_UP = 2  # iterations after the one that compiles
-TURN = 0.5  # seconds: shorter iterations run several to a turn, queued
+TURN = 0.5  # seconds; of shorter iterations a turn queues several
 EXAMPLES = 8  # in the checks
 
 
 def need_packages(peers: list[str]) -> None:
-    """Every peer is known and installed.
+    """Check that every peer is known and installed.
 
     Raises:
         UserError: if not, naming the command that installs it.
@@ -47,10 +47,10 @@ def need_packages(peers: list[str]) -> None:
 
 
 def check(peer: Worker, start: dict, inputs: dict, expected: dict) -> dict[str, float]:
-    """Print how far the peer's answers are from ours, and return it.
+    """Print and return how much the peer's answers differ from ours.
 
     Raises:
-        UserError: if any is further than the tolerance.
+        UserError: if any differs by more than the tolerance.
     """
     peer.ask("load", start)
     found = peer.ask("answers", *(inputs[name] for name in ("real", "noise", "weight")))
@@ -60,31 +60,31 @@ def check(peer: Worker, start: dict, inputs: dict, expected: dict) -> dict[str, 
         print(f"  {kind:26} {error:.1e}{worst}", flush=True)
     if not checks.agree(errors, checks.KINKS):
         raise UserError(
-            f"{peer.name} does not compute the same: above {checks.TOLERANCE}, or {checks.KINKS} "
-            "in gradients and new weights"
+            f"{peer.name} does not compute the same as ours: the difference is above "
+            f"{checks.TOLERANCE}, or {checks.KINKS} in gradients and new weights"
         )
     return errors
 
 
 def measure(workers: dict[str, Worker], rounds: int) -> dict[str, dict]:
-    """Compile all, then let ours and each peer take turns; times by name.
+    """Compile all, then time ours and each peer in alternation; times by name.
 
-    `turns` are of the implementation; a peer's `pairs` are (ours just before it, its own).
+    `turns` are the times of an implementation, `pairs` of a peer (ours just before it, its own).
     """
     results = {}
     for name, worker in workers.items():
         first = worker.ask("time", 1)["wall_s"]
         warm = min(worker.ask("time", 1)["wall_s"] for _ in range(WARM_UP))
         count = max(1, math.ceil(TURN / warm))
-        # The first call also runs once; what it takes above that is tracing and compiling.
+        # The first call also runs once; the rest of its time is tracing and compiling.
         results[name] = {"compile_s": max(0.0, first - warm), "per_turn": count, "turns": []}
     peers = [name for name in workers if name != "ours"]
     for name in peers:
         results[name]["pairs"] = []
 
     def turn(name: str) -> float:
-        # The first iteration after a pause finds caches and memory taken by the others: on CPU ours
-        # then takes up to a fifth longer, and theirs too. Training does not pause.
+        # In the first iteration after a pause, caches hold the others' data: on CPU ours and theirs
+        # then take up to a fifth longer. Training has no pauses, so do not time it.
         workers[name].ask("time", 1)
         seconds = workers[name].ask("time", results[name]["per_turn"])
         results[name]["turns"].append(seconds)
@@ -133,7 +133,7 @@ def run() -> None:
     parser.add_argument(
         "--peers",
         default="keras,torch",
-        help="of keras, torch, torch-eager, separated by commas (default: %(default)s)",
+        help="some of keras, torch, torch-eager, separated by commas (default: %(default)s)",
     )
     parser.add_argument(
         "--iterations", type=int, default=8, help="turns of each peer (default: %(default)s)"
@@ -158,7 +158,7 @@ def run() -> None:
             print(f"{name}: relative difference from ours", flush=True)
             errors[name] = check(workers[name], *case)
             described[name] = workers[name].ask("describe")
-            # What the checks compiled must not be missing from the compile time.
+            # A new process, so that the compile time includes what the checks compiled.
             workers[name].stop()
             if not arguments.check:
                 workers[name] = Worker(name, config, rolls)

@@ -1,4 +1,4 @@
-"""What every benchmark shares: command line, how a time is summed up, how a record is written."""
+"""Shared by all benchmarks: command line, statistics of times, writing a record."""
 
 import argparse
 import json
@@ -17,7 +17,7 @@ from musegan_jax import files
 from musegan_jax.errors import UserError
 
 CHECKOUT = Path(__file__).parent.parent
-# What `uv run` must install besides the project, for the scripts that need it.
+# Arguments of `uv run` that install what a script needs besides the project.
 NEEDS = {
     "tpu_compile": "--extra tpu ",
     "peers": "--with keras --with tensorflow --with torch ",
@@ -35,7 +35,7 @@ def spread(seconds: list[float]) -> dict[str, Any]:
 
 
 def write(path: Path | None, record: dict) -> None:
-    """Write a record and its command as JSON, whole or not at all; nothing without a path."""
+    """Write a record and its command as JSON, completely or not at all; `path` None: nowhere."""
     if path is not None:
         first = {"benchmark": record["benchmark"], "command": command_line(sys.argv)}
         with files.replacing(path) as temporary:
@@ -43,10 +43,10 @@ def write(path: Path | None, record: dict) -> None:
 
 
 def command_line(words: Sequence[str]) -> str:
-    """A script's `sys.argv` as one types it in the checkout."""
+    """The command, as typed in the checkout, for a script's `sys.argv`."""
     script = Path(words[0])
     needs = NEEDS.get(script.stem, "")
-    # gpu.py gives whole paths, which say where the checkout lies and are of use nowhere else.
+    # gpu.py passes absolute paths, which are useless on another machine.
     typed = shlex.join(word.removeprefix(f"{CHECKOUT}/") for word in words[1:])
     return f"uv run {needs}python benchmarks/{script.name} {typed}".rstrip()
 
@@ -54,12 +54,12 @@ def command_line(words: Sequence[str]) -> str:
 def parser(
     documentation: str | None, *, record: bool = True, config: str | None = None
 ) -> argparse.ArgumentParser:
-    """A command line with the options that most benchmarks have.
+    """An argument parser with the options that most benchmarks have.
 
     Args:
-        documentation: the script's docstring, whose first paragraph says what it does.
-        record: whether the script writes one.
-        config: the file that it takes its config from by default, if that can be chosen.
+        documentation: the script's docstring; its first paragraph becomes the description.
+        record: whether the script writes a record.
+        config: the default config file, if the script has the option `--config`.
     """
     made = argparse.ArgumentParser(description=(documentation or "").partition("\n\n")[0])
     if config is not None:
@@ -73,10 +73,10 @@ def parser(
 
 
 def need_target(option: str, path: Path | None) -> None:
-    """Make sure that a file can be written, before hours are spent on what goes into it.
+    """Check that a file can be written before spending hours on its content.
 
     Raises:
-        UserError: if not, naming the option that wants it; without a path all is well.
+        UserError: if not, naming the option. Without a path nothing is checked.
     """
     if path is None:
         return
@@ -86,10 +86,10 @@ def need_target(option: str, path: Path | None) -> None:
 
 
 def need_folder(option: str, folder: Path) -> None:
-    """The same for files in a folder.
+    """Check that files can be written into a folder.
 
     Raises:
-        UserError: if it is not there, or nothing can be written into it.
+        UserError: if it does not exist or is not writable.
     """
     if not folder.is_dir():
         raise UserError(f"{option}: {folder}: no such folder; make it first")
@@ -104,10 +104,10 @@ def need_folder(option: str, folder: Path) -> None:
 
 
 def need_at_least(least: float, **options: float) -> None:
-    """Refuse numbers that are too small, or none; options are given by their names in Python.
+    """Refuse numbers below `least`, and NaN; options are given by their names in Python.
 
     Raises:
-        UserError: naming the first.
+        UserError: naming the first such option.
     """
     for name, value in options.items():
         if not value >= least:
@@ -115,21 +115,21 @@ def need_at_least(least: float, **options: float) -> None:
 
 
 def command(run: Callable[[], None]) -> int:
-    """Exit status of `run()`: 2 and one line for what the user can mend, 1 if no one reads on.
+    """Exit status of `run()`: 2 and one line for a `UserError`, 1 if the output pipe is closed.
 
-    Nothing is taken from a disk that a benchmark should compile, here or in a child process.
+    Turns the compilation cache off, here and in child processes: benchmarks time compiling.
     """
     os.environ["JAX_ENABLE_COMPILATION_CACHE"] = "false"
     if "jax" in sys.modules:
         sys.modules["jax"].config.update("jax_enable_compilation_cache", False)
     try:
         run()
-        sys.stdout.flush()  # else a closed pipe shows when Python ends, where none can catch it
+        sys.stdout.flush()  # a closed pipe must raise here, not at exit, where it cannot be caught
     except UserError as error:
         print(f"{Path(sys.argv[0]).stem}: {error}", file=sys.stderr)
         return 2
     except BrokenPipeError:  # as from `| head`
-        # What is still to be written must not fail once more when Python ends.
+        # The remaining output must not fail again at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
     return 0

@@ -4,20 +4,20 @@ COMMAND   uv run python benchmarks/scaling.py --json benchmarks/results/scaling_
           uv run python benchmarks/scaling.py --config configs/reference.py --batch-per-device 64
 TIME      5 minutes on two CPU cores, most of it compiling
 
-Weak: the batch of each device stays, the global one grows; strong: the global batch stays. Where
-both come to the same batch, by default on the most devices, one measurement is the row of both.
-Without --config the networks are small. Where there are only CPUs, JAX is told to simulate
---simulate devices. They share the same cores: then ideal weak scaling is a constant number of
-examples a second in all, not a constant time, and strong scaling at best a constant time.
+Weak: the batch per device is constant, the global batch grows. Strong: the global batch is
+constant. Where both have the same batch, by default on the most devices, one measurement serves
+both. Without --config the networks are small. If there are only CPUs, JAX simulates --simulate
+devices. They share the same cores: then ideal weak scaling is a constant total number of examples
+per second, not a constant time, and ideal strong scaling is a constant time.
 
-"Collectives" is a share of the time that operations take, from a trace of a few iterations apart
-from the timed ones. Above the line: the durations of all events of instructions that the compiled
-program has as all-reduce, all-gather, reduce-scatter, all-to-all or collective-permute (their start
-and done, if apart). Below it: the durations of all events of operations; where one contains others
-only the outer. Both are summed over the lines of the trace (threads of a CPU, streams of a GPU, the
-line of operations of a TPU) and over all devices. Waiting within a collective for the slowest
-device counts as collective; so does what a GPU computes beside it on another stream, which only
-makes the sum below the line larger. Idle time counts nowhere.
+"Collectives" is a share of the time of all operations, from a separate trace of a few iterations.
+Numerator: the durations of all events of the compiled program's all-reduce, all-gather,
+reduce-scatter, all-to-all and collective-permute instructions (including separate start and done).
+Denominator: the durations of all events of operations; of nested ones only the outermost. Both are
+summed over the lines of the trace (threads of a CPU, streams of a GPU, the line of operations of a
+TPU) and over all devices. Waiting for the slowest device within a collective counts as collective,
+also while a GPU computes on another stream; that computation adds to the denominator only. Idle
+time does not count.
 """
 
 import argparse
@@ -59,7 +59,7 @@ COLLECTIVE = re.compile(
 
 
 class Case(NamedTuple):
-    """One program: how many devices share a global batch of how many examples."""
+    """One program: the number of devices and the global batch size."""
 
     devices: int
     batch_size: int
@@ -74,16 +74,16 @@ class Span(NamedTuple):
 
 
 def simulate(count: int) -> None:
-    """Let JAX find so many CPU devices, unless the environment already says how many."""
+    """Make JAX simulate `count` CPU devices, unless the environment already sets a number."""
     flag = "--xla_force_host_platform_device_count"
     flags = os.environ.get("XLA_FLAGS", "")
-    # Read when the first device is asked for, which importing JAX does not do.
+    # JAX reads this when it first looks for devices, not when it is imported.
     if flag not in flags:
         os.environ["XLA_FLAGS"] = f"{flags} {flag}={count}".strip()
 
 
 def cases(counts: list[int], per_device: int, batch_size: int) -> dict[str, list[Case]]:
-    """The programs of each kind of scaling; one may be of both."""
+    """The programs of each kind of scaling; one may belong to both."""
     return {
         "weak": [Case(count, count * per_device) for count in counts],
         "strong": [Case(count, batch_size) for count in counts],
@@ -91,7 +91,7 @@ def cases(counts: list[int], per_device: int, batch_size: int) -> dict[str, list
 
 
 def collectives(text: str) -> set[str]:
-    """Names of a compiled program's collectives: JAX may call an all-reduce `psum.3`."""
+    """Names of a compiled program's collectives; JAX may name an all-reduce `psum.3`."""
     return set(COLLECTIVE.findall(text))
 
 
@@ -100,13 +100,13 @@ def spans(trace: Any) -> Iterator[list[Span]]:
     for plane in trace.planes:
         lines = list(plane.lines)
         on_device = plane.name.startswith("/device:")
-        # A TPU's plane also has lines of whole steps and modules, the same time once more.
+        # A TPU's plane also has lines of whole steps and modules, which repeat the same time.
         lines = [line for line in lines if line.name == "XLA Ops"] or lines
         for line in lines:
             found = []
             for event in line.events:
                 name = dict(event.stats).get("hlo_op")
-                # A host's plane has many other events; a device's has operations only.
+                # A host's plane also has other events; a device's has operations only.
                 if name is not None or on_device:
                     label = str(name or event.name.split(" = ")[0]).lstrip("%")
                     found.append(Span(label, event.start_ns, event.duration_ns))
@@ -114,7 +114,7 @@ def spans(trace: Any) -> Iterator[list[Span]]:
 
 
 def outermost(line: Iterable[Span]) -> Iterator[Span]:
-    """Those that lie in no other."""
+    """The spans that lie within no other span."""
     end = 0.0
     for span in sorted(line, key=lambda span: (span.begin, -span.duration)):
         if span.begin >= end:
@@ -123,11 +123,11 @@ def outermost(line: Iterable[Span]) -> Iterator[Span]:
 
 
 def communication(lines: Iterable[list[Span]], names: set[str]) -> dict[str, Any]:
-    """Seconds of operations, of them those of collectives, and the share."""
+    """Seconds of all operations, seconds of collectives, and their share."""
     operations = reduced = 0.0
     for line in lines:
         operations += sum(span.duration for span in outermost(line))
-        # NCCL's kernels within a CUDA graph do not say which instruction they are of.
+        # NCCL's kernels within a CUDA graph do not name their instruction.
         reduced += sum(
             span.duration for span in line if span.name in names or "nccl" in span.name.lower()
         )
@@ -136,13 +136,13 @@ def communication(lines: Iterable[list[Span]], names: set[str]) -> dict[str, Any
 
 
 def traced(step: Any, state: Any, data: Any, names: set[str]) -> tuple[Any, dict[str, Any]]:
-    """Run a few iterations under the profiler: the state after them, and `communication`."""
+    """Run a few iterations under the profiler; return the state and `communication`."""
     with tempfile.TemporaryDirectory() as folder:
         with jax.profiler.trace(folder):
             for _ in range(TRACED):
                 state, _ = jax.block_until_ready(step(state, data))
         (path,) = Path(folder).rglob("*.xplane.pb")
-        with warnings.catch_warnings():  # of the bindings' own types, on Python 3.13
+        with warnings.catch_warnings():  # on Python 3.13 the bindings' own types cause one
             warnings.simplefilter("ignore", DeprecationWarning)
             return state, communication(spans(ProfileData.from_file(str(path))), names)
 
@@ -195,21 +195,21 @@ HEAD = (
 
 
 def options() -> argparse.ArgumentParser:
-    """What can be said on the command line."""
+    """The command line."""
     parser = records.parser(__doc__)
     parser.epilog = "Every field of the config can be set as --SECTION.FIELD=VALUE."
     parser.add_argument(
         "--config", help="config file (default: configs/tiny.py with larger filters, batch 32)"
     )
     parser.add_argument(
-        "--iterations", type=int, default=8, help="timed, of each row (default: %(default)s)"
+        "--iterations", type=int, default=8, help="timed iterations per row (default: %(default)s)"
     )
     parser.add_argument(
         "--devices",
         type=int,
         nargs="+",
         metavar="N",
-        help="numbers of devices (default: of 1 2 4 8 those that there are and that divide the "
+        help="numbers of devices (default: those of 1 2 4 8 that are available and divide the "
         "config's batch)",
     )
     parser.add_argument(
@@ -217,20 +217,20 @@ def options() -> argparse.ArgumentParser:
         nargs="+",
         default=["mesh", "pmap"],
         metavar="S",
-        help="of mesh and pmap (default: both)",
+        help="mesh, pmap or both (default: both)",
     )
     parser.add_argument(
         "--batch-per-device",
         type=int,
         metavar="N",
-        help="of weak scaling (default: the config's batch over the most devices)",
+        help="batch per device in weak scaling (default: the config's batch over the most devices)",
     )
     parser.add_argument(
         "--simulate",
         type=int,
         default=8,
         metavar="N",
-        help="CPU devices, where there are only CPUs (default: %(default)s)",
+        help="simulated devices, if there are only CPUs (default: %(default)s)",
     )
     return parser
 
@@ -255,7 +255,7 @@ def run() -> None:
     )
     if device.platform == "cpu":
         print(
-            "Simulated devices share the cores: ideal is the same examples/s in all at "
+            "Simulated devices share the cores: ideal is the same total examples/s for "
             "any\nnumber of devices, not the same time."
         )
     measured: dict[tuple[str, Case], dict[str, Any]] = {}
@@ -288,31 +288,31 @@ def run() -> None:
 
 
 def counts_of(wanted: list[int] | None, there: int, batch_size: int) -> list[int]:
-    """The numbers of devices to measure, smallest first; without `wanted` those that can be.
+    """The numbers of devices to measure, ascending; without `wanted` all that are possible.
 
     Raises:
-        UserError: for a number that is wanted and cannot be.
+        UserError: if a wanted number is not possible.
     """
     if wanted is None:
         return [count for count in DEVICES if count <= there and batch_size % count == 0]
     for count in wanted:
         if count > there:
             raise UserError(
-                f"--devices {count}: there are only {there}; of CPUs, --simulate gives more"
+                f"--devices {count}: there are only {there}; --simulate gives more CPU devices"
             )
         if batch_size % count:
             raise UserError(
-                f"--devices {count}: the batch of {batch_size} cannot be split into {count}; "
+                f"--devices {count}: the batch of {batch_size} cannot be divided by {count}; "
                 "leave it out, or set --training.batch_size to a multiple"
             )
     return sorted(set(wanted))
 
 
 def check(arguments: argparse.Namespace) -> None:
-    """Refuse options that no measurement can follow.
+    """Refuse invalid options.
 
     Raises:
-        UserError: naming the first of them.
+        UserError: naming the first.
     """
     records.need_at_least(1, iterations=arguments.iterations, simulate=arguments.simulate)
     if arguments.batch_per_device is not None:

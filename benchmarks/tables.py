@@ -1,16 +1,54 @@
-"""The tables of benchmarks/README.md, a function for the records of each benchmark."""
+"""The tables of benchmarks/README.md: the columns of each, and what a record puts into them."""
 
+import collections
 import statistics
+import string
 import textwrap
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
-import charts
 import peaks
 from musegan_jax import config as configs
 
-REASON = 80  # characters of a compiler's message
+# The columns of each table: the header, and in braces the key and format of what it shows of a
+# row, as in `str.format`; without a key it is the row. Formats are Python's and FORMATS; `/1e9`
+# before one divides, and after `?` there may be no value. UNIT is s or ms, as long as times are.
+TABLES = {
+    "train_step": """
+        batch {batch_size} | precision {precision} | strategy {strategy} | devices {devices} |
+        compile, s {compile_s:.1f} | n {:count} | iteration: median, p10, p90, UNIT {:UNIT} |
+        examples/s {samples_per_s:number} | examples/s a device {samples_per_s_per_device:number} |
+        TFLOP/s {tflops:number} | MFU {mfu:?.1%} | GB temporary {temporary_bytes:/1e9 .2f} |
+        GB peak {peak_memory_bytes:?/1e9 .2f}""",
+    "peers": """
+        implementation {name} | compile, s {compile_s:.1f} | n {:count} |
+        iteration: median, p10, p90, s {:s} | ours / it: median, range {ratios:?ratio}""",
+    "tpu_compile": """
+        slice {slice} | batch a chip {batch_size} | part {part} | GFLOP {flops:/1e9 .0f} |
+        times the minimum {over_minimum:.2f} | GB moved {bytes_accessed:/1e9 .2f} |
+        MB temporary {temporary_bytes:/1e6 .0f} | gradient all-reduces {gradients} |
+        roofline, ms {roofline_s:/1e-3 .2f}""",
+    "scaling": """
+        scaling {scaling} | strategy {strategy} | devices {devices} | batch {batch_size} |
+        n {:count} | iteration: median, p10, p90, UNIT {:UNIT} | examples/s {examples_per_s:number}
+        | examples/s a device {examples_per_s_per_device:number} |
+        in collectives {collectives[share]:?.1%}""",
+    "build": """
+        files {files} | files/s {files_per_s:number} |
+        MB in use before {before_bytes:/1e6 .0f} | MB at most {peak_bytes:/1e6 .0f}""",
+    "feed": """
+        data {what} | n {:count} | iteration: median, p10, p90, ms {:ms} |
+        cost of feeding: median, p10 to p90 {cost:?share}""",
+    "alone": "what {what} | n {:count} | once: median, p10, p90, ms {:ms}",
+    "compose": """
+        melody {name} | music, s {music_s:.0f} | notes {notes} | n {cold:count} |
+        new process: median, p10, p90, s {cold:s} | second call: median, p10, p90, s {warm:s}""",
+}
+BENCHMARKS = ("train_step", "peers", "tpu_compile", "scaling", "input_pipeline", "compose")
+TPU_FIGURES = "flops over_minimum bytes_accessed temporary_bytes gradients roofline_s".split()
+QUANTILES = ("median_s", "p10_s", "p90_s")
 
 
 def number(value: float) -> str:
@@ -18,287 +56,23 @@ def number(value: float) -> str:
     return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:#.4g}"
 
 
-def optional(value: float | None, shown: str = "{:.4g}") -> str:
-    """A figure that not every device has."""
-    return "" if value is None else shown.format(value)
-
-
-def table(header: Sequence[str], rows: Sequence[Sequence[object]]) -> list[str]:
-    """Lines of a Markdown table, without the columns that no row has anything in."""
-    # A message of a compiler may hold what ends a cell or a line.
-    cells = [[" ".join(str(cell).replace("|", "/").split()) for cell in row] for row in rows]
-    kept = [k for k in range(len(header)) if not rows or any(row[k] for row in cells)]
-    lines = [[line[k] for k in kept] for line in (header, ["---"] * len(header), *cells)]
-    return [f"| {' | '.join(line)} |" for line in lines]
-
-
-def where(environment: dict) -> str:
-    """The machine and the versions of a record, in a line."""
-    device, jax = environment["device"], environment["packages"]["jax"]
-    kind = f"{device['count']} x {device['kind']}"
-    if device["platform"] == "cpu":
-        kind = f"{environment['cpu']['model']}, {environment['cpu']['threads']} threads"
-    commit, changed, _ = (environment["commit"] or "unknown").partition("+")
-    commit = commit[:12] + (" and changes" if changed else "")
-    return f"{kind}; jax {jax}, Python {environment['python']}, commit {commit}"
-
-
-def spread(row: dict, factor: float = 1.0) -> str:
-    """Median, p10 and p90 as one cell, in units of `factor` to the second; one measurement once."""
-    names = ("median_s", "p10_s", "p90_s") if count(row) > 1 else ("median_s",)
-    return ", ".join(number(factor * row[name]) for name in names)
-
-
 def count(row: dict) -> int:
     """How many measurements a row's median is of."""
-    return len(row["turns"] if "turns" in row else row["seconds"])
+    return len(row["turns" if "turns" in row else "seconds"])
 
 
-def timed(what: str, rows: Sequence[dict], unit: str) -> str:
-    """The header of a column of `spread`."""
-    several = any(count(row) > 1 for row in rows)
-    return f"{what}: median, p10, p90, {unit}" if several else f"{what}, {unit}"
+def time_unit(rows: Sequence[dict]) -> tuple[float, str]:
+    """Seconds if a median is as long as that, else milliseconds: (units in a second, name)."""
+    longest = max((row["median_s"] for row in rows), default=0)
+    return (1.0, "s") if longest >= 1 else (1e3, "ms")
 
 
-def train_step(record: dict) -> list[str]:
-    """Time, throughput and memory of the compiled iteration."""
-    minimum = record["minimum_flops"]
-    facts = [
-        f"Least work of an iteration: {minimum['iteration'] / 1e9:.1f} GFLOP for each example of "
-        f"its batch, all updates included; TFLOP/s{' and MFU' * bool(record['peak'])} count this "
-        "work, whatever the compiler made of it."
-    ]
-    if peak := record["peak"]:
-        facts.append(
-            f"Peak of one device: {peak['flops'] / 1e12:.0f} TFLOP/s in bfloat16, "
-            f"{peak['bandwidth'] / 1e12:.2f} TB/s."
-        )
-    if matmul := record["matmul_tflops"]:
-        speeds = ", ".join(f"{number(speed)} in {name}" for name, speed in matmul.items())
-        facts.append(f"Large matrix products, TFLOP/s: {speeds}.")
-    if wall := record.get("wall"):
-        facts.append(
-            f"{wall['iterations']} iterations from nothing, compiling included: "
-            f"{number(wall['seconds'])} s."
-        )
-    measured = [row for row in record["rows"] if "failed" not in row]
-    factor, unit = charts.time_unit(measured)
-    header = (
-        "batch",
-        "precision",
-        "strategy",
-        "devices",
-        "compile, s",
-        "n",
-        timed("iteration", measured, unit),
-        "examples/s",
-        "examples/s a device",
-        "TFLOP/s",
-        "MFU",
-        "GB temporary",
-        "GB peak",
-    )
-    rows = []
-    for row in record["rows"]:
-        cells = [row[name] for name in ("batch_size", "precision", "strategy", "devices")]
-        if "failed" in row:
-            reason = textwrap.shorten(f"failed: {row['failed']}", REASON)
-            rows.append([*cells, "", "", reason, *[""] * 6])
-            continue
-        peak_memory = row["peak_memory_bytes"]
-        rows.append(
-            [
-                *cells,
-                f"{row['compile_s']:.1f}",
-                count(row),
-                spread(row, factor),
-                number(row["samples_per_s"]),
-                number(row["samples_per_s_per_device"]),
-                number(row["tflops"]),
-                optional(row["mfu"], "{:.1%}"),
-                f"{row['temporary_bytes'] / 1e9:.2f}",
-                optional(None if peak_memory is None else peak_memory / 1e9, "{:.2f}"),
-            ]
-        )
-    return [" ".join(facts), "", *table(header, rows)]
-
-
-def peers(record: dict) -> list[str]:
-    """Our iteration's time against that of the peers, pair by pair."""
-    versions = {
-        package: version
-        for one in record["implementations"].values()
-        for package, version in one.get("versions", {}).items()
-    }
-    rows = []
-    for name, result in record["results"].items():
-        ratios = result.get("ratios")
-        ratio = (
-            f"{statistics.median(ratios):.2f}, {min(ratios):.2f} to {max(ratios):.2f}"
-            if ratios
-            else ""
-        )
-        rows.append([name, f"{result['compile_s']:.1f}", count(result), spread(result), ratio])
-    return [
-        ", ".join(" ".join(pair) for pair in versions.items())
-        + ". Ours and a peer take turns; a ratio is of a turn of ours and the peer's next.",
-        "",
-        *table(
-            (
-                "implementation",
-                "compile, s",
-                "n",
-                timed("iteration", list(record["results"].values()), "s"),
-                "ours / it: median, range",
-            ),
-            rows,
-        ),
-    ]
-
-
-def tpu_parts(record: dict) -> dict[tuple[str, int, str], dict]:
-    """What is compiled, by slice, batch a chip and part; with FLOPs over the least possible."""
-    found = {}
-    for one in record["slices"]:
-        config = configs.from_dict(one["config"])
-        batch = config.training.batch_size // int(one["chips"])
-        least = peaks.minimum(config)
-        for name, part in one["parts"].items():
-            over = part["flops"] / (least[name.replace(" ", "_")] * batch)
-            found[one["topology"], batch, name] = {**part, "over_minimum": over}
-    return found
-
-
-def tpu_cells(part: dict | None) -> list[str]:
-    """The figures of one compiled part; dashes for one that was not compiled."""
-    if part is None:
-        return ["-"] * 6
-    # Statistics and losses are kilobytes; a gradient is all of a network.
-    gradients = [one["bytes"] for one in part["collectives"] if one["bytes"] > 1e6]
-    return [
-        f"{part['flops'] / 1e9:.0f}",
-        f"{part['over_minimum']:.2f}",
-        f"{part['bytes_accessed'] / 1e9:.2f}",
-        f"{part['temporary_bytes'] / 1e6:.0f}",
-        f"{len(gradients)} ({sum(gradients) / 1e6:.1f} MB)" if gradients else "0",
-        f"{part['roofline_s'] * 1e3:.2f}",
-    ]
-
-
-def tpu_versions(record: dict) -> dict[str, dict]:
-    """The parts of the record, and of the one `before` it if there is one."""
-    before = {"before": record["before"]["parts"]} if "before" in record else {}
-    return {**before, "after": tpu_parts(record)}
-
-
-def tpu_compile(record: dict) -> list[str]:
-    """Operations, bytes and collectives of the compiled step, for one chip of each slice."""
-    versions = tpu_versions(record)
-    rows = []
-    for key in dict.fromkeys(key for parts in versions.values() for key in parts):
-        cells = [tpu_cells(parts.get(key)) for parts in versions.values()]
-        rows.append([*key, *(" → ".join(pair) for pair in zip(*cells, strict=True))])
-    note = (
-        "Compiled, not run. For one chip; GFLOP: operations of the part as compiled, beside them "
-        "how many times the least that it needs (`peaks.minimum`); roofline from published peaks "
-        "of operations and memory, without the time of collectives."
-    )
-    if "before" in record:
-        note += f" Before → after; before: {record['before']['where']}."
-    header = (
-        "slice",
-        "batch a chip",
-        "part",
-        "GFLOP",
-        "times the minimum",
-        "GB moved",
-        "MB temporary",
-        "gradient all-reduces",
-        "roofline, ms",
-    )
-    return [note, "", *table(header, rows)]
-
-
-def scaling(record: dict) -> list[str]:
-    """Throughput over the number of devices."""
-    factor, unit = charts.time_unit(record["rows"])
-    rows = [
-        [
-            *(row[name] for name in ("scaling", "strategy", "devices", "batch_size")),
-            count(row),
-            spread(row, factor),
-            number(row["examples_per_s"]),
-            number(row["examples_per_s_per_device"]),
-            optional(row["collectives"]["share"], "{:.1%}"),
-        ]
-        for row in record["rows"]
-    ]
-    note = (
-        "Weak: the same batch on each device; strong: the same batch in all. The largest weak and "
-        "strong row are one measurement where their batches are the same. In collectives: a share "
-        "of the operations' time, from a trace of a few further iterations."
-        + " Simulated devices share the cores: ideal is a constant number of examples/s in all."
-        * record["simulated"]
-    )
-    header = (
-        "scaling",
-        "strategy",
-        "devices",
-        "batch",
-        "n",
-        timed("iteration", record["rows"], unit),
-        "examples/s",
-        "examples/s a device",
-        "in collectives",
-    )
-    return [note, "", *table(header, rows)]
-
-
-def input_pipeline(record: dict) -> list[str]:
-    """Building a dataset file, and what feeding costs an iteration."""
-    build = [
-        [one["files"], number(one["files_per_s"])]
-        + [f"{one[name] / 1e6:.0f}" for name in ("before_bytes", "peak_bytes")]
-        for one in record["build"]
-    ]
-    feed, alone = record["feed"], record["alone"]
-    fed = [
-        [title, count(feed[name]), spread(feed[name], 1e3), cost]
-        for name, title, cost in (
-            ("device", "data on the device", share(feed["cost"]["device"])),
-            ("host", "fed by the host", share(feed["cost"]["host"])),
-            ("once", "sent once, used for all", ""),
-        )
-    ]
-    apart = [
-        [title, count(alone[name]), spread(alone[name], 1e3)]
-        for name, title in (
-            ("draw", "drawing the batch of an update"),
-            ("host_feed", "the host's feed of an iteration"),
-        )
-    ]
-    return [
-        "Building a dataset file from MIDI files, each folder once:",
-        "",
-        *table(("files", "files/s", "MB in use before", "MB at most"), build),
-        "",
-        f"Feeding, n turns of {feed['iterations_per_turn']} iterations; the cost is the share of "
-        "the iteration's time, turn by turn, and below 0 where noise is larger:",
-        "",
-        *table(
-            (
-                "data",
-                "n",
-                timed("iteration", [feed["once"]], "ms"),
-                "cost of feeding: median, p10 to p90",
-            ),
-            fed,
-        ),
-        "",
-        "Alone:",
-        "",
-        *table(("what", "n", timed("once", list(alone.values()), "ms")), apart),
-    ]
+def times(row: dict, factor: float) -> str:
+    """Median, p10 and p90, or the only measurement, or why there is none."""
+    if "failed" in row:
+        return textwrap.shorten(f"failed: {row['failed']}", 80)
+    names = QUANTILES if count(row) > 1 else QUANTILES[:1]
+    return ", ".join(number(factor * row[name]) for name in names)
 
 
 def share(cost: dict) -> str:
@@ -307,25 +81,182 @@ def share(cost: dict) -> str:
     return f"{cost['median']:.1%}, {low:.1%} to {high:.1%}"
 
 
-def compose(record: dict) -> list[str]:
-    """From a melody to MIDI, WAV and PNG."""
-    rows = [
-        [
-            row["name"],
-            f"{row['music_s']:.0f}",
-            row["notes"],
-            count(row["cold"]),
-            spread(row["cold"]),
-            spread(row["warm"]),
-        ]
-        for row in record["rows"]
-    ]
-    header = (
-        "melody",
-        "music, s",
-        "notes",
-        "n",
-        timed("new process", [row["cold"] for row in record["rows"]], "s"),
-        timed("second call", [row["warm"] for row in record["rows"]], "s"),
+FORMATS = {
+    "number": number,
+    "count": lambda row: "" if "failed" in row else count(row),
+    "s": lambda row: times(row, 1),
+    "ms": lambda row: times(row, 1e3),
+    "ratio": lambda turns: f"{statistics.median(turns):.2f}, {min(turns):.2f} to {max(turns):.2f}",
+    "share": share,
+}
+
+
+class Cells(string.Formatter):
+    """`str.format` with the formats of TABLES."""
+
+    def format_field(self, value: Any, spec: str) -> str:
+        """A value as text; a tuple, of what was before and what is now, with arrows."""
+        if isinstance(value, tuple):
+            return " → ".join("-" if one is None else self.format_field(one, spec) for one in value)
+        if value == "" or (value is None and spec.startswith("?")):
+            return ""
+        spec = spec.removeprefix("?")
+        if spec in FORMATS:
+            return str(FORMATS[spec](value))
+        if spec.startswith("/"):
+            unit, spec = spec[1:].split()
+            value = value / float(unit)
+        return format(value, spec)
+
+
+def table(name: str, rows: Sequence[dict]) -> str:
+    """A table in Markdown, without the columns that no row has anything in."""
+    _, unit = time_unit([row for row in rows if "median_s" in row])
+    columns = []
+    for column in TABLES[name].replace("UNIT", unit).split("|"):
+        header, field = column.strip().split(" {")
+        cells = [Cells().vformat("{" + field, [row], row) for row in rows]
+        measured = [cell for cell, row in zip(cells, rows, strict=True) if "failed" not in row]
+        if not any(", " in cell for cell in measured):  # there is no more than a median
+            header = header.replace(": median, p10, p90", "")
+        if any(cells) or not rows:
+            # A compiler's message may hold what ends a cell or a line.
+            cells = [" ".join(cell.replace("|", "/").split()) for cell in cells]
+            columns.append([header, "---", *cells])
+    return "\n".join(f"| {' | '.join(line)} |" for line in zip(*columns, strict=True))
+
+
+def where(environment: dict) -> str:
+    """The machine and the versions of a record, in a line."""
+    device, cpu = environment["device"], environment["cpu"]
+    kind = f"{device['count']} x {device['kind']}"
+    if device["platform"] == "cpu":
+        kind = f"{cpu['model']}, {cpu['threads']} threads"
+    commit, changed, _ = (environment["commit"] or "unknown").partition("+")
+    versions = f"jax {environment['packages']['jax']}, Python {environment['python']}"
+    return f"{kind}; {versions}, commit {commit[:12]}{' and changes' if changed else ''}"
+
+
+def config_line(record: dict) -> str:
+    """Sizes of the networks and of what they see; batch and precision where all rows have one."""
+    slices, (_, _, rows) = record.get("slices"), contents(record)[0]
+    config = slices[0]["config"] if slices else record["config"]  # slices differ in the batch only
+    model, batch = config["model"], config["training"]["batch_size"]
+    ours, theirs = (", ".join(map(str, model[f"{x}_filters"])) for x in ("generator", "critic"))
+    filters = f"{ours} in both networks"
+    if ours != theirs:
+        filters = f"{ours} in the generator, {theirs} in the critic"
+    steps = config["data"]["window_steps"]
+    facts = [f"Config: filters {filters}", f"{model['pitches']} pitches", f"{steps} steps"]
+    batches = {row.get("batch_size", batch) for row in rows or [{}]}
+    if len(batches) == 1 and record["benchmark"] != "compose":  # which takes a melody at a time
+        facts.append(f"batch {batches.pop()}{' a chip' if slices else ''}")
+    precisions = {row.get("precision", model["dtype"]) for row in rows or [{}]}
+    return "; ".join([*facts, *(precisions if len(precisions) == 1 else [])]) + "."
+
+
+def contents(record: dict) -> list[tuple[str, str, list[dict]]]:
+    """Of each table of a record: its name, the text above it and its rows."""
+    benchmark = record["benchmark"]
+    if benchmark == "input_pipeline":
+        return input_pipeline(record)
+    if benchmark == "peers":
+        rows = [{"ratios": None, **row, "name": name} for name, row in record["results"].items()]
+        versions = {}
+        for one in record["implementations"].values():
+            versions |= one.get("versions", {})
+        note = f"""{", ".join(map(" ".join, versions.items()))}. Ours and a peer take turns; a ratio
+            is of a turn of ours and the peer's next."""
+    elif benchmark == "tpu_compile":
+        rows = tpu_rows(record)
+        note = """Compiled, not run. For one chip; GFLOP: operations of the part as compiled, beside
+            them how many times the least that it needs (`peaks.minimum`); roofline from published
+            peaks of operations and memory, without the time of collectives."""
+        if "before" in record:
+            note += f" Before → after; before: {record['before']['where']}."
+    elif benchmark == "scaling":
+        rows = record["rows"]
+        note = """Weak: the same batch on each device; strong: the same batch in all. The largest
+            weak and strong row are one measurement where their batches are the same. In
+            collectives: a share of the operations' time, from a trace of a few further
+            iterations."""
+        if record["simulated"]:
+            note += """ Simulated devices share the cores: ideal is a constant number of examples/s
+                in all."""
+    elif benchmark == "compose":
+        rows, note = record["rows"], f"Sound by {record['sound']}."
+    else:
+        # A row that failed has only its first cells.
+        empty = collections.defaultdict(str)
+        rows = [empty | row if "failed" in row else row for row in record["rows"]]
+        note = train_step_note(record)
+    return [(benchmark, " ".join(note.split()), rows)]
+
+
+def train_step_note(record: dict) -> str:
+    """What there is to do, and what the device can do."""
+    peak, matmul, wall = record["peak"], record["matmul_tflops"], record.get("wall")
+    note = f"""Least work of an iteration: {record["minimum_flops"]["iteration"] / 1e9:.1f} GFLOP
+        for each example of its batch, all updates included; TFLOP/s{" and MFU" if peak else ""}
+        count this work, whatever the compiler made of it."""
+    if peak:
+        note += f""" Peak of one device: {peak["flops"] / 1e12:.0f} TFLOP/s in bfloat16,
+            {peak["bandwidth"] / 1e12:.2f} TB/s."""
+    if matmul:
+        speeds = ", ".join(f"{number(speed)} in {name}" for name, speed in matmul.items())
+        note += f" Large matrix products, TFLOP/s: {speeds}."
+    if wall:
+        note += f""" {wall["iterations"]} iterations from nothing, compiling included:
+            {number(wall["seconds"])} s."""
+    return note
+
+
+def input_pipeline(record: dict) -> list[tuple[str, str, list[dict]]]:
+    """`contents` of building a dataset file, and of what feeding costs an iteration."""
+    feed, alone = record["feed"], record["alone"]
+    built = "Building a dataset file from MIDI files, each folder once:"
+    feeding = (
+        f"Feeding, n turns of {feed['iterations_per_turn']} iterations; the cost is the share of "
+        "the iteration's time, turn by turn, and below 0 where noise is larger:"
     )
-    return [f"Sound by {record['sound']}.", "", *table(header, rows)]
+    fed = [
+        {"what": "data on the device", "cost": feed["cost"]["device"], **feed["device"]},
+        {"what": "fed by the host", "cost": feed["cost"]["host"], **feed["host"]},
+        {"what": "sent once, used for all", "cost": None, **feed["once"]},
+    ]
+    apart = [
+        {"what": "drawing the batch of an update", **alone["draw"]},
+        {"what": "the host's feed of an iteration", **alone["host_feed"]},
+    ]
+    return [("build", built, record["build"]), ("feed", feeding, fed), ("alone", "Alone:", apart)]
+
+
+def tpu_parts(record: dict) -> dict[tuple[str, int, str], dict]:
+    """Figures of what is compiled, by slice, batch a chip and part."""
+    found = {}
+    for one in record["slices"]:
+        config = configs.from_dict(one["config"])
+        batch = config.training.batch_size // int(one["chips"])
+        least = peaks.minimum(config)
+        for name, part in one["parts"].items():
+            # Statistics and losses are kilobytes; a gradient is all of a network.
+            sizes = [one["bytes"] for one in part["collectives"] if one["bytes"] > 1e6]
+            found[one["topology"], batch, name] = part | {
+                "over_minimum": part["flops"] / (least[name.replace(" ", "_")] * batch),
+                "gradients": f"{len(sizes)} ({sum(sizes) / 1e6:.1f} MB)" if sizes else "0",
+            }
+    return found
+
+
+def tpu_rows(record: dict) -> list[dict]:
+    """A row for each part, its figures as tuples: before, if that is known, and now."""
+    versions = [record["before"]["parts"]] if "before" in record else []
+    versions.append(tpu_parts(record))
+    rows = []
+    for place in dict.fromkeys(place for parts in versions for place in parts):
+        row = dict(zip(("slice", "batch_size", "part"), place, strict=True))
+        parts = [version.get(place) for version in versions]
+        for key in TPU_FIGURES:
+            row[key] = tuple(None if part is None else part[key] for part in parts)
+        rows.append(row)
+    return rows

@@ -1,4 +1,4 @@
-"""Compile the training step for TPU slices that are not here, and count what it will do.
+"""Compile the training step for TPU slices without having one, and count its operations.
 
 COMMAND   uv run --extra tpu python benchmarks/tpu_compile.py \
               --json benchmarks/results/tpu_compile.json
@@ -6,11 +6,11 @@ NEEDS     the extra `tpu`, on any machine; no TPU
 TIME      9 minutes on two CPU cores, half of it the whole iteration
 
 The compiler is the real one, so operations, bytes, temporary memory and collectives are exact and
-free of noise. The two kinds of update are compiled apart, since each is dispatched several times
-within an iteration; then the whole iteration, for its memory. Figures are for one chip. "Roofline"
-is the larger of FLOPs / peak and bytes / bandwidth: an estimate, no measurement, and without the
-time of collectives. XLA's bytes count copies into the chip's fast memory besides the reading of
-them there, so a step may be faster.
+free of noise. The two kinds of update are compiled separately, because an iteration contains
+several of them; then the whole iteration, for its memory. Figures are for one chip. "Roofline" is
+the larger of FLOPs / peak and bytes / bandwidth: an estimate, not a measurement, and without the
+time of collectives. XLA's bytes include both copying into the chip's fast memory and reading there,
+so a step may be faster.
 """
 
 import importlib.util
@@ -18,7 +18,7 @@ import os
 import re
 import sys
 
-# Before JAX starts: no TPU is looked for, and the metadata server of a TPU machine is not asked.
+# Set before JAX starts, so that it does not look for TPUs or query a TPU machine's metadata.
 os.environ["JAX_PLATFORMS"] = "cpu"
 os.environ["TPU_SKIP_MDS_QUERY"] = "1"
 
@@ -59,7 +59,7 @@ def layout_of(topology: str) -> parallel.Layout:
 
 
 def critic_update(config, state, data, root, examples, axis=None):
-    """The first critic update of an iteration, its draws and the generator's answers included."""
+    """The first critic update of an iteration, with its draws and the generator's answers."""
     keys = step.update_keys(root, state.step, 0, examples)
     real = batch_of(config, data, 0, keys.data)
     fake = step.answer(config, state, real, keys.noise)
@@ -67,7 +67,7 @@ def critic_update(config, state, data, root, examples, axis=None):
 
 
 def generator_update(config, state, data, root, examples, axis=None):
-    """The generator update of an iteration, its draws included."""
+    """The generator update of an iteration, with its draws."""
     update = config.training.critic_updates
     keys = step.update_keys(root, state.step, update, examples)
     return step.generator_step(config, state, batch_of(config, data, update, keys.data), keys, axis)
@@ -105,7 +105,7 @@ def bytes_of(shapes: str) -> int:
 
 
 def measure(function, config: configs.Config, layout: parallel.Layout, kind: str) -> dict:
-    """Compile one function and read what the compiler says of it, for one chip."""
+    """Compile one function and return the compiler's figures for one chip."""
     compiled = parallel.lower(
         function, config, layout, *abstract_arguments(config, layout)
     ).compile()
@@ -133,14 +133,14 @@ def run() -> None:
         nargs="+",
         default=["v5e:1x1", "v5e:16x16"],
         metavar="SLICE",
-        help="such as v5e:16x16 (default: v5e:1x1 v5e:16x16)",
+        help="slices, such as v5e:16x16 (default: v5e:1x1 v5e:16x16)",
     )
     parser.add_argument(
         "--batch-per-chip",
         type=int,
         default=256,
         metavar="N",
-        help="examples (default: %(default)s)",
+        help="examples per chip (default: %(default)s)",
     )
     arguments, overrides = parser.parse_known_args()
     records.need_at_least(1, batch_per_chip=arguments.batch_per_chip)
@@ -148,17 +148,17 @@ def run() -> None:
     for topology in arguments.topology:
         if topology.partition(":")[0] not in TPUS:
             raise UserError(
-                f"--topology {topology}: such as v5e:16x16; {', '.join(TPUS)} are known"
+                f"--topology {topology}: use {', '.join(TPUS)} and a shape, as in v5e:16x16"
             )
-    # Where libtpu is not a package, this variable says where it lies.
+    # If libtpu is not installed as a package, this variable may give its path.
     if importlib.util.find_spec("libtpu") is None and "TPU_LIBRARY_PATH" not in os.environ:
         raise UserError(
-            "the compiler for TPUs, libtpu, is not installed; the extra `tpu` has it: "
+            "the compiler for TPUs, libtpu, is not installed; install it with the extra `tpu`: "
             "uv run --extra tpu python benchmarks/tpu_compile.py"
         )
     base = configs.override(configs.load(arguments.config), ["--model.dtype=bfloat16", *overrides])
     record = {"benchmark": "tpu_compile", "environment": environment(base), "slices": []}
-    # All at once, so that a slip in the last does not show after minutes of compiling.
+    # Check all slices first, so that an error does not show after minutes of compiling.
     layouts = {topology: layout_of(topology) for topology in arguments.topology}
     for topology, layout in layouts.items():
         kind, chips = topology.split(":")[0], layout.mesh.size

@@ -5,11 +5,11 @@ COMMAND   uv run python benchmarks/train_step.py --config configs/reference.py -
               --precisions float32,bfloat16 --json benchmarks/results/train_step_DEVICE.json
 TIME      a minute for each row on two CPU cores, half of it compiling
 
-Data are synthetic, as dense as chorales. Compiling is timed apart. A turn is as many iterations as
-take a fifth of a second, dispatched as in training: the metrics are read one iteration late. Three
-turns pass before the first that counts. MFU is the minimum operation count (`peaks.minimum`) per
-second over the device's bf16 peak, whatever the row's precision; beside it stands what a large
-matrix product reaches here. Memory is the compiler's account of one device.
+Data are synthetic, as dense as chorales. Compiling is timed separately. A turn is as many
+iterations as take a fifth of a second, dispatched as in training: the metrics are read one
+iteration late. The first three turns do not count. MFU is the minimum operation count
+(`peaks.minimum`) per second over the device's bf16 peak, for any precision; a large matrix product
+is timed for comparison. Memory is the compiler's figure for one device.
 """
 
 import itertools
@@ -34,7 +34,7 @@ WARM_UP = 3  # turns; the first also loads the program
 
 
 def synthetic_windows(config: configs.Config) -> Windows:
-    """Random rolls as dense as chorales: one of 36 pitches a step and track; never zeros."""
+    """Random rolls as dense as chorales: one pitch per step and track."""
     random = np.random.default_rng(0)
     steps, tracks = 64 * config.data.window_steps, config.model.tracks
     roll = np.zeros((steps, tracks, 128), bool)
@@ -51,7 +51,7 @@ def synthetic_windows(config: configs.Config) -> Windows:
 
 
 def matmul_flops(dtype: str) -> float:
-    """FLOP/s of a large square matrix product on one device: the best of five."""
+    """FLOP/s of a large square matrix product on one device, the best of five runs."""
     size = 2048 if jax.default_backend() == "cpu" else 8192
     x = jax.random.normal(jax.random.key(0), (size, size), jnp.dtype(dtype))
     multiply = jax.jit(lambda a, b: a @ b)
@@ -65,7 +65,7 @@ def matmul_flops(dtype: str) -> float:
 
 
 def peak_memory(compiled) -> int:
-    """Bytes that the program holds on one device at most, arguments and results included."""
+    """Peak bytes of the program on one device, arguments and results included."""
     memory = compiled.memory_analysis()
     return (
         memory.temp_size_in_bytes
@@ -76,7 +76,7 @@ def peak_memory(compiled) -> int:
 
 
 def run_turn(step, state, data, count: int):
-    """So many iterations as the training loop runs them; the state after them, finished."""
+    """Run `count` iterations as the training loop does; return the finished state."""
     pending = None
     for _ in range(count):
         state, metrics = step(state, data)
@@ -87,7 +87,7 @@ def run_turn(step, state, data, count: int):
 
 
 def measure(config: configs.Config, turns: int) -> dict:
-    """One row: the config's iteration, as it trains, on synthetic data."""
+    """One row: the training iteration of the config, on synthetic data."""
     layout = parallel.make_layout(config)
     batch, devices = config.training.batch_size, len(layout.devices)
     row = {
@@ -135,7 +135,7 @@ def measure(config: configs.Config, turns: int) -> dict:
 
 
 def wall(config: configs.Config, iterations: int) -> float:
-    """Seconds to the end of so many iterations, compiling included; Python has started before."""
+    """Seconds for `iterations` iterations, including compiling but not Python's start."""
     begin = time.perf_counter()
     layout = parallel.make_layout(config)
     data = layout.replicate(synthetic_windows(config))
@@ -167,10 +167,10 @@ FIELDS = {
 
 
 def choices(base: configs.Config, option: str, name: str, text: str | None) -> list[str]:
-    """The values that an option gives a field of the config, or the config's own without it.
+    """An option's values for a field of the config; without the option the config's own.
 
     Raises:
-        UserError: for one that cannot be, naming the option.
+        UserError: for an invalid value, naming the option.
     """
     section, field = name.split(".")
     if text is None:
@@ -190,16 +190,16 @@ def run() -> None:
     parser = records.parser(__doc__, config="configs/reference.py")
     parser.add_argument("--batch-sizes", help="separated by commas (default: the config's)")
     parser.add_argument("--precisions", help="float32, bfloat16 or both (default: the config's)")
-    parser.add_argument("--strategies", help="of jit, mesh, pmap (default: the config's)")
+    parser.add_argument("--strategies", help="some of jit, mesh, pmap (default: the config's)")
     parser.add_argument(
-        "--turns", type=int, default=8, help="timed turns of each row (default: %(default)s)"
+        "--turns", type=int, default=8, help="timed turns per row (default: %(default)s)"
     )
     parser.add_argument(
         "--wall",
         type=int,
         default=0,
         metavar="N",
-        help="first time N iterations, compiling included (default: 0, which leaves this out)",
+        help="first time N iterations, including compiling (default: 0, do not)",
     )
     arguments, overrides = parser.parse_known_args()
     records.need_target("--json", arguments.json)
@@ -210,14 +210,14 @@ def run() -> None:
         field: choices(base, option, field, getattr(arguments, option[2:].replace("-", "_")))
         for option, field in FIELDS.items()
     }
-    # All at once, so that the last of an hour's rows is not where a slip shows.
+    # Check all rows first, so that an error does not show after an hour.
     chosen = [
         configs.override(base, [f"--{n}={v}" for n, v in zip(fields, values, strict=True)])
         for values in itertools.product(*fields.values())
     ]
     for config in chosen:
         parallel.make_layout(config)
-    # Before anything else has been compiled or tuned in this process.
+    # Must come first, before anything else is compiled or tuned in this process.
     seconds = wall(base, arguments.wall) if arguments.wall else None
     peak = peaks.peak_of(jax.devices()[0].device_kind)
     record = {
@@ -237,7 +237,7 @@ def run() -> None:
     for config in chosen:
         record["rows"].append(measure(config, arguments.turns))
         print(describe(record["rows"][-1]), flush=True)
-        records.write(arguments.json, record)  # what is measured stays if a later row ends all
+        records.write(arguments.json, record)  # after each row: kept if a later row fails
 
 
 if __name__ == "__main__":

@@ -1,14 +1,14 @@
-"""The recommended run on Bach's chorales; the shipped model is one of it.
+"""The recommended run on Bach's chorales; the shipped model comes from such a run.
 
-COMMAND   musegan-jax train --config configs/chorales.py --workdir runs/chorales
+COMMAND   musegan-jax train --config chorales --workdir runs/chorales
 TIME      29 min on two CPU cores (28 min of training)
 RESULT    held-out chorales accompanied: a semitone clash in 7.2 % of the steps (7.4 % in Bach), no
           empty bar, flavours that differ as much as several settings by Bach (docs/music.md)
 
-Departs from the reference: half the filters, windows of four bars at every bar line of the training
-pieces, random transposition, 64 pitches instead of 128, batch 16, averaged parameters; both
-networks see pitch classes, the generator is paid for flavours that differ, and the learning rates
-fall to zero over the second half. docs/music.md says what each is good for.
+Differs from the reference: half the filters; windows of four bars at every bar line of the training
+pieces; random transposition; 64 pitches instead of 128; batch 16; averaged parameters; both
+networks see pitch classes; the generator's loss rewards flavours that differ; the learning rates
+fall to zero over the second half. docs/music.md says what each change improves.
 """
 
 from musegan_jax.config import Config, DataConfig, ModelConfig, OutputConfig, TrainingConfig

@@ -1,13 +1,13 @@
-"""Small: four voices after three minutes.
+"""A small run: four voices after three minutes.
 
-COMMAND   musegan-jax train --config configs/quickstart.py --workdir runs/quickstart
+COMMAND   musegan-jax train --config quickstart --workdir runs/quickstart
 TIME      3 min 20 s on two quiet CPU cores, compiling included
 RESULT    Twinkle in four voices: no empty bar, 91 % of the generated notes in C major, a semitone
           clash in 8 % of the steps; held-out chorales: 7.2 % (7.4 % in Bach)
 
-Departs from the reference: a quarter of the filters, windows of four bars at every bar line of the
-training pieces, random transposition, 64 pitches instead of 128, batch 16, averaged parameters;
-both networks see pitch classes, the generator is paid for flavours that differ, and the learning
+Differs from the reference: a quarter of the filters; windows of four bars at every bar line of the
+training pieces; random transposition; 64 pitches instead of 128; batch 16; averaged parameters;
+both networks see pitch classes; the generator's loss rewards flavours that differ; the learning
 rates fall to zero over the second half.
 """
 

@@ -1,8 +1,8 @@
-"""The smallest run that goes the whole way; for tests.
+"""The smallest run that uses every part of the program; for tests.
 
-COMMAND   musegan-jax train --config configs/tiny.py --workdir runs/tiny
+COMMAND   musegan-jax train --config tiny --workdir runs/tiny
 TIME      15 seconds on two CPU cores, nearly all of it starting and compiling
-RESULT    four iterations, which teach nothing: the lines are what the decoder finds in noise
+RESULT    four iterations, too few to learn: the decoder makes lines from noise
 """
 
 from musegan_jax.config import Config, DataConfig, ModelConfig, OutputConfig, TrainingConfig

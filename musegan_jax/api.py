@@ -38,6 +38,7 @@ from musegan_jax.models.model import Model, answer
 from musegan_jax.models.model_file import save
 from musegan_jax.pianoroll import MIDI_PITCHES, Track
 from musegan_jax.rng import example_keys, root_key, update_key
+from musegan_jax.shapes import Bool
 from musegan_jax.training.losses import blend, gradient_penalty
 from musegan_jax.training.state import TrainState, create_state, inference_variables
 from musegan_jax.training.step import critic_step, generator_step, train_step, update_keys
@@ -104,14 +105,14 @@ def train(config: Config | str, workdir: AnyPath) -> Model:
 
 def accompany(
     model: Model,
-    melody: np.ndarray | AnyPath,
+    melody: Bool[np.ndarray, "T 128"] | AnyPath,
     *,
     seed: int = 0,
     samples: int = 1,
     temperature: float = 1.0,
     decoding: str = rules.DEFAULT,
     track: str | None = None,
-) -> np.ndarray:
+) -> Bool[np.ndarray, "N T 128 K"]:
     """Accompany a melody, as `musegan-jax compose` does.
 
     Args:

@@ -1,4 +1,4 @@
-"""Files that are whole or not there at all, here or at a remote address."""
+"""Write files completely or not at all, on this machine or at a remote address."""
 
 import contextlib
 import os
@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from musegan_jax.errors import UserError, first_line
 
-if TYPE_CHECKING:  # a quarter of a second that `--help` must not wait for
+if TYPE_CHECKING:  # takes 0.25 s to import, too long for `--help`
     from etils import epath
 
 try:
@@ -17,12 +17,12 @@ try:
 except ImportError:  # Windows
     fcntl = None
 
-# `etils.epath.Path` among them, which is the one for remote addresses.
+# Includes `etils.epath.Path`, which can hold a remote address.
 AnyPath = str | os.PathLike[str]
 
 
 def is_remote(path: AnyPath) -> bool:
-    """Whether this is an address such as `gs://bucket/run`, not a path of this machine."""
+    """Whether this is an address such as `gs://bucket/run`, not a local path."""
     return "://" in str(path)
 
 
@@ -30,7 +30,7 @@ def locate(path: AnyPath) -> "epath.Path":
     """A path or a remote address as an `etils.epath.Path`, which reads and writes both.
 
     Raises:
-        UserError: if nothing here can reach the address.
+        UserError: if the address cannot be reached.
     """
     from etils import epath
 
@@ -43,16 +43,16 @@ def locate(path: AnyPath) -> "epath.Path":
                 f"{path}: reading and writing there needs another package ({error}); for gs:// "
                 "install the extra `gcs`"
             ) from error
-        except Exception as error:  # whatever a network, a permission or a client brings about
+        except Exception as error:  # network, permission, client: may raise anything
             raise UserError(f"{path}: cannot be reached ({first_line(error)})") from error
     return located
 
 
 def make_folder(path: Any) -> Any:
-    """Create `path` and its parents, and make sure that files can be written there.
+    """Create `path` and its parents, and check that files can be written there.
 
     Raises:
-        UserError: if that is impossible.
+        UserError: if either fails.
     """
     try:
         path.mkdir(parents=True, exist_ok=True)
@@ -67,10 +67,10 @@ def make_folder(path: Any) -> Any:
 
 
 def move_folder(source: "epath.Path", target: "epath.Path") -> None:
-    """Move a folder to where none is; a remote one is copied first, as it cannot be renamed.
+    """Move a folder; `target` must not exist. Remote folders cannot be renamed: copy and delete.
 
     Raises:
-        UserError: if that is impossible.
+        UserError: if that fails.
     """
     try:
         if not is_remote(source):
@@ -94,12 +94,12 @@ def _copy_folder(source: "epath.Path", target: "epath.Path") -> None:
 
 @contextlib.contextmanager
 def locked(folder: AnyPath) -> Iterator[None]:
-    """Keep a folder for this process as long as the block runs; nothing is left behind.
+    """Lock a folder for this process while the block runs; no lock file is left behind.
 
-    Remote folders, and file systems that know no locks, are not kept.
+    Remote folders, and file systems without locks, are not locked.
 
     Raises:
-        UserError: if another process has it.
+        UserError: if another process has locked it.
     """
     if is_remote(folder) or fcntl is None:
         yield
@@ -121,10 +121,10 @@ def locked(folder: AnyPath) -> Iterator[None]:
 
 @contextlib.contextmanager
 def replacing(path: AnyPath) -> Iterator[Path]:
-    """A temporary file that becomes `path` when the block ends well, and else is removed.
+    """A temporary file that replaces `path` if the block succeeds, and is otherwise removed.
 
-    It lies beside `path`, or on this machine where `path` is remote: what is written there at once
-    is whole or not there. It keeps the suffix, which some writers choose their format by.
+    It lies beside `path`, or on this machine if `path` is remote: then it is uploaded in one write,
+    which is complete or not visible. It keeps the suffix, from which some writers choose a format.
 
     Args:
         path: a `pathlib.Path`, its text, or an `etils.epath.Path`.
@@ -147,6 +147,6 @@ def replacing(path: AnyPath) -> Iterator[Path]:
         except OSError as error:
             raise UserError(f"{path}: cannot be written ({error.strerror or error})") from error
         finally:
-            # Where nothing could be written there is nothing to remove, for reasons already told.
+            # If nothing was written, there is nothing to remove, and the error is already reported.
             with contextlib.suppress(OSError):
                 temporary.unlink()

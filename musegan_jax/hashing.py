@@ -9,8 +9,8 @@ import numpy as np
 def sha256(parts: Iterable[str | np.ndarray]) -> str:
     """Hash parts in order, as 64 hexadecimal digits.
 
-    Text enters as UTF-8, an array as its bytes, little-endian, last axis fastest. Shapes and dtypes
-    do not enter: name them in a text before the array.
+    Text is hashed as UTF-8, an array as its bytes, little-endian, last axis fastest. Shapes and
+    dtypes are not hashed: put them into a text before the array.
     """
     digest = hashlib.sha256()
     for part in parts:

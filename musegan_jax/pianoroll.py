@@ -1,13 +1,13 @@
 """The piano roll, the one data type of the project.
 
 Axes: **B** batch, **T** time steps, **P** pitches, **K** tracks. A roll is `(T, P, K)`, time
-first. It has three forms, and these functions are the only way between them:
+first. It has three forms; only these functions convert between them:
 
 - *bool*: a note sounds at this step, pitch and track;
 - *packed*: uint8 `(T, K, 16)`, the 128 MIDI pitches as bits (on disk and in device memory);
 - *signed*: float -1/+1 (in the networks).
 
-What is typed `Array` may be of NumPy or JAX, and the answer is in kind.
+`Array` is a NumPy or JAX array; functions of either return the same kind.
 """
 
 from typing import Any, NamedTuple
@@ -16,9 +16,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-MIDI_PITCHES = 128
+from musegan_jax.shapes import Array, Bool, Float, Int, Shaped, UInt8
 
-Array = Any  # numpy.ndarray or jax.Array
+MIDI_PITCHES = 128
 
 
 class Track(NamedTuple):
@@ -33,65 +33,69 @@ def _module(array: Array) -> Any:
     return jnp if isinstance(array, jax.Array) else np
 
 
-def pack(roll: Array) -> Array:
+def pack(roll: Bool[Array, "*b T P K"]) -> UInt8[Array, "*b T K 16"]:
     """Bool `(..., T, 128, K)` -> packed uint8 `(..., T, K, 16)`."""
     if roll.shape[-2] != MIDI_PITCHES:
         raise ValueError(f"a packed roll holds {MIDI_PITCHES} pitches, not {roll.shape[-2]}")
     return _module(roll).packbits(roll.swapaxes(-1, -2), axis=-1)
 
 
-def unpack(packed: Array) -> Array:
+def unpack(packed: UInt8[Array, "*b T K 16"]) -> Bool[Array, "*b T 128 K"]:
     """Packed uint8 `(..., T, K, 16)` -> bool `(..., T, 128, K)`."""
     return _module(packed).unpackbits(packed, axis=-1).swapaxes(-1, -2).astype(bool)
 
 
-def to_signed(roll: Array, dtype: Any = np.float32) -> Array:
+def to_signed(roll: Bool[Array, "*b"], dtype: Any = np.float32) -> Float[Array, "*b"]:
     """Bool -> -1/+1 of `dtype`, same shape."""
     xp = _module(roll)
     return xp.where(roll, xp.ones((), dtype), -xp.ones((), dtype))
 
 
-def binarise(signed: Array) -> Array:
+def binarise(signed: Float[Array, "*b"]) -> Bool[Array, "*b"]:
     """Signed (or any real network output) -> bool: a note where the value is above 0."""
     return signed > 0
 
 
-def crop(roll: Array, lowest_pitch: int, pitches: int) -> Array:
+def crop(
+    roll: Shaped[Array, "*b T 128 K"], lowest_pitch: int, pitches: int
+) -> Shaped[Array, "*b T P K"]:
     """The `pitches` rows from `lowest_pitch` up: `(..., T, 128, K)` -> `(..., T, pitches, K)`."""
     return roll[..., lowest_pitch : lowest_pitch + pitches, :]
 
 
-def uncrop(roll: np.ndarray, lowest_pitch: int) -> np.ndarray:
-    """The way back from `crop`: bool `(..., T, pitches, K)` -> `(..., T, 128, K)`, else silent."""
+def uncrop(roll: Bool[np.ndarray, "*b T P K"], lowest_pitch: int) -> Bool[np.ndarray, "*b T 128 K"]:
+    """Inverse of `crop`: bool `(..., T, pitches, K)` -> `(..., T, 128, K)`, other rows silent."""
     *outer, pitches, tracks = roll.shape
     full = np.zeros((*outer, MIDI_PITCHES, tracks), bool)
     full[..., lowest_pitch : lowest_pitch + pitches, :] = roll
     return full
 
 
-def transpose(roll: Array, semitones: Array | int) -> Array:
+def transpose(
+    roll: Shaped[Array, "*b P K"], semitones: Int[Array, ""] | int
+) -> Shaped[Array, "*b P K"]:
     """Shift `(..., T, P, K)` up by `semitones` (may be traced). Rows wrap round.
 
-    The caller bounds `semitones` so that only silent rows wrap; checking here would need the
-    values, which a compiled step does not have.
+    The caller must bound `semitones` so that only silent rows wrap: inside a compiled step the
+    values are not known, so they cannot be checked here.
     """
     return _module(roll).roll(roll, semitones, axis=-2)
 
 
-def pitch_bounds(packed: np.ndarray) -> tuple[int, int] | None:
+def pitch_bounds(packed: UInt8[np.ndarray, "T K 16"]) -> tuple[int, int] | None:
     """Lowest and highest sounding MIDI pitch of a packed `(T, K, 16)` roll; None if silent."""
     rows = np.unpackbits(np.bitwise_or.reduce(packed, axis=(0, 1)))
     sounding = np.flatnonzero(rows)
     return (int(sounding[0]), int(sounding[-1])) if sounding.size else None
 
 
-def most_at_once(packed: np.ndarray) -> np.ndarray:
+def most_at_once(packed: UInt8[np.ndarray, "T K 16"]) -> Int[np.ndarray, " K"]:
     """The most pitches that each track of a packed `(T, K, 16)` roll has at once: int `(K,)`."""
     return np.bitwise_count(packed).sum(axis=2, dtype=int).max(axis=0, initial=0)
 
 
-def runs(column: np.ndarray) -> np.ndarray:
-    """Where notes begin and end in a bool `(T, P)` roll: int `(N, 3)` rows `start, end, pitch`.
+def runs(column: Bool[np.ndarray, "T P"]) -> Int[np.ndarray, "N 3"]:
+    """The notes of a bool `(T, P)` roll: int `(N, 3)` rows `start, end, pitch`.
 
     A note is a maximal run of steps at one pitch; `end` is exclusive. Sorted by start, then pitch.
     """

@@ -6,22 +6,25 @@ The tree is wide (`fold_in` by an address), never a chain of splits.
 """
 
 import hashlib
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 
-# JAX's other way of counting gives other numbers, and others again when an array is spread over
-# devices; an environment variable can choose it. Set here, where every key of a run comes from.
+from musegan_jax.shapes import Key
+
+# Without this setting, which an environment variable can turn off, JAX draws other numbers, and
+# they depend on how an array is sharded. Set here, where every key of a run comes from.
 jax.config.update("jax_threefry_partitionable", True)
 
 STREAMS = ("init", "data", "noise", "penalty", "eval")
 
 
 def root_key(seed: int) -> jax.Array:
-    """The scalar key that a whole run grows from.
+    """The scalar key from which all keys of a run derive.
 
-    The generator is named: JAX's default may be changed by an environment variable, and a run
-    must not change with it.
+    The random bit generator is named because an environment variable can change JAX's default, and
+    a run must not depend on that.
     """
     return jax.random.key(seed, impl="threefry2x32")
 
@@ -42,10 +45,10 @@ def update_key(root: jax.Array, name: str, iteration: jax.Array | int, update: i
     return jax.random.fold_in(jax.random.fold_in(stream(root, name), iteration), update)
 
 
-def example_keys(key: jax.Array, examples: jax.Array) -> jax.Array:
+def example_keys(key: Key[jax.Array, ""], examples: Any) -> Key[jax.Array, " B"]:
     """One key per example, `(B,)`, from the example's index in the *global* batch, `(B,)` int32.
 
-    Drawing one `(B, ...)` array from `key` instead would tie the numbers to how the batch is
-    laid out over devices.
+    Drawing one `(B, ...)` array from `key` instead would make the numbers depend on how the batch
+    is laid out over devices.
     """
     return jax.vmap(jax.random.fold_in, in_axes=(None, 0))(key, jnp.asarray(examples))

@@ -9,12 +9,30 @@ if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
 
 os.environ["JAX_PLATFORMS"] = "cpu"
 os.environ["JAX_ENABLE_COMPILATION_CACHE"] = "false"  # nothing is left in anybody's home
-# Tests compile many small programs and run each a few times: unoptimised code is ready in a third
-# of the time.
 os.environ["XLA_FLAGS"] = (
-    os.environ.get("XLA_FLAGS", "")
-    + " --xla_force_host_platform_device_count=4 --xla_backend_optimization_level=0"
+    os.environ.get("XLA_FLAGS", "") + " --xla_force_host_platform_device_count=4"
 )
+# Tests compile many small programs and run each a few times: unoptimised code is ready in a third
+# of the time. The contract tests are run as users compile them as well: see .ci/run.
+if not os.environ.get("MUSEGAN_TEST_OPTIMISED"):
+    os.environ["XLA_FLAGS"] += " --xla_backend_optimization_level=0"
+
+# Shapes and dtypes in signatures are checked at every call; not in the modules whose functions name
+# the axes of wrong arguments themselves (`api`, `data.notes`, the two networks).
+from jaxtyping import install_import_hook
+
+CHECKED = [
+    "musegan_jax.composing",
+    "musegan_jax.data.batches",
+    "musegan_jax.evaluation",
+    "musegan_jax.models.layers",
+    "musegan_jax.models.model",
+    "musegan_jax.pianoroll",
+    "musegan_jax.rng",
+    "musegan_jax.training.losses",
+    "musegan_jax.training.step",
+]
+install_import_hook(CHECKED, "beartype.beartype")
 
 import dataclasses
 

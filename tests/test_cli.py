@@ -193,7 +193,7 @@ SAID = {
     "no program": "takes 3 General",
     "key": "another --key",
     "no model file": "no such model file",
-    "no model in it": "not a whole model",
+    "no model in it": "not a valid model",
     "two models": "both name a model",
     "step of no run": "give its --workdir",
     "export what": "not the folder of",

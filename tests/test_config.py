@@ -112,7 +112,8 @@ def test_a_missing_config_file():
 @pytest.mark.parametrize("path", SHIPPED, ids=lambda path: path.stem)
 def test_shipped_configs_open_with_command_time_and_result(path):
     head = path.read_text().split('"""')[1]
-    assert f"COMMAND   musegan-jax train --config configs/{path.name}" in head
+    name = path.stem
+    assert f"COMMAND   musegan-jax train --config {name} --workdir runs/{name}\n" in head
     assert "TIME " in head and "RESULT " in head
     assert isinstance(configs.load(path), Config)
 

@@ -127,7 +127,7 @@ def test_what_is_no_dataset_is_refused(tmp_path, parts):
     refuse(tmp_path, "a folder")
     for content in (b"", b"just text\n"):
         path.write_bytes(content)
-        refuse(path, "not a whole dataset file")
+        refuse(path, "not a valid dataset file")
     facts = {
         "format 2": (about(parts, format=2), "dataset format 2, this version reads 1"),
         "no format": (about(parts, format=None), "format None"),
@@ -135,14 +135,14 @@ def test_what_is_no_dataset_is_refused(tmp_path, parts):
         "other names": (about(parts, names=["a", "c"]), "its hash differs"),
         "three names": (about(parts, names=["a", "b", "c"]), "boundaries"),
         "three tracks": (about(parts, tracks=[["x", 0, False]] * 3), "tracks and pitches"),
-        "odd tracks": (about(parts, tracks=[1, 2]), "not a whole"),
-        "not JSON": ({**parts, "about.npy": npy(np.zeros(9, np.uint8))}, "not a whole"),
+        "odd tracks": (about(parts, tracks=[1, 2]), "not a valid"),
+        "not JSON": ({**parts, "about.npy": npy(np.zeros(9, np.uint8))}, "not a valid"),
         "JSON, no facts": ({**parts, "about.npy": npy(np.frombuffer(b"[]", np.uint8))}, "not a"),
         "deep JSON": ({**parts, "about.npy": npy(np.full(10**5, ord("["), np.uint8))}, "not a"),
         "no bars": ({k: v for k, v in parts.items() if k != "bars.npy"}, "bars"),
-        "no boundaries": ({**parts, "boundaries.npy": npy(np.zeros(0, np.int64))}, "not a whole"),
-        "scalar": ({**parts, "timeline.npy": npy(np.uint8(0))}, "not a whole"),
-        "no zip of arrays": ({"readme.txt": b"hello"}, "not a whole"),
+        "no boundaries": ({**parts, "boundaries.npy": npy(np.zeros(0, np.int64))}, "not a valid"),
+        "scalar": ({**parts, "timeline.npy": npy(np.uint8(0))}, "not a valid"),
+        "no zip of arrays": ({"readme.txt": b"hello"}, "not a valid"),
     }
     for name, (content, why) in facts.items():
         zip_of(content, path)
@@ -177,7 +177,7 @@ def test_nothing_is_ever_unpickled(tmp_path, parts):
         refuse(path, "not what its header says")
     # A bare pickle, which np.load would also open.
     (tmp_path / "bad.npz").write_bytes(payload)
-    refuse(tmp_path / "bad.npz", "not a whole dataset file")
+    refuse(tmp_path / "bad.npz", "not a valid dataset file")
     assert not Trap.sprung
 
 
@@ -195,14 +195,14 @@ def test_a_header_cannot_claim_more_than_the_file_holds(tmp_path, parts):
     tracemalloc.start()
     try:
         for claim in claims:
-            refuse(zip_of({**parts, "timeline.npy": claim}, path), "not a whole dataset file")
+            refuse(zip_of({**parts, "timeline.npy": claim}, path), "not a valid dataset file")
         # The directory of the zip lies in step with the header: too large, before any room is made.
         zip_of({**parts, "timeline.npy": claims[0]}, path)
         content = bytearray(path.read_bytes())
         entry = content.rindex(b"timeline.npy")  # of the directory, which lies at the end
         content[entry - 46 + 24 : entry - 46 + 28] = struct.pack("<L", 2**32 - 2)
         path.write_bytes(content)
-        refuse(path, "not a whole dataset file")
+        refuse(path, "not a valid dataset file")
         assert tracemalloc.get_traced_memory()[1] < 20 * 2**20
     finally:
         tracemalloc.stop()
@@ -219,7 +219,7 @@ def test_a_file_cut_off_anywhere(tmp_path, parts):
     path = tmp_path / "cut.npz"
     for length in range(0, len(whole), 7):
         path.write_bytes(whole[:length])
-        refuse(path, "not a whole dataset file")
+        refuse(path, "not a valid dataset file")
 
 
 def test_a_wrong_byte_anywhere(tmp_path, parts):

@@ -113,7 +113,7 @@ def heard(second: dict[int, float], given: int = 5, costs=None, **facts) -> list
     facts = {"melody": 0, "single_lines": (True, True), "pitched": (True, True)} | facts
     melody, single, pitched = facts.values()
     notes = decode(
-        signed, cells, melody, np.array(single), np.array(pitched), costs or Costs(0, -0.5, 0.3)
+        signed, cells, melody, np.array(single), np.array(pitched), costs or Costs(0.0, -0.5, 0.3)
     )
     return np.flatnonzero(notes[0, :, 1]).tolist()
 
@@ -145,7 +145,7 @@ def test_it_is_the_given_melody_that_is_heard():
     signed[0, 8, 0], signed[0, [6, 9], 1] = 1, (0.8, 0.7)
     given, both = np.zeros((1, 40), bool), np.ones(2, bool)
     given[0, 5] = True
-    notes = decode(signed, given, 0, both, both, Costs(0, -0.5, 0.3))
+    notes = decode(signed, given, 0, both, both, Costs(0.0, -0.5, 0.3))
     assert np.flatnonzero(notes[0, :, 0]).tolist() == [8]
     assert np.flatnonzero(notes[0, :, 1]).tolist() == [9]
 
@@ -154,7 +154,7 @@ def test_later_tracks_yield_to_all_before_them():
     signed = -np.ones((1, 40, 3), np.float32)
     signed[0, 17, 1], signed[0, [6, 9], 2] = 1, (0.9, 0.7)
     given, all_three = np.zeros((1, 40), bool), np.ones(3, bool)
-    costs = Costs(0, -0.5, 0.15)
+    costs = Costs(0.0, -0.5, 0.15)
 
     def last(given):
         notes = decode(signed, given, 0, all_three, all_three, costs)

@@ -13,6 +13,8 @@ from musegan_jax.training import losses
 
 pytestmark = pytest.mark.usefixtures("strict_promotion")
 
+pytestmark = pytest.mark.contract
+
 
 def test_penalty_of_a_linear_critic_is_known_exactly():
     """D(x) = w . x has gradient w everywhere: the penalty is (|w| - 1)^2, here (3 - 1)^2."""

@@ -86,7 +86,7 @@ def test_every_damage_is_told(path):
             model_file.load(path)
     for length in (0, 1, 7, 8, 100, len(whole) - 1):
         path.write_bytes(whole[:length])
-        with pytest.raises(UserError, match="not a whole model file"):
+        with pytest.raises(UserError, match="not a valid model file"):
             model_file.load(path)
 
 
@@ -130,7 +130,7 @@ def test_arrays_of_another_network_are_told(path):
     kernel = arrays["params/DownConv_0/kernel"]
     arrays["params/DownConv_0/kernel"] = np.ascontiguousarray(kernel[..., :2])
     rewritten(path, arrays)
-    with pytest.raises(UserError, match="not those of its networks"):
+    with pytest.raises(UserError, match="do not match its config"):
         model_file.load(path)
 
 
@@ -150,7 +150,7 @@ def test_no_place_to_save(model, tmp_path):
 def test_no_file_and_no_model(tmp_path):
     with pytest.raises(UserError, match="no such model file"):
         model_file.load(tmp_path / "none.safetensors")
-    with pytest.raises(UserError, match="not a whole model file"):
+    with pytest.raises(UserError, match="not a valid model file"):
         model_file.load("README.md")
 
 

@@ -19,6 +19,8 @@ pytestmark = pytest.mark.usefixtures("strict_promotion")
 
 SMALL = ModelConfig(pitches=32, generator_filters=(4, 8, 8), critic_filters=(4, 8, 8))
 
+pytestmark = pytest.mark.contract
+
 
 def count(tree) -> int:
     return sum(leaf.size for leaf in jax.tree.leaves(tree))

@@ -18,6 +18,8 @@ from musegan_jax.training import parallel
 from musegan_jax.training import step as steps
 from musegan_jax.training.state import abstract_state
 
+pytestmark = pytest.mark.contract
+
 LAYOUTS = [
     ("mesh", 2),
     ("pmap", 4),

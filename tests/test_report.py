@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -11,85 +12,57 @@ import pytest
 from musegan_jax import config as configs
 from musegan_jax.errors import UserError
 
-ROOT = Path(__file__).parent.parent
+BENCHMARKS = Path(__file__).parent.parent / "benchmarks"
+CONFIG = configs.load(BENCHMARKS.parent / "configs" / "reference.py").to_dict()
 PNG = b"\x89PNG\r\n\x1a\n"
 
 
 @pytest.fixture
 def report(monkeypatch):
-    monkeypatch.syspath_prepend(str(ROOT / "benchmarks"))
+    monkeypatch.syspath_prepend(str(BENCHMARKS))
     import report
 
     return report
 
 
-def environment(kind: str = "NVIDIA H100", jaxlib: str = "0.12.0") -> dict:
-    return {
+def stored(name: str) -> dict:
+    """A record of the project."""
+    return json.loads((BENCHMARKS / "results" / f"{name}.json").read_text())
+
+
+def record(benchmark: str, kind: str = "NVIDIA H100", jaxlib: str = "0.12.0", **own) -> dict:
+    environment = {
         "commit": "0123456789abcdef0123+changes",
         "packages": {"jax": "0.12.1", "jaxlib": jaxlib},
         "python": "3.13.0",
-        "processes": 1,
-        "xla_flags": "",
         "device": {"kind": kind, "platform": "gpu", "count": 1},
         "cpu": {"model": "a processor", "threads": 2},
         "strategy": "mesh",
-        "precision": {"networks": "float32", "matmul": "default"},
     }
+    config = CONFIG | {"training": dict(CONFIG["training"])}
+    return {"benchmark": benchmark, "environment": environment, "config": config} | own
 
 
-def spread(median: float) -> dict:
+def spread(median: float, n: int = 5) -> dict:
     quantiles = {"median_s": median, "p10_s": 0.9 * median, "p90_s": 1.2 * median}
-    return {"seconds": [median] * 5, **quantiles}
+    return {"compile_s": 31.25, "seconds": [median] * n} | quantiles
 
 
-def once(seconds: float) -> dict:
-    return {"seconds": [seconds], "median_s": seconds, "p10_s": seconds, "p90_s": seconds}
+def step_row(batch: int, precision: str, median: float | None) -> dict:
+    """A row of train_step.py; without a median, of one that failed."""
+    row = {"batch_size": batch, "precision": precision, "strategy": "mesh", "devices": 1}
+    if median is None:
+        return row | {"failed": "Out of memory | 95 GiB"}
+    figures = {"samples_per_s": 6 * batch / median, "samples_per_s_per_device": 71.25}
+    figures |= {"tflops": 123.4, "mfu": None if precision == "float32" else 0.456}
+    figures |= {"temporary_bytes": 1_230_000_000, "peak_memory_bytes": 2_340_000_000}
+    return row | spread(median) | figures
 
 
-def base(benchmark: str, **environment_of) -> dict:
-    config = configs.load(ROOT / "configs" / "reference.py")
-    return {
-        "benchmark": benchmark,
-        "environment": environment(**environment_of),
-        "config": config.to_dict(),
-    }
-
-
-def step_row(batch: int, precision: str, median: float) -> dict:
-    return {
-        "batch_size": batch,
-        "precision": precision,
-        "strategy": "mesh",
-        "devices": 1,
-        "compile_s": 31.25,
-        **spread(median),
-        "iterations_per_s": 1 / median,
-        "samples_per_s": 6 * batch / median,
-        "samples_per_s_per_device": 6 * batch / median,
-        "tflops": 123.4,
-        "mfu": None if precision == "float32" else 0.456,
-        "temporary_bytes": 1_230_000_000,
-        "argument_bytes": 1,
-        "peak_memory_bytes": 2_340_000_000,
-        "flops": 1.0,
-        "bytes_accessed": 1.0,
-    }
-
-
-def failed_row(batch: int, precision: str) -> dict:
-    return {
-        "batch_size": batch,
-        "precision": precision,
-        "strategy": "mesh",
-        "devices": 1,
-        "failed": "Out of memory | 95 GiB",
-    }
-
-
-def train_step(rows: list[dict], **environment_of) -> dict:
-    return base("train_step", **environment_of) | {
-        "rows": rows,
-        "minimum_flops": {"critic_update": 2e9, "generator_update": 2e9, "iteration": 14.8e9},
+def train_step(*rows: tuple[int, str, float | None], **environment) -> dict:
+    return record("train_step", **environment) | {
+        "rows": [step_row(*row) for row in rows],
+        "minimum_flops": {"iteration": 14.8e9},
         "peak": {"flops": 989e12, "bandwidth": 3.35e12},
         "matmul_tflops": {"bfloat16": 798.1},
         "wall": {"iterations": 1000, "seconds": 35.5},
@@ -97,107 +70,57 @@ def train_step(rows: list[dict], **environment_of) -> dict:
 
 
 def h100() -> dict:
-    rows = [step_row(64, "float32", 0.004), failed_row(512, "float32")]
-    rows += [step_row(64, "bfloat16", 0.002), step_row(128, "bfloat16", 0.003)]
-    return train_step(rows)
+    slow, fast = (64, "float32", 0.004), (64, "bfloat16", 0.002)
+    return train_step(slow, (512, "float32", None), fast, (128, "bfloat16", 0.003))
 
 
 def h200() -> dict:
-    rows = [step_row(64, "float32", 0.002), step_row(512, "float32", 0.01)]
-    rows.append(step_row(64, "bfloat16", 0.0021))
-    return train_step(rows, kind="NVIDIA H200", jaxlib="0.13.0")
-
-
-def tpu_compile(scale: float) -> dict:
-    part = {
-        "flops": scale * 1e12,
-        "bytes_accessed": scale * 8e9,
-        "temporary_bytes": scale * 3e8,
-        "argument_bytes": 1,
-        "collectives": [{"kind": "all-reduce", "bytes": size} for size in (1024, 11_000_000)],
-        "roofline_s": scale * 0.01,
-    }
-    record = base("tpu_compile")
-    config = record["config"] | {"training": {"batch_size": 512}}
-    parts = {"critic update": part, "iteration": part}
-    return record | {
-        "slices": [{"topology": "v5e:1x2", "chips": 2, "config": config, "parts": parts}]
-    }
+    rows = (64, "float32", 0.002), (512, "float32", 0.01), (64, "bfloat16", 0.0021)
+    return train_step(*rows, kind="NVIDIA H200", jaxlib="0.13.0")
 
 
 def peers() -> dict:
-    ours = {"compile_s": 12.0, **spread(8.5)}
-    keras = {"compile_s": 4.0, **spread(6.5), "ratios": [1.5, 1.25, 1.0]}
-    described = {"ours": {}, "keras": {"versions": {"keras": "3.15.1", "tensorflow": "2.21.0"}}}
-    return base("peers") | {
-        "precision": "float32",
-        "implementations": described,
-        "results": {"ours": ours, "keras": keras},
-    }
-
-
-def scaling() -> dict:
-    rows = [
-        {
-            "scaling": kind,
-            "strategy": "pmap",
-            "devices": devices,
-            "batch_size": 32,
-            **spread(0.5),
-            "examples_per_s": 71.25,
-            "examples_per_s_per_device": 71.25 / devices,
-            "collectives": {"count": 2, "share": 0.034 if devices > 1 else None},
-        }
-        for kind in ("weak", "strong")
-        for devices in (1, 2)
-    ]
-    return base("scaling") | {"simulated": True, "rows": rows}
-
-
-def input_pipeline() -> dict:
-    built = {"files": 400, "files_per_s": 153.2, "before_bytes": 210e6, "peak_bytes": 260e6}
-    feed = {name: spread(0.25) for name in ("device", "host", "once")}
-    shares = {"shares": [0.0, 0.02, 0.04]}
-    cost = {"device": {"median": 0.011, **shares}, "host": {"median": 0.022, **shares}}
-    return base("input_pipeline") | {
-        "build": [built],
-        "feed": {**feed, "cost": cost, "iterations_per_turn": 2},
-        "alone": {"draw": spread(0.0005), "host_feed": spread(0.003)},
-    }
+    keras = spread(6.5) | {"turns": [{}] * 3, "ratios": [1.5, 1.25, 1.0]}
+    versions = {"keras": {"versions": {"keras": "3.15", "tensorflow": "2.21"}}}
+    return record("peers", implementations=versions, results={"ours": spread(8.5), "keras": keras})
 
 
 def compose() -> dict:
-    row = {
-        "name": "3 min",
-        "music_s": 180.0,
-        "notes": 987,
-        "cold": spread(6.25),
-        "warm": once(1.5),
-    }
-    return base("compose") | {"sound": "a SoundFont", "rows": [row]}
+    row = {"name": "3 min", "music_s": 180.0, "notes": 987, "cold": spread(6.25)}
+    return record("compose", sound="a SoundFont", rows=[row | {"warm": spread(1.5, n=1)}])
 
 
-def write(path: Path, record: object) -> Path:
-    path.parent.mkdir(exist_ok=True)
-    path.write_text(json.dumps(record))
+def tpu_compile(scale: float) -> dict:
+    part = {"flops": scale * 1e12, "bytes_accessed": scale * 8e9, "temporary_bytes": scale * 3e8}
+    part |= {"roofline_s": scale * 0.01, "collectives": [{"bytes": 1024}, {"bytes": 11_000_000}]}
+    one = {"topology": "v5e:1x2", "chips": 2, "parts": {"critic update": part, "iteration": part}}
+    config = CONFIG | {"training": {"batch_size": 512}}
+    return record("tpu_compile", slices=[one | {"config": config}])
+
+
+def without(tree: dict, name: str) -> dict:
+    return {key: value for key, value in tree.items() if key != name}
+
+
+def write(path: Path, content: object) -> Path:
+    path.write_text(json.dumps(content))
     return path
 
 
 @pytest.fixture
-def folder(report, tmp_path) -> Path:
-    """A folder as benchmarks/, with a record of every benchmark."""
-    (tmp_path / "README.md").write_text(f"# By hand\n\n{report.START}what was here\n")
-    for name, record in {
-        "h100": h100(),
-        "peers": peers(),
-        "tpu_compile_before": tpu_compile(2.0),
-        "tpu_compile": tpu_compile(1.0),
-        "scaling": scaling(),
-        "input_pipeline": input_pipeline(),
-        "compose": compose(),
-    }.items():
-        write(tmp_path / "results" / f"{name}.json", record)
+def folder(tmp_path) -> Path:
+    """A folder as benchmarks/."""
+    shutil.copytree(BENCHMARKS / "results", tmp_path / "results")
+    shutil.copy(BENCHMARKS / "README.md", tmp_path)
     return tmp_path
+
+
+def page(report, folder: Path, **contents: dict) -> str:
+    """What is written below the mark, with more records in the folder."""
+    for name, content in contents.items():
+        write(folder / "results" / f"{name}.json", content)
+    report.write_readme(folder)
+    return (folder / "README.md").read_text().partition(report.START)[2]
 
 
 def command(report, monkeypatch, *words: object) -> int:
@@ -205,103 +128,121 @@ def command(report, monkeypatch, *words: object) -> int:
     return report.records.command(report.run)
 
 
+def test_the_page_of_the_project_is_what_its_records_give(report, folder):
+    (folder / "README.md").write_text(f"# By hand\n\n{report.START}what was here\n")
+    text = page(report, folder)
+    assert (folder / "README.md").read_text() == f"# By hand\n\n{report.START}{text}"
+    assert text == (BENCHMARKS / "README.md").read_text().partition(report.START)[2]
+    drawn, committed = (
+        {path.name for path in (f / "plots").iterdir()} for f in (folder, BENCHMARKS)
+    )
+    assert drawn == committed
+
+
 def test_tables_hold_the_figures(report, folder):
-    report.write_readme(folder)
-    text = (folder / "README.md").read_text()
-    assert text.startswith(f"# By hand\n\n{report.START}") and "what was here" not in text
+    text = page(report, folder, h100=h100(), peers=peers(), compose=compose())
     assert "NVIDIA H100; jax 0.12.1, Python 3.13.0, commit 0123456789ab and changes" in text
     for line in (
-        "| 64 | bfloat16 | mesh | 1 | 31.2 | 5 | 2.000, 1.800, 2.400 | 192,000 | 192,000 | 123.4 "
+        "| 64 | bfloat16 | mesh | 1 | 31.2 | 5 | 2.000, 1.800, 2.400 | 192,000 | 71.25 | 123.4 "
         "| 45.6% | 1.23 | 2.34 |",
         "| 512 | float32 | mesh | 1 |  |  | failed: Out of memory / 95 GiB |  |  |  |  |  |  |",
-        "| keras | 4.0 | 5 | 6.500, 5.850, 7.800 | 1.25, 1.00 to 1.50 |",
-        "| weak | pmap | 2 | 32 | 5 | 500.0, 450.0, 600.0 | 71.25 | 35.62 | 3.4% |",
-        "| 400 | 153.2 | 210 | 260 |",
-        "| fed by the host | 5 | 250.0, 225.0, 300.0 | 2.2%, 0.4% to 3.6% |",
-        "| sent once, used for all | 5 | 250.0, 225.0, 300.0 |  |",
-        "| the host's feed of an iteration | 5 | 3.000, 2.700, 3.600 |",
+        "| ours | 31.2 | 5 | 8.500, 7.650, 10.20 |  |",
+        "| keras | 31.2 | 3 | 6.500, 5.850, 7.800 | 1.25, 1.00 to 1.50 |",
         "| melody | music, s | notes | n | new process: median, p10, p90, s | second call, s |",
         "| 3 min | 180 | 987 | 5 | 6.250, 5.625, 7.500 | 1.500 |",
     ):
         assert line in text.splitlines()
+    assert "Peak of one device: 989 TFLOP/s in bfloat16, 3.35 TB/s." in text
     assert "1000 iterations from nothing, compiling included: 35.50 s" in text
-    assert "keras 3.15.1, tensorflow 2.21.0." in text
-    widths = [
-        {line.count("|") for line in block.splitlines() if line.startswith("|")}
-        for block in text.split("\n\n")
-    ]
-    assert all(len(width) <= 1 for width in widths)  # every row has the cells of its header
-
-
-def test_each_section_says_its_config(report):
-    sizes = "Config: filters 64, 128, 256, 512 in both networks; 128 pitches; 32 steps"
-    for record, more in (
-        (h100(), ""),  # several batches and precisions: the rows say theirs
-        (train_step([step_row(128, "bfloat16", 1.0)]), "; batch 128; bfloat16"),
-        (peers(), "; batch 64; float32"),
-        (tpu_compile(1.0), "; batch 256 a chip; float32"),
-        (scaling(), "; batch 32; float32"),
-        (compose(), "; float32"),
-    ):
-        assert report.origin.config_line(record) == f"{sizes}{more}."
-    narrow = compose()
-    narrow["config"]["model"]["critic_filters"] = [8]
-    line = report.origin.config_line(narrow)
-    assert "filters 64, 128, 256, 512 in the generator, 8 in the critic" in line
-
-
-def test_a_section_gives_the_command_of_its_record(report):
-    record = train_step([step_row(64, "float32", 1.0)])
-    said, _ = report.section(Path("results/x.json"), record | {"command": "uv run python x.py"})
-    assert "Made by `uv run python x.py`." in said.splitlines()
-    said, _ = report.section(Path("results/x.json"), record)
-    assert "Made by" not in said
+    assert "keras 3.15, tensorflow 2.21." in text
+    for block in text.split("\n\n"):  # every row has the cells of its header
+        assert len({line.count("|") for line in block.splitlines() if line[:1] == "|"}) <= 1
 
 
 def test_a_column_without_any_value_is_left_out(report):
-    lines = report.tables.table(("batch", "MFU", "GB"), [[1, "", ""], [2, "", "3"]])
-    assert lines == ["| batch | GB |", "| --- | --- |", "| 1 |  |", "| 2 | 3 |"]
+    content = train_step((64, "float32", 1.5))
+    content["rows"][0] |= {"peak_memory_bytes": None, "seconds": [1.5]}
+    text, _ = report.section(Path("x.json"), content)
+    first = "batch | precision | strategy | devices | compile, s | n | iteration, s"
+    last = "examples/s | examples/s a device | TFLOP/s | GB temporary"
+    assert f"| {first} | {last} |" in text.splitlines()
+    assert "| 31.2 | 1 | 1.500 | 256.0 | 71.25 | 123.4 | 1.23 |" in text
+
+
+def test_a_section_says_its_config_and_command(report):
+    sizes = "Config: filters 64, 128, 256, 512 in both networks; 128 pitches; 32 steps"
+    for content, more in (
+        (h100(), ""),  # several batches and precisions: the rows say theirs
+        (train_step((128, "bfloat16", 1.0)), "; batch 128; bfloat16"),
+        (peers(), "; batch 64; float32"),
+        (tpu_compile(1.0), "; batch 256 a chip; float32"),
+        (compose(), "; float32"),
+    ):
+        lines = report.section(Path("x.json"), content)[0].splitlines()
+        assert f"{sizes}{more}." in lines and not any("Made by" in line for line in lines)
+    content |= {"command": "uv run python x.py"}
+    content["config"]["model"] = CONFIG["model"] | {"critic_filters": [8]}
+    text, _ = report.section(Path("x.json"), content)
+    assert "filters 64, 128, 256, 512 in the generator, 8 in the critic" in text
+    assert "Made by `uv run python x.py`." in text.splitlines()
 
 
 def test_compiled_before_and_after_stand_side_by_side(report, folder):
-    report.write_readme(folder)
-    text = (folder / "README.md").read_text()
+    earlier = tpu_compile(2.0)
+    del earlier["slices"][0]["parts"]["iteration"]
+    text = page(report, folder, tpu_compile=tpu_compile(1.0), tpu_compile_before=earlier)
     assert "## tpu_compile\n" in text and "## tpu_compile_before" not in text
-    (line,) = [line for line in text.splitlines() if "| critic update |" in line]
-    least = report.tables.peaks.minimum(configs.load(ROOT / "configs" / "reference.py"))[
-        "critic_update"
-    ]
+    least = report.tables.peaks.minimum(configs.from_dict(CONFIG))["critic_update"]
     before, after = 2e12 / (256 * least), 1e12 / (256 * least)
-    assert line == (
+    assert (
         f"| v5e:1x2 | 256 | critic update | 2000 → 1000 | {before:.2f} → {after:.2f} "
         "| 16.00 → 8.00 | 600 → 300 | 1 (11.0 MB) → 1 (11.0 MB) | 20.00 → 10.00 |"
-    )
+    ) in text.splitlines()
+    assert "| v5e:1x2 | 256 | iteration | - → 1000 |" in text
     (folder / "results" / "tpu_compile_before.json").unlink()
-    report.write_readme(folder)
-    assert "| v5e:1x2 | 256 | critic update | 1000 |" in (folder / "README.md").read_text()
+    assert "| v5e:1x2 | 256 | critic update | 1000 |" in page(report, folder)
+
+
+def test_a_before_of_what_has_no_arrows_has_its_own_section(report, folder):
+    text = page(report, folder, h100=h100(), h100_before=h200())
+    assert "## h100\n" in text and "## h100_before\n" in text
 
 
 def test_plots_are_pngs_and_the_same_each_time(report, folder):
-    report.write_readme(folder)
+    on_devices = stored("scaling_cpu") | {"simulated": False}
+    text = page(report, folder, h100=h100(), scaling=on_devices)
     plots = {path.name: path.read_bytes() for path in (folder / "plots").iterdir()}
-    assert set(plots) == {"h100.png", "peers.png", "tpu_compile.png", "scaling.png"}
-    text = (folder / "README.md").read_text()
+    assert plots.keys() >= {"h100.png", "peers_cpu.png", "tpu_compile.png", "scaling.png"}
     for name, content in plots.items():
         assert content.startswith(PNG)
         assert f"](plots/{name})" in text and f"![](plots/{name})" not in text
-    report.write_readme(folder)
+    page(report, folder)
     assert all((folder / "plots" / name).read_bytes() == old for name, old in plots.items())
 
 
-def test_nothing_timed_is_a_table_without_a_plot(report, tmp_path):
-    one = [step_row(64, "float32", 0.1), failed_row(128, "float32")]
-    for record in (train_step(one), train_step(one[1:]), peers() | {"results": {}}):
-        text, figure = report.section(tmp_path / "some.json", record)
+def test_plots_show_the_figures(report):
+    _, figure = report.section(Path("x.json"), h100())
+    lines = {line.get_label(): line.get_xydata().tolist() for line in figure.axes[0].lines}
+    assert lines["float32, mesh"] == [[64, 96_000]]
+    assert lines["bfloat16, mesh"] == [[64, 192_000], [128, 256_000]]
+    _, figure = report.section(Path("x.json"), peers())
+    assert [bar.get_width() for bar in figure.axes[0].patches] == [8.5, 6.5]
+    _, figure = report.section(Path("x.json"), tpu_compile(1.0))
+    assert [bar.get_width() for bar in figure.axes[0].patches] == [8.0, 8.0]
+    content = stored("scaling_cpu")
+    _, figure = report.section(Path("x.json"), content)
+    for axes, kind in zip(figure.axes, ("weak", "strong"), strict=True):
+        rows = [row for row in content["rows"] if row["scaling"] == kind]
+        points = [[row["devices"], row["examples_per_s"]] for row in rows]
+        assert axes.lines[0].get_xydata().tolist() == points
+
+
+def test_nothing_timed_is_a_table_without_a_plot(report):
+    one = [(64, "float32", 0.1), (128, "float32", None)]
+    nothing = [peers() | {"results": {}}, stored("scaling_cpu") | {"rows": []}, train_step()]
+    for content in (train_step(*one), train_step(*one[1:]), *nothing):
+        text, figure = report.section(Path("some.json"), content)
         assert figure is None and "plots/" not in text and "| --- |" in text
-
-
-def without(record: dict, name: str) -> dict:
-    return {key: value for key, value in record.items() if key != name}
 
 
 @pytest.mark.parametrize(
@@ -312,6 +253,7 @@ def without(record: dict, name: str) -> dict:
         (json.dumps({"benchmark": "other"}), "its benchmark is 'other'"),
         (json.dumps(without(h100(), "rows")), "(no 'rows')"),
         (json.dumps(h100() | {"rows": [without(step_row(1, "x", 1.0), "p10_s")]}), "(no 'p10_s')"),
+        (json.dumps(h100() | {"rows": [step_row(1, "x", 1.0) | {"compile_s": None}]}), "None"),
     ],
 )
 def test_a_broken_record_is_one_line_and_changes_nothing(
@@ -322,79 +264,86 @@ def test_a_broken_record_is_one_line_and_changes_nothing(
     before = (folder / "README.md").read_text()
     assert command(report, monkeypatch, "--folder", folder) == 2
     assert command(report, monkeypatch, path, path) == 2
-    for line in capsys.readouterr().err.splitlines():
-        assert line.startswith(f"report: {path}: ") and reason in line
+    lines = capsys.readouterr().err.splitlines()
+    assert len(lines) == 2
+    assert all(line.startswith(f"report: {path}: ") and reason in line for line in lines)
     assert (folder / "README.md").read_text() == before and not (folder / "plots").exists()
 
 
 def test_a_broken_record_of_before_is_named(report, folder):
-    path = write(folder / "results" / "tpu_compile_before.json", base("tpu_compile"))
+    write(folder / "results" / "tpu_compile_before.json", record("tpu_compile"))
     with pytest.raises(UserError, match=r"tpu_compile_before\.json: .*no 'slices'"):
-        report.load_all(path.parent)
+        report.write_readme(folder)
 
 
 def test_two_accelerators_compared(report, tmp_path, monkeypatch, capsys):
     other = h200()
-    other["config"]["training"]["critic_updates"] = 4
-    other["config"]["training"]["batch_size"] = 128  # rows say it themselves
+    other["config"]["training"] |= {"critic_updates": 4, "batch_size": 128}  # rows say their batch
     a, b = write(tmp_path / "a.json", h100()), write(tmp_path / "b.json", other)
     plot = tmp_path / "plot.png"
     assert command(report, monkeypatch, a, b, "--plot", plot) == 0
-    text = capsys.readouterr().out
-    lines = [" ".join(line.split()) for line in text.splitlines()]
-    assert max(map(len, text.splitlines())) <= 80
-    assert lines[0].startswith("A: 1 x NVIDIA H100") and lines[1].startswith("B: 1 x NVIDIA H200")
-    assert "training.critic_updates: A 5, B 4" in lines
-    assert "packages.jaxlib: A 0.12.0, B 0.13.0" in lines
-    assert "batch_size" not in text
-    assert "64 float32 mesh 4.000 2.000 0.500 B 2.00x 31.2 31.2" in lines
-    assert "64 bfloat16 mesh 2.000 2.100 1.050 A 1.05x ~ 31.2 31.2" in lines
-    assert "Medians of an iteration, n: A 5, B 5; ~ where" in text
-    assert lines[-2:] == ["only in B: 512 float32 mesh", "A failed: Out of memory | 95 GiB"]
-    assert [line for line in lines if "only in A" in line] == ["only in A: 128 bfloat16 mesh"]
+    machine = "jax 0.12.1, Python 3.13.0, commit 0123456789ab and changes"
+    assert capsys.readouterr().out.splitlines() == [
+        f"A: 1 x NVIDIA H100; {machine}",
+        f"B: 1 x NVIDIA H200; {machine}",
+        "not the same in both:",
+        "  training.critic_updates: A 5, B 4",
+        "  packages.jaxlib: A 0.12.0, B 0.13.0",
+        "",
+        "                      A, ms    B, ms   B / A  ahead       compile, s: A      B",
+        "64  float32   mesh    4.000    2.000   0.500  B 2.00x              31.2   31.2",
+        "64  bfloat16  mesh    2.000    2.100   1.050  A 1.05x ~            31.2   31.2",
+        "Medians of an iteration, n: A 5, B 5; ~ where ranges from p10 to p90 overlap.",
+        "",
+        "only in A: 128 bfloat16 mesh",
+        "only in B: 512 float32 mesh",
+        "A failed: Out of memory | 95 GiB",
+    ]
     assert plot.read_bytes().startswith(PNG)
 
 
 def test_peers_compared(report, tmp_path, monkeypatch, capsys):
     path = write(tmp_path / "a.json", peers())
     assert command(report, monkeypatch, path, path) == 0
-    lines = [" ".join(line.split()) for line in capsys.readouterr().out.splitlines()]
-    assert "keras 6.500 6.500 1.000 even ~ 4.0 4.0" in lines
-    assert "not the same in both:" not in lines
+    assert capsys.readouterr().out.splitlines()[2:] == [
+        "",
+        "          A, s     B, s   B / A  ahead       compile, s: A      B",
+        "ours     8.500    8.500   1.000  even ~               31.2   31.2",
+        "keras    6.500    6.500   1.000  even ~               31.2   31.2",
+        "Medians of an iteration, n: A 3 to 5, B 3 to 5; ~ where ranges from p10 to p90 overlap.",
+    ]
 
 
 @pytest.mark.parametrize(
-    ("records", "words", "reason"),
+    ("contents", "words", "reason"),
     [
         ([h100()], [], "give no record, or two to compare"),
+        ([], ["no.json", "no.json"], "no.json: no such file"),
         ([], ["--plot", "x.png"], "--plot: draws a comparison; give two records"),
         ([compose(), compose()], [], "compose records are not compared"),
         ([h100(), peers()], [], "A is of train_step, B of peers: give two of one benchmark"),
-        ([h100(), train_step([])], [], "have timed nothing in common: A 64 float32 mesh; 64"),
+        ([h100(), train_step()], [], "have timed nothing in common: A 64 float32 mesh; 64"),
         ([h100(), h200()], ["--plot", "x.pdf"], "--plot x.pdf: the name must end in .png"),
         ([h100(), h200()], ["--plot", "no/x.png"], "--plot: no: no such folder"),
+        ([], ["--folder", "no"], "--folder: no/README.md: No such file"),
     ],
 )
 def test_what_cannot_be_done_is_one_line(
-    report, tmp_path, monkeypatch, capsys, records, words, reason
+    report, tmp_path, monkeypatch, capsys, contents, words, reason
 ):
     monkeypatch.chdir(tmp_path)
-    paths = [write(tmp_path / f"{n}.json", record) for n, record in enumerate(records)]
-    assert command(report, monkeypatch, *paths, *words, "--folder", tmp_path) == 2
+    paths = [write(tmp_path / f"{n}.json", content) for n, content in enumerate(contents)]
+    assert command(report, monkeypatch, *paths, *words) == 2
     (line,) = capsys.readouterr().err.splitlines()
     assert line.startswith("report: ") and reason in line
 
 
-def test_a_reader_that_leaves_early_is_no_error(report, tmp_path):
+def test_a_reader_that_leaves_early_is_no_error(tmp_path):
     path = write(tmp_path / "a.json", peers())
     reads, writes = os.pipe()
     os.close(reads)
-    done = subprocess.run(
-        [sys.executable, str(ROOT / "benchmarks" / "report.py"), path, path],
-        stdout=writes,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
+    words = [sys.executable, str(BENCHMARKS / "report.py"), path, path]
+    done = subprocess.run(words, stdout=writes, stderr=subprocess.PIPE, text=True)
     os.close(writes)
     assert done.returncode == 1 and done.stderr == ""
 
@@ -404,9 +353,3 @@ def test_a_readme_without_the_mark_stays(report, folder):
     with pytest.raises(UserError, match="is missing"):
         report.write_readme(folder)
     assert (folder / "README.md").read_text() == "# By hand\n"
-
-
-def test_the_records_of_the_project_can_be_shown(report):
-    for path, record in report.load_all(ROOT / "benchmarks" / "results").items():
-        text, _ = report.section(path, record)
-        assert text.startswith(f"## {path.stem}\n")

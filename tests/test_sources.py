@@ -121,7 +121,7 @@ def test_families_mode_merges_by_maximum(tmp_path):
     assert roll[:, 60, 0].all() and roll[:, 64, 0].tolist() == [True] * 4 + [False] * 4
     assert sounding(rolls(built, "drums.mid"), 4) == [36]
     assert skipped == [
-        ("noise.mid", "no notes of a family that is kept"),
+        ("noise.mid", "no notes in a family that is kept"),
         ("silent.mid", "no notes"),
     ]
 

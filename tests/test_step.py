@@ -20,6 +20,8 @@ from musegan_jax.training import losses, parallel
 from musegan_jax.training import step as steps
 from musegan_jax.training.state import create_state, inference_variables
 
+pytestmark = pytest.mark.contract
+
 
 def setup(config, data):
     config = on_one_device(config)

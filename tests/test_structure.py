@@ -9,7 +9,7 @@ from pathlib import Path
 PACKAGE = Path("musegan_jax")
 # Each layer may import those before it, and its own.
 LAYERS = [
-    {"errors", "files", "rng", "pianoroll", "hashing"},
+    {"errors", "files", "rng", "pianoroll", "hashing", "shapes"},
     {"config"},
     {"data"},
     {"models", "rendering"},
@@ -52,7 +52,7 @@ def test_the_step_needs_only_jax_flax_optax_orbax_and_numpy():
     code = (
         "import sys\n"
         "for name in ('mido', 'pretty_midi', 'matplotlib', 'tqdm', 'music21', 'symusic',\n"
-        "             'tensorboardX'): sys.modules[name] = None\n"
+        "             'tensorboardX', 'jaxtyping', 'beartype'): sys.modules[name] = None\n"
         "import musegan_jax.training.step, musegan_jax.training.parallel\n"
         "loaded = {m for m in sys.modules if m.startswith('musegan_jax.')}\n"
         "assert not {'musegan_jax.data.midi', 'musegan_jax.files'} & loaded, loaded"

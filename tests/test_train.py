@@ -137,6 +137,7 @@ def test_nothing_held_out_to_hear(tiny, tmp_path):
         loop.train(config, tmp_path / "run")
 
 
+@pytest.mark.contract
 def test_resuming_changes_nothing(straight, tmp_path, data_file):
     """Contract test 2: 2 + 4 iterations in two processes equal 6 in one, bit for bit."""
     config, workdir, _ = straight
@@ -206,6 +207,7 @@ def wait_for_iterations(workdir: Path, wanted: int, run: subprocess.Popen) -> No
     raise AssertionError("the run did not begin")
 
 
+@pytest.mark.contract
 def test_nothing_is_compiled_twice_not_even_after_a_restore(tiny, tmp_path, monkeypatch):
     """Contract test 4, through the loop: a training of many iterations traces the step once."""
     traced = []

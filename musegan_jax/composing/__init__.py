@@ -1,6 +1,6 @@
-"""The road from a melody to a song.
+"""From a melody to a song.
 
-`melody`: a score -> what the network hears. `models.model.answer`: the network's raw answer.
+`melody`: a score -> the network's condition. `models.model.answer`: the network's raw answer.
 `decoding`: the answer -> notes, by a named rule. `arrangement`: notes -> a song. `song`: files.
-`accompany` walks the middle of it in one call.
+`accompany`: network and decoding in one call.
 """

@@ -8,23 +8,24 @@ from musegan_jax import pianoroll, rng
 from musegan_jax.composing import decoding
 from musegan_jax.composing.melody import Melody
 from musegan_jax.models.model import Model, answer
+from musegan_jax.shapes import Float
 
 
 def sample_key(seed: int, sample: int) -> jax.Array:
-    """The scalar key of one sample: the noise with which melodies are answered."""
+    """The scalar key of the noise for sample number `sample`."""
     return rng.update_key(rng.root_key(seed), "eval", sample, 0)
 
 
 def answer_melody(
     model: Model, melody: Melody, seed: int, sample: int, temperature: float = 1.0
-) -> np.ndarray:
+) -> Float[np.ndarray, "T P K"]:
     """The network's raw answer to a melody, `(T, P, K)` as in `models.model.answer`.
 
     Args:
         model: with variables.
         melody: padded to T steps.
         seed: of the noise.
-        sample: which noise of that seed, from 0.
+        sample: number of the noise drawn from that seed, from 0.
         temperature: factor of the noise.
     """
     keys = rng.example_keys(sample_key(seed, sample), jnp.zeros(1, jnp.int32))
@@ -34,7 +35,7 @@ def answer_melody(
 def decode_melody(
     model: Model, melody: Melody, signed: np.ndarray, rule: str = decoding.DEFAULT
 ) -> np.ndarray:
-    """The notes of a raw answer `(T, P, K)`: bool `(melody.steps, P, K)`."""
+    """Decode a raw answer `(T, P, K)`: bool `(melody.steps, P, K)`."""
     return decoding.decode(model, signed, melody.condition, rule)[: melody.steps]
 
 
@@ -46,7 +47,7 @@ def accompany(
     temperature: float = 1.0,
     rule: str = decoding.DEFAULT,
 ) -> np.ndarray:
-    """Accompany a melody: bool `(melody.steps, P, K)`, P the model's pitches.
+    """Accompany a melody: bool `(melody.steps, P, K)`, with P the model's pitches.
 
     Arguments as for `answer_melody`; `rule` is a name in `decoding.RULES`.
     """
@@ -57,12 +58,12 @@ def accompany(
 def for_metrics(
     model: Model, melody: Melody, roll: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray, int]:
-    """An accompaniment as `evaluation.metrics` measures it.
+    """Convert an accompaniment to the arguments of `evaluation.metrics`.
 
     Args:
         model: the generator.
-        melody: what was accompanied.
-        roll: bool `(steps, P, K)`, of `accompany`.
+        melody: the accompanied melody.
+        roll: bool `(steps, P, K)`, from `accompany`.
 
     Returns:
         The melody, bool `(steps, 128, 1)`; the generated pitched tracks, bool

@@ -1,4 +1,4 @@
-"""From the notes of an accompaniment to a song: who plays them, where, how loud."""
+"""From an accompaniment to a song: programs, timing and velocities."""
 
 from typing import Any, NamedTuple
 
@@ -9,20 +9,21 @@ from musegan_jax import pianoroll
 from musegan_jax.composing.melody import Melody
 from musegan_jax.data import midi
 from musegan_jax.models.model import Model
+from musegan_jax.shapes import Bool
 
-ACCENTS = (8, 3, 0)  # added to it on a bar line, on a beat, elsewhere
-JITTER = 4  # most that chance adds to a velocity or takes off it
-DELAY = 0.01  # most seconds by which a note of the accompaniment comes late
+ACCENTS = (8, 3, 0)  # added to the velocity on a bar line, on a beat, elsewhere
+JITTER = 4  # largest random change of a velocity, up or down
+DELAY = 0.01  # largest random delay of an accompaniment note, seconds
 
 
 class Style(NamedTuple):
-    """How an answer is played.
+    """How an accompaniment is played.
 
     Attributes:
         programs: General MIDI programs 0..127 of the generated pitched tracks, in their order; None
-            for the tracks' own.
-        keep_melody: the melody's own notes, else what the network makes of them.
-        humanise: seed of small deviations in time and loudness; None for none.
+            for the tracks' own programs.
+        keep_melody: write the melody's own notes, not the network's version of it.
+        humanise: seed of small random changes in timing and velocity; None for none.
     """
 
     programs: tuple[int, ...] | None = None
@@ -34,7 +35,7 @@ AS_GIVEN = Style()
 
 
 def generated_tracks(model: Model, keep_melody: bool = True) -> list[int]:
-    """The tracks of the answer that are written: all, or all but the melody's."""
+    """The generated tracks to write: all, or all but the melody's."""
     tracks = range(len(model.tracks))
     return [k for k in tracks if not keep_melody or k != model.config.condition_track]
 
@@ -42,14 +43,13 @@ def generated_tracks(model: Model, keep_melody: bool = True) -> list[int]:
 def to_midi(
     model: Model, melody: Melody, roll: np.ndarray, style: Style = AS_GIVEN
 ) -> mido.MidiFile:
-    """The melody, its own messages unchanged, and the generated tracks of `roll` beside it.
+    """A song of the melody, with its own messages unchanged, and the generated tracks of `roll`.
 
-    Tempo, key and meter come from the melody's file; of its other tracks nothing is kept but such
-    marks.
+    Tempo, key and meter come from the melody's file; nothing else of its other tracks is kept.
 
     Args:
         model: the generator.
-        melody: what was accompanied.
+        melody: the accompanied melody.
         roll: bool `(steps, P, K)`, its accompaniment.
         style: how to play it.
     """
@@ -74,7 +74,7 @@ def to_midi(
         if generator is not None:
             ticks, velocities = _humanised(score, ticks, generator)
         rows = np.column_stack([ticks, pitches, velocities]).astype(np.int64)
-        # A step finer than the file's ticks may have no length; its release would come first.
+        # If steps are finer than ticks, a note may have no length and its release would come first.
         lasting = rows[:, 0] < rows[:, 1]
         rows = rows[lasting]
         program = programs.pop(0) if programs and not track.is_drum else track.program
@@ -82,12 +82,14 @@ def to_midi(
     return song
 
 
-def placed(model: Model, melody: Melody, roll: np.ndarray) -> np.ndarray:
-    """The notes of an accompaniment where they are played: bool `(steps, 128, K)`.
+def placed(
+    model: Model, melody: Melody, roll: Bool[np.ndarray, "T P K"]
+) -> Bool[np.ndarray, "T 128 K"]:
+    """An accompaniment at the pitches at which it is played: bool `(steps, 128, K)`.
 
-    At the melody's own pitches, where the network heard it elsewhere. A note outside what its track
-    had in training is moved by octaves to within. No note begins after the melody's last has ended.
-    A roll, not notes: where two pitches an octave apart become one, their notes overlap.
+    Undoes the melody's shift. A note outside its track's range in training is moved into it by
+    octaves. No note begins after the end of the melody's last note. A roll, not a list of notes:
+    where two pitches an octave apart become one, their notes overlap.
     """
     placed = np.zeros((len(roll), pianoroll.MIDI_PITCHES, len(model.tracks)), bool)
     for k, track in enumerate(model.tracks):
@@ -97,14 +99,14 @@ def placed(model: Model, melody: Melody, roll: np.ndarray) -> np.ndarray:
         for row, pitch in enumerate(pitches):
             if 0 <= pitch < pianoroll.MIDI_PITCHES:
                 placed[:, pitch, k] |= roll[:, row, k]
-    # What sounds in the melody's last step may ring on to the end of the bar.
+    # Notes that sound in the melody's last step may last to the end of the bar.
     last = np.flatnonzero(melody.condition.any(axis=1))[-1]
     placed[last:] = np.logical_and.accumulate(placed[last:], axis=0)
     return placed
 
 
 def _within(pitches: np.ndarray, low: int, high: int) -> np.ndarray:
-    """Pitches outside `low` to `high` moved by the fewest octaves; not, if less than one fits."""
+    """Move pitches into `low` to `high` by the fewest octaves, if that range holds an octave."""
     if high - low < 11:
         return pitches
     up = np.maximum(-(-(low - pitches) // 12), 0)
@@ -115,26 +117,26 @@ def _within(pitches: np.ndarray, low: int, high: int) -> np.ndarray:
 def _humanised(
     score: midi.Score, ticks: np.ndarray, generator: np.random.Generator
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Ticks `(N, 2)` a little late, and velocities `(N,)` with the meter's accents.
+    """Slightly delayed ticks `(N, 2)`, and velocities `(N,)` with the meter's accents.
 
-    Notes that begin together are late together: an ensemble, not an echo. Releases stay.
+    Notes that begin together are delayed together, or they would echo. Releases do not move.
     """
     starts, which = np.unique(ticks[:, 0], return_inverse=True)
     on_bar = np.isin(starts, score.bar_lines())
     on_beat = starts % score.ticks_per_beat == 0
     accents = np.select([on_bar, on_beat], ACCENTS[:2], ACCENTS[2])
     velocities = midi.VELOCITY + accents + generator.integers(-JITTER, JITTER + 1, len(starts))
-    # Seconds by the tempo there: a tick is longer in a slow piece.
+    # Seconds per tick at the local tempo.
     per_tick = np.maximum(score.seconds(starts + 1) - score.seconds(starts), 1e-9)
     late = np.floor(generator.uniform(0, DELAY, len(starts)) / per_tick).astype(np.int64)
     moved = ticks.copy()
-    # Never past half of the note, which for a short one is less than that.
+    # At most half of the note, which matters for short notes.
     moved[:, 0] += np.minimum(late[which], (ticks[:, 1] - ticks[:, 0]) // 2)
     return moved, velocities[which]
 
 
 def has_accompaniment(model: Model, roll: np.ndarray) -> bool:
-    """Whether an answer, bool `(steps, P, K)`, has notes beside the melody's."""
+    """Whether a roll, bool `(steps, P, K)`, has notes besides the melody's."""
     return bool(roll[:, :, generated_tracks(model)].any())
 
 
@@ -152,7 +154,7 @@ def _marks(score: midi.Score) -> mido.MidiTrack:
 
 
 def _own_track(score: midi.Score, part: midi.Part) -> mido.MidiTrack:
-    """The part's own messages, as they were, and the names and words of its track."""
+    """The part's own messages, unchanged, and the names and words of its track."""
     kinds = ("track_name", "instrument_name", "lyrics", "text")
     timed = []
     now = 0
@@ -161,7 +163,7 @@ def _own_track(score: midi.Score, part: midi.Part) -> mido.MidiTrack:
         own = message.type in kinds if message.is_meta else _channel(message) == part.channel
         if own:
             timed.append((now, message))
-    # A note that nothing ends lasts until its track does.
+    # A note without a release lasts until the end of its track.
     timed.append((now, mido.MetaMessage("end_of_track")))
     return _relative(timed)
 
@@ -171,7 +173,7 @@ def _channel(message: mido.Message) -> int | None:
 
 
 def _relative(timed: list[tuple[int, Any]]) -> mido.MidiTrack:
-    """Messages with absolute ticks as a track, whose times are differences."""
+    """Messages with absolute ticks as a track, in which times are relative."""
     track, now = mido.MidiTrack(), 0
     for tick, message in timed:
         track.append(message.copy(time=tick - now))

@@ -1,4 +1,4 @@
-"""From a MIDI file to the melody that the network hears."""
+"""From a MIDI file to the network's condition."""
 
 import os
 from collections.abc import Iterator
@@ -13,15 +13,15 @@ from musegan_jax.models.model import Model
 
 
 class Melody(NamedTuple):
-    """A part of a MIDI file, as the network hears it.
+    """A part of a MIDI file, prepared as the network's condition.
 
     Attributes:
-        score: the file that it comes from.
-        part: its own notes, in ticks.
-        condition: bool `(T, 128)`, the top line in the model's range, from step `offset`.
-        offset: the step at which its first sounding bar begins.
-        steps: its length; `condition` is padded beyond it to the network's stride.
-        shift: semitones from the part's own pitches to the condition's.
+        score: the file.
+        part: the part's original notes, in ticks.
+        condition: bool `(T, 128)`, the part's top line in the model's range, from step `offset`.
+        offset: the step at which the first sounding bar begins.
+        steps: length; `condition` is padded beyond it to a multiple of the network's stride.
+        shift: semitones from the part's original pitches to those of the condition.
     """
 
     score: midi.Score
@@ -48,10 +48,10 @@ def load_melody(name_or_path: str) -> midi.Score:
 
 
 def pick_part(score: midi.Score, track: str | None, name: str) -> midi.Part:
-    """The part to accompany: the one named or numbered (from 1), else the likeliest melody.
+    """The part to accompany: given by name or number (from 1), else the most likely melody.
 
     Raises:
-        UserError: if there is no such part, or none that has pitches.
+        UserError: if there is no such part, or no pitched part.
     """
     pitched = [part for part in score.parts if not part.is_drum]
     if not score.parts:
@@ -70,12 +70,12 @@ def pick_part(score: midi.Score, track: str | None, name: str) -> midi.Part:
 
 
 def melody_likeness(part: midi.Part) -> float:
-    """How much a part looks like a melody: told by its name, one note at a time, high, busy."""
+    """A score of how much a part looks like a melody: by name, single line, high, busy."""
     telling = ("melody", "vocal", "voice", "lead", "soprano", "sopran", "solo", "cantus")
     named = any(word in part.name.casefold() for word in telling)
     starts, ends, pitches = part.notes[:, 0], part.notes[:, 1], part.notes[:, 2]
     sounding = int((ends - starts).sum())
-    # Overlap with the note before: 0 for a single line, near 1 for chords.
+    # Overlap with the notes before: 0 for a single line, near 1 for chords.
     overlap = np.maximum(np.maximum.accumulate(ends)[:-1] - starts[1:], 0).sum() / max(sounding, 1)
     span = max(int(ends.max() - starts.min()), 1)
     return 2.0 * named - 2.0 * overlap + float(pitches.mean()) / 24 + min(sounding / span, 1.0)
@@ -84,24 +84,24 @@ def melody_likeness(part: midi.Part) -> float:
 def prepare(score: midi.Score, part: midi.Part, model: Model, shift: int | None = None) -> Melody:
     """Put a part on the model's grid and into its range.
 
-    Where notes sound together the highest is the melody.
+    Of notes that sound together only the highest is used.
 
     Args:
         score: the file.
         part: its melody.
-        model: what will accompany it.
-        shift: semitones by which the network hears it higher than it is; None for the octaves that
-            bring it where it overlaps most with the melodies of the training data.
+        model: the model that will accompany it.
+        shift: semitones by which to transpose it up; None for the octaves with which it overlaps
+            most with the melodies of the training data.
 
     Raises:
-        UserError: if it spans more pitches than the model has.
+        UserError: if it does not fit into the model's range.
     """
     per_step = score.ticks_per_beat / model.steps_per_beat
     notes = midi.quantise(part.notes, per_step)
     lines = midi.quantise_ticks(score.bar_lines(), per_step)
     offset = int(lines[lines <= notes[0, 0]].max())
     end = int(notes[:, 1].max())
-    # To the end of the last bar, so that the accompaniment does not break off before it.
+    # To the end of the last bar, so that the accompaniment fills it.
     steps = min((int(line) for line in lines if line >= end), default=end) - offset
     roll = midi.to_roll(notes - np.array([offset, offset, 0, 0]), steps)
     top = pianoroll.MIDI_PITCHES - 1 - roll[:, ::-1].argmax(axis=1)
@@ -117,7 +117,7 @@ def prepare(score: midi.Score, part: midi.Part, model: Model, shift: int | None 
 
 
 def _octaves(pitches: np.ndarray, model: Model) -> int:
-    """The shift by octaves that puts most steps where training melodies lie, the smallest such."""
+    """The shift in octaves that puts most steps into the training melodies' range; the smallest."""
     low, high = model.pitch_range
     fitting = [
         12 * octave
@@ -137,14 +137,14 @@ def _check_range(pitches: np.ndarray, model: Model) -> None:
     low, high = model.pitch_range
     if pitches.min() < low or pitches.max() > high:
         raise UserError(
-            f"the melody spans MIDI pitches {pitches.min()} to {pitches.max()} as the network "
-            f"would hear it, which do not fit the model's {low} to {high}; take stray notes out, "
-            "choose another track, or another --key"
+            f"the melody spans MIDI pitches {pitches.min()} to {pitches.max()} as given to the "
+            f"network, which do not fit the model's {low} to {high}; remove stray notes, choose "
+            "another track, or another --key"
         )
 
 
 def remarks(model: Model, melody: Melody) -> Iterator[str]:
-    """What the user should know of how this melody meets this model, a line each."""
+    """Remarks for the user on how this melody was changed for this model, one line each."""
     pitched = sum(not part.is_drum for part in melody.score.parts)
     if pitched > 1:
         name = melody.part.name or f"of program {melody.part.program}"
@@ -152,10 +152,10 @@ def remarks(model: Model, melody: Melody) -> Iterator[str]:
     per_step = melody.score.ticks_per_beat / model.steps_per_beat
     notes = midi.quantise(melody.part.notes, per_step)
     if midi.to_roll(notes, int(notes[:, 1].max())).sum(axis=1).max() > 1:
-        yield "notes that sound together: the network hears the highest"
+        yield "notes that sound together: the network is given only the highest"
     if (np.diff(melody.part.notes[:, :2], axis=1) < per_step / 2).any():
         shortest = f"1/{model.steps_per_beat} of a beat"
-        yield f"notes much shorter than {shortest}: the network hears them longer"
+        yield f"notes much shorter than {shortest}: the network is given longer ones"
     if melody.shift:
         size, unit = abs(melody.shift), "semitone"
         if size % 12 == 0:

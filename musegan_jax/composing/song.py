@@ -10,7 +10,7 @@ from musegan_jax.rendering import audio, plots
 
 
 def write_song(song: mido.MidiFile, folder: Any, stem: str, title: str) -> Iterator[Any]:
-    """Write `STEM.mid`, `STEM.wav` and `STEM.png` into a folder; yields each path when written.
+    """Write `STEM.mid`, `STEM.wav` and `STEM.png` into a folder; yield each path once written.
 
     Raises:
         UserError: if one cannot be written.

@@ -1,8 +1,8 @@
-"""From (seed, iteration) to a batch, a pure function of keys.
+"""Training batches, a pure function of keys made from seed and iteration.
 
-The timelines of all pieces lie in device memory as bits, and a batch is a gather, a shift and an
-unpacking there. Where they do not fit, the host makes the same choices from the same keys, gathers
-the bits, and the rest happens on the device.
+The timelines of all pieces lie bit-packed in device memory; a batch is a gather, a shift and an
+unpacking there. If they do not fit, the host makes the same choices from the same keys and gathers
+the packed windows; the device does the rest.
 """
 
 from typing import TYPE_CHECKING, NamedTuple
@@ -14,12 +14,10 @@ import numpy as np
 from musegan_jax import pianoroll
 from musegan_jax.config import Config
 from musegan_jax.errors import UserError
+from musegan_jax.shapes import Array, Bool, Float, Int, Key, UInt8
 
-if TYPE_CHECKING:  # the compiled step needs this module, and must not need the file formats
+if TYPE_CHECKING:  # the compiled step must not import the file formats
     from musegan_jax.data.dataset import Dataset
-
-
-Array = jax.Array | np.ndarray
 
 
 class Windows(NamedTuple):
@@ -35,10 +33,10 @@ def make_windows(dataset: "Dataset", config: Config) -> Windows:
     """Find the windows of the config's splits, as NumPy arrays (put them on the device once).
 
     Windows start on bar lines and lie within one piece. Silent windows, and windows with a note
-    outside the model's pitches, are left out. Shifts that would push a note out are not offered.
+    outside the model's pitches, are left out. Shifts are limited so that no note leaves them.
 
     Raises:
-        UserError: if the dataset has other tracks than the model, or no window is left.
+        UserError: if the dataset and the model differ in tracks, or no window is left.
     """
     if len(dataset.tracks) != config.model.tracks:
         names = ", ".join(track.name for track in dataset.tracks)
@@ -73,8 +71,8 @@ def make_windows(dataset: "Dataset", config: Config) -> Windows:
     if not starts:
         raise UserError(
             f"no window to train on: of {candidates} windows of {steps} steps in the split "
-            f"{'+'.join(config.data.splits)}, none sounds within MIDI pitches {low} to {high}; "
-            "see data.splits, data.window_steps, model.lowest_pitch and model.pitches"
+            f"{'+'.join(config.data.splits)}, all are silent or leave MIDI pitches {low} to "
+            f"{high}; change data.splits, data.window_steps, model.lowest_pitch or model.pitches"
         )
     return Windows(dataset.timeline, np.array(starts, np.int32), np.array(shifts, np.int32), drums)
 
@@ -82,13 +80,15 @@ def make_windows(dataset: "Dataset", config: Config) -> Windows:
 class HostBatch(NamedTuple):
     """The batches of one iteration, gathered on the host: `U` updates of `B` examples."""
 
-    bits: Array  # uint8 (B, U, T, K, 16), windows as they are in the timeline
+    bits: Array  # uint8 (B, U, T, K, 16), windows, packed as in the timeline
     shifts: Array  # int32 (B, U), semitones
     drums: Array  # bool (K,)
 
 
-def choose(shifts: Array, keys: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """Choose one example per key: its window, uniformly, and its shift among those offered.
+def choose(
+    shifts: Int[Array, "N 2"], keys: Key[jax.Array, " B"]
+) -> tuple[Int[jax.Array, " B"], Int[jax.Array, " B"]]:
+    """Choose one example per key: a uniform window, and a uniform shift within its limits.
 
     Args:
         shifts: `Windows.shifts`, int32 `(N, 2)`.
@@ -107,8 +107,13 @@ def choose(shifts: Array, keys: jax.Array) -> tuple[jax.Array, jax.Array]:
     return jax.vmap(one)(keys)
 
 
-def to_rolls(config: Config, bits: Array, shifts: Array, drums: Array) -> jax.Array:
-    """Windows and their shifts as the networks see them.
+def to_rolls(
+    config: Config,
+    bits: UInt8[Array, "B T K 16"],
+    shifts: Int[Array, " B"],
+    drums: Bool[Array, " K"],
+) -> Float[jax.Array, "B T P K"]:
+    """Unpack, shift and crop windows to the networks' input.
 
     Args:
         config: static.
@@ -129,7 +134,9 @@ def to_rolls(config: Config, bits: Array, shifts: Array, drums: Array) -> jax.Ar
     return jax.vmap(one)(bits, shifts)
 
 
-def draw_batch(config: Config, windows: Windows, keys: jax.Array) -> jax.Array:
+def draw_batch(
+    config: Config, windows: Windows, keys: Key[jax.Array, " B"]
+) -> Float[jax.Array, "B T P K"]:
     """Draw one example per key, with replacement: keys `(B,)` -> signed float32 `(B, T, P, K)`."""
     windows = Windows(*map(jnp.asarray, windows))  # outside a compiled step they may be NumPy's
     chosen, shifts = choose(windows.shifts, keys)
@@ -143,20 +150,22 @@ def draw_batch(config: Config, windows: Windows, keys: jax.Array) -> jax.Array:
 
 
 def batch_of(config: Config, data: Windows | HostBatch, update: int, keys: jax.Array) -> jax.Array:
-    """The real rolls of one update, `(B, T, P, K)`: drawn here, or gathered by the host."""
+    """The real rolls of one update, `(B, T, P, K)`: drawn here, or already gathered by the host."""
     if isinstance(data, HostBatch):
         return to_rolls(config, data.bits[:, update], data.shifts[:, update], data.drums)
     return draw_batch(config, data, keys)
 
 
-def gather(windows: Windows, chosen: np.ndarray, shifts: np.ndarray, steps: int) -> HostBatch:
-    """What the device would have drawn, gathered from host memory.
+def gather(
+    windows: Windows, chosen: Int[Array, "B U"], shifts: Int[Array, "B U"], steps: int
+) -> HostBatch:
+    """Gather from host memory the windows that the device would have drawn.
 
     Args:
         windows: NumPy arrays.
         chosen: window indices `(B, U)`.
         shifts: semitones `(B, U)`.
-        steps: T, of a window.
+        steps: T, length of a window.
     """
     rows = np.asarray(windows.starts)[chosen][..., None] + np.arange(steps)
     return HostBatch(

@@ -1,7 +1,7 @@
 """The dataset file: pieces as bit-packed timelines, with splits and provenance.
 
-An `.npz` without pickled objects. Splits are by piece, never by window, and by a hash of the
-piece's name, so that a new file never moves an old one to another split.
+An `.npz` without pickled objects. A hash of a piece's name decides its split, so that all windows
+of a piece share a split, and a new file never moves an old one to another.
 """
 
 import dataclasses
@@ -26,10 +26,10 @@ SPLIT_ENDS = (0.8, 0.9)  # train below the first, valid below the second, test a
 
 
 class Piece(NamedTuple):
-    """One piece as a reader finds it.
+    """One piece, as a reader returns it.
 
-    `roll` is packed uint8 `(T, K, 16)`; `bars` int `(N,)` are the steps at which bars begin, a
-    pick-up bar's excepted.
+    `roll` is packed uint8 `(T, K, 16)`; `bars` int `(N,)` are the steps at which bars begin,
+    without a pick-up bar.
     """
 
     name: str
@@ -71,7 +71,7 @@ class Dataset:
         return self.bars[first:last]
 
     def digest(self) -> str:
-        """SHA-256 of the content, `source` excepted: equal music has an equal hash."""
+        """SHA-256 of everything but `source`: equal music has an equal hash."""
         parts: list[str | np.ndarray] = []
         for array in (self.timeline, self.boundaries, self.bars, self.split):
             parts += [f"{array.dtype.str}{array.shape}", array]
@@ -89,7 +89,7 @@ def split_of(name: str) -> int:
 def build(
     pieces: Iterable[Piece], tracks: Iterable[Track], steps_per_beat: int, source: str
 ) -> Dataset:
-    """Join pieces, in the order of their names, into a dataset.
+    """Join pieces into a dataset, sorted by name.
 
     Raises:
         UserError: if there is no piece.
@@ -141,11 +141,11 @@ def load(path: str | Path) -> Dataset:
     """Read a dataset file and check its shape and its hash.
 
     Raises:
-        UserError: if it is missing, damaged, or something else.
+        UserError: if it is missing, damaged, or not a dataset file.
     """
     if Path(path).is_dir():
         raise UserError(
-            f"{path}: a folder; make a dataset file of it with `musegan-jax data build midi`"
+            f"{path}: a folder; make a dataset file from it with `musegan-jax data build midi`"
         )
     try:
         arrays = _read_arrays(Path(path))
@@ -175,10 +175,10 @@ def load(path: str | Path) -> Dataset:
         raise UserError(f"{path}: cannot be read ({error.strerror or error})") from error
     except UserError:
         raise
-    # A damaged file makes the parsers fail in whatever way the damage brings about.
+    # A damaged file can make the parsers raise anything.
     except Exception as error:
         raise UserError(
-            f"{path}: not a whole dataset file ({error}); build it again with "
+            f"{path}: not a valid dataset file ({error}); build it again with "
             "`musegan-jax data build`"
         ) from error
     if damaged:
@@ -187,10 +187,10 @@ def load(path: str | Path) -> Dataset:
 
 
 def _read_arrays(path: Path) -> dict[str, np.ndarray]:
-    """The arrays of an `.npz`, none larger than the bytes that are there for it.
+    """The arrays of an `.npz`, each checked to be as large as its header claims.
 
-    `np.load` believes the shape in an array's header and allocates it; a file of a hundred bytes
-    could ask for a terabyte. So the header is read and held against the zip's own directory.
+    `np.load` allocates whatever shape a header claims: a file of a hundred bytes could ask for a
+    terabyte. So each header is compared with the size in the zip's directory first.
     """
     arrays = {}
     with zipfile.ZipFile(path) as archive:

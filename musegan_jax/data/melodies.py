@@ -1,4 +1,4 @@
-"""The built-in melodies, all in the public domain, written out here."""
+"""The built-in melodies, all in the public domain."""
 
 import mido
 import numpy as np
@@ -39,12 +39,12 @@ def melody(name: str) -> midi.Score:
         UserError: if there is none of that name.
     """
     if name not in MELODIES:
-        raise UserError(f"{name}: no built-in melody; there are {', '.join(MELODIES)}")
+        raise UserError(f"{name}: no built-in melody; choose one of {', '.join(MELODIES)}")
     notes, now = [], 0
     for word in MELODIES[name].split():
         pitch, beats = word.split(":")
         end = now + round(float(beats) * midi.TICKS_PER_BEAT)
-        # A written repeat is two notes: without the gap they would sound as one.
+        # Without the gap, a repeated note would sound as one long note.
         notes.append((now, end - midi.TICKS_PER_BEAT // 16, _number(pitch), 90))
         now = end
     head = mido.MidiTrack(

@@ -1,7 +1,7 @@
 """MIDI files, in ticks.
 
 Files are read and written with `mido`, which keeps every message and its tick. `pretty_midi` would
-turn ticks into seconds and back, and could not give a melody's own bytes back unchanged.
+convert ticks to seconds and back, and could not write a melody's file unchanged.
 """
 
 import dataclasses
@@ -18,20 +18,20 @@ from musegan_jax import files, pianoroll
 from musegan_jax.errors import UserError
 
 DRUM_CHANNEL = 9
-TICKS_PER_BEAT = 480  # of what we write ourselves
+TICKS_PER_BEAT = 480  # in the files that we write
 VELOCITY = 70  # of generated notes; a typical melody has 90 to 100
 NATURALS = {"C": 0, "D": 2, "E": 4, "F": 5, "G": 7, "A": 9, "B": 11}  # pitch classes
-SHORTEST_BEAT = 10_000  # microseconds; 6000 beats a minute are no music
+SHORTEST_BEAT = 10_000  # microseconds, that is 6000 bpm; a shorter one is damage
 DEFAULT_TEMPO = 500_000  # microseconds per quarter note: 120 bpm
-# What a reader accepts; a file past these is damaged or not a piece of music. Each is checked
-# before anything of the size it speaks of is allocated.
+# Limits for reading: a file beyond one is damaged or not a piece of music. Each is checked before
+# anything of that size is allocated.
 MAX_BYTES = 4 * 2**20
 MAX_BEATS = 10_000
 MAX_SECONDS = 3600
-# Of a whole track. It is the longest wait that MIDI can write, so some messages of any track can be
-# written without the rest; and a tempo at tick 2**31 makes symusic ask for gigabytes.
+# Length of a track. MIDI cannot encode a longer delta time, so below it any selection of a track's
+# messages can be written. Also, a tempo at tick 2**31 makes symusic allocate gigabytes.
 MAX_TICKS = 2**28 - 1
-# mido takes a number of any length, in quadratic time. In text such bytes may stand in a row.
+# mido parses numbers of any length, in quadratic time. Text may have shorter runs of such bytes.
 ENDLESS_NUMBER = re.compile(rb"[\x80-\xff]{4096}")
 
 
@@ -61,10 +61,10 @@ class Part:
 
 @dataclasses.dataclass(frozen=True)
 class Score:
-    """What a MIDI file says.
+    """The content of a MIDI file.
 
     Attributes:
-        midi: the file, every message of it.
+        midi: the file, with all its messages.
         parts: those with notes, in the file's order.
         tempos: `(tick, microseconds per quarter note)`, by tick, the first at tick 0.
         meters: `(tick, beats, beat type)`, by tick, the first at tick 0.
@@ -86,7 +86,7 @@ class Score:
         return max((int(part.notes[:, 1].max()) for part in self.parts), default=0)
 
     def seconds(self, ticks: np.ndarray | int) -> np.ndarray:
-        """When the given ticks sound, honouring every tempo change; float64, same shape."""
+        """Ticks as seconds, following all tempo changes; float64, same shape."""
         starts = np.array([tick for tick, _ in self.tempos], np.float64)
         rate = np.array([tempo for _, tempo in self.tempos]) / 1e6 / self.ticks_per_beat
         offsets = np.concatenate([[0.0], np.cumsum(np.diff(starts) * rate[:-1])])
@@ -94,9 +94,9 @@ class Score:
         return offsets[which] + (ticks - starts[which]) * rate[which]
 
     def bar_lines(self) -> np.ndarray:
-        """Ticks at which bars begin, from 0 until all notes have ended, and the last one's end.
+        """Ticks of all bar lines, from 0 to the end of the bar in which the last note ends.
 
-        float64, increasing; one more than there are bars, and there is always one bar.
+        float64, increasing; one more than there are bars. There is at least one bar.
         """
         bars: list[np.ndarray] = []
         stops = [tick for tick, _, _ in self.meters[1:]] + [max(self.end, 1)]
@@ -131,17 +131,17 @@ def read(path: str | Path) -> Score:
             raise UserError(f"{path}: not a MIDI file (it does not begin with MThd)")
         if ENDLESS_NUMBER.search(content):
             raise UserError(f"{path}: a damaged MIDI file (an endless number); export it again")
-        # Not from the file itself: its `read` makes room for whatever length the header claims.
+        # From memory: a file's own `read` would allocate whatever length the header claims.
         midi = mido.MidiFile(file=io.BytesIO(content))
     except FileNotFoundError:
         raise UserError(f"{path}: no such file") from None
     except OSError as error:
-        if error.errno is not None:  # mido's own OSErrors, which have none, speak of damage
+        if error.errno is not None:  # mido's own OSErrors have none and mean damage
             raise UserError(f"{path}: cannot be read ({error.strerror})") from error
         raise UserError(f"{path}: a damaged MIDI file ({error}); export it again") from error
     except UserError:
         raise
-    # A damaged file makes the parser fail in whatever way the damage brings about.
+    # A damaged file can make the parser raise anything.
     except Exception as error:
         why = str(error) or "it ends too early"
         raise UserError(f"{path}: a damaged MIDI file ({why}); export it again") from error
@@ -154,13 +154,13 @@ def parse(midi: mido.MidiFile, name: str) -> Score:
     """The notes, tempos and meters of a `mido` file; `name` is for messages.
 
     Raises:
-        UserError: for a type 2 file, an impossible resolution, or an absurd time.
+        UserError: for a type 2 file, time not in ticks per beat, or a tick or tempo out of range.
     """
     if midi.type not in (0, 1):
-        raise UserError(f"{name}: a type {midi.type} MIDI file; types 0 and 1 are read")
+        raise UserError(f"{name}: a type {midi.type} MIDI file; export it as type 0 or 1")
     if midi.ticks_per_beat <= 0:
         kind = "SMPTE frames" if midi.ticks_per_beat < 0 else "a resolution of 0"
-        raise UserError(f"{name}: it counts time in {kind}; export it with ticks per beat")
+        raise UserError(f"{name}: its unit of time is {kind}; export it with ticks per beat")
     tempos, meters = {0: DEFAULT_TEMPO}, {0: (4, 4)}
     parts = []
     for index, track in enumerate(midi.tracks):
@@ -168,7 +168,9 @@ def parse(midi: mido.MidiFile, name: str) -> Score:
         for message in track:
             tick += message.time
             if tick > MAX_TICKS:
-                raise UserError(f"{name}: a track lasts absurdly long: is the file damaged?")
+                raise UserError(
+                    f"{name}: a track is longer than {MAX_TICKS} ticks: is the file damaged?"
+                )
             if message.type == "set_tempo":
                 if message.tempo < SHORTEST_BEAT:
                     raise UserError(
@@ -176,8 +178,8 @@ def parse(midi: mido.MidiFile, name: str) -> Score:
                     )
                 tempos[tick] = message.tempo
             elif message.type == "time_signature":
-                # A bar of a sixteenth to 32 quarters is a meter; the rest is damage, and a bar of
-                # no length an endless loop.
+                # Bars shorter than a sixteenth or longer than 32 quarters are damage; a bar of
+                # length 0 would be an endless loop.
                 if 0.25 <= 4 * message.numerator / message.denominator <= 32:
                     meters[tick] = (message.numerator, message.denominator)
         parts += _parts_of(index, track)
@@ -187,7 +189,7 @@ def parse(midi: mido.MidiFile, name: str) -> Score:
         tempos=tuple(sorted(tempos.items())),
         meters=tuple((tick, *meter) for tick, meter in sorted(meters.items())),
     )
-    # A meter after the last note has no bars, and may lie absurdly far away.
+    # A meter after the last note has no bars, and its tick may be huge.
     meters_used = tuple(meter for meter in score.meters if meter[0] == 0 or meter[0] < score.end)
     return dataclasses.replace(score, meters=meters_used)
 
@@ -226,7 +228,7 @@ def _parts_of(index: int, track: mido.MidiTrack) -> Iterator[Part]:
 
 
 def _as_utf8(text: str) -> str:
-    """Text that mido read as Latin-1, as the UTF-8 that most programs write, where it is that."""
+    """Text that mido read as Latin-1, decoded as UTF-8 where valid: most programs write UTF-8."""
     try:
         return text.encode("latin-1").decode("utf-8")
     except UnicodeError:
@@ -249,7 +251,7 @@ def _check_length(score: Score, name: str) -> None:
 
 
 def quantise_ticks(ticks: np.ndarray, ticks_per_step: float) -> np.ndarray:
-    """The steps nearest to the given ticks, int64; halves go up, so that bars stay equally long."""
+    """The steps nearest to the given ticks, int64; halves round up, to keep bars equally long."""
     return np.floor(ticks / ticks_per_step + 0.5).astype(np.int64)
 
 
@@ -262,7 +264,7 @@ def quantise(notes: np.ndarray, ticks_per_step: float) -> np.ndarray:
 
 
 def to_roll(notes: np.ndarray, length: int) -> np.ndarray:
-    """Notes in steps, int `(N, 4)`, -> bool `(length, 128)`; what lies past the end is cut."""
+    """Notes in steps, int `(N, 4)`, -> bool `(length, 128)`; notes are cut at its end."""
     roll = np.zeros((length, pianoroll.MIDI_PITCHES), bool)
     for start, end, pitch, _ in notes:
         roll[start:end, pitch] = True
@@ -270,9 +272,9 @@ def to_roll(notes: np.ndarray, length: int) -> np.ndarray:
 
 
 def note_track(name: str, channel: int, program: int, notes: np.ndarray) -> mido.MidiTrack:
-    """A MIDI track of its own from notes in ticks, int `(N, 4)`."""
+    """A MIDI track from notes in ticks, int `(N, 4)`."""
     track = mido.MidiTrack()
-    # mido writes text as Latin-1: each byte of the UTF-8 becomes one of its characters.
+    # mido writes text as Latin-1: one character for each byte of the UTF-8 gives UTF-8.
     track.append(mido.MetaMessage("track_name", name=name.encode().decode("latin-1")))
     track.append(mido.Message("program_change", channel=channel, program=program))
     # At equal ticks, releases (0) come before onsets (1), or a repeated note would be cut off.
@@ -312,9 +314,10 @@ def from_roll(
 def channels(
     tracks: Iterable[pianoroll.Track], taken: Collection[int] = frozenset()
 ) -> Iterator[int]:
-    """A channel for each track; more pitched tracks than channels share them in turn.
+    """A channel for each track; pitched tracks avoid those in `taken`.
 
-    MIDI has no seventeenth channel, and the drums' is the tenth. None is in `taken`.
+    MIDI has 16 channels, of which the tenth is for drums; if there are too few, tracks share them
+    in turn.
     """
     free = itertools.cycle(c for c in range(16) if c != DRUM_CHANNEL and c not in taken)
     return (DRUM_CHANNEL if track.is_drum else next(free) for track in tracks)
@@ -324,7 +327,7 @@ def write(midi: mido.MidiFile, path: files.AnyPath) -> None:
     """Write a MIDI file.
 
     Raises:
-        UserError: if that is impossible.
+        UserError: if it cannot be written.
     """
     with files.replacing(path) as temporary:
         midi.save(temporary)

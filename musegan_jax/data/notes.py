@@ -1,6 +1,6 @@
 """Rolls as notes, and as `pretty_midi.PrettyMIDI`, for programs that work with either.
 
-Nothing in the package needs this but its users: files are read and written by `midi`, in ticks.
+For users only: the package itself reads and writes files with `midi`, in ticks.
 """
 
 from collections.abc import Sequence
@@ -11,12 +11,13 @@ import numpy as np
 from musegan_jax import pianoroll
 from musegan_jax.data.midi import VELOCITY, quantise_ticks
 from musegan_jax.pianoroll import MIDI_PITCHES, Track
+from musegan_jax.shapes import Bool, Int
 
 if TYPE_CHECKING:  # half a second to import
     from pretty_midi import PrettyMIDI
 
 
-def roll_to_notes(roll: np.ndarray) -> np.ndarray:
+def roll_to_notes(roll: Bool[np.ndarray, "T 128 K"]) -> Int[np.ndarray, "N 4"]:
     """The notes of a roll, bool `(T, 128, K)`: int `(N, 4)` rows `start, end, pitch, track`.
 
     Start and end in time steps, end exclusive. A note is a maximal run at one pitch: a roll
@@ -31,11 +32,13 @@ def roll_to_notes(roll: np.ndarray) -> np.ndarray:
     return np.column_stack([np.concatenate([*notes, np.zeros((0, 3), int)]), tracks])
 
 
-def notes_to_roll(notes: np.ndarray, steps: int, tracks: int) -> np.ndarray:
-    """The inverse of `roll_to_notes`: bool `(steps, 128, tracks)`; what lies past the end is cut.
+def notes_to_roll(
+    notes: Int[np.ndarray, "N 4"], steps: int, tracks: int
+) -> Bool[np.ndarray, "T 128 K"]:
+    """The inverse of `roll_to_notes`: bool `(steps, 128, tracks)`; notes are cut at its end.
 
     Raises:
-        ValueError: if `notes` is not `(N, 4)`, or has a pitch or track that is not there.
+        ValueError: if `notes` is not `(N, 4)`, or has a pitch or track out of range.
     """
     notes = np.asarray(notes)
     if notes.ndim != 2 or notes.shape[1] != 4:
@@ -46,8 +49,8 @@ def notes_to_roll(notes: np.ndarray, steps: int, tracks: int) -> np.ndarray:
     for start, end, pitch, track in notes:
         if start < 0 or not 0 <= pitch < MIDI_PITCHES or not 0 <= track < tracks:
             raise ValueError(
-                f"note start {start}, pitch {pitch}, track {track}: a start is at least 0, a pitch "
-                f"from 0 to 127, a track from 0 to {tracks - 1}"
+                f"note start {start}, pitch {pitch}, track {track}: start must be 0 or more, pitch "
+                f"0 to 127, track 0 to {tracks - 1}"
             )
         roll[start:end, pitch, track] = True
     return roll
@@ -56,16 +59,16 @@ def notes_to_roll(notes: np.ndarray, steps: int, tracks: int) -> np.ndarray:
 def to_pretty_midi(
     roll: np.ndarray, tracks: Sequence[Track], steps_per_beat: int = 4, bpm: float = 100.0
 ) -> "PrettyMIDI":
-    """A roll, bool `(T, 128, K)`, as a `pretty_midi.PrettyMIDI` of one instrument per track.
+    """A roll, bool `(T, 128, K)`, as a `pretty_midi.PrettyMIDI` with one instrument per track.
 
     Args:
-        roll: what sounds.
-        tracks: K; `model.tracks`, for one.
+        roll: True where a note sounds.
+        tracks: K, for example `model.tracks`.
         steps_per_beat: time steps in a quarter note.
         bpm: quarter notes a minute.
 
     Raises:
-        TypeError, ValueError: if the roll is not bool `(T, 128, K)`, or K not the number of tracks.
+        TypeError, ValueError: if the roll is not bool `(T, 128, K)`, or K and `tracks` differ.
     """
     _check(roll)
     if len(tracks) != roll.shape[2]:
@@ -84,14 +87,14 @@ def to_pretty_midi(
 
 
 def from_pretty_midi(song: "PrettyMIDI", steps_per_beat: int = 4) -> tuple[np.ndarray, list[Track]]:
-    """A `pretty_midi.PrettyMIDI` on the grid, each start and end at its nearest step.
+    """A `pretty_midi.PrettyMIDI` as a roll, each start and end rounded to the nearest step.
 
     Args:
         song: of any tempo.
         steps_per_beat: time steps in a quarter note.
 
     Returns:
-        Bool `(T, 128, K)` with one track per instrument, and the tracks. T ends with the last note.
+        Bool `(T, 128, K)` with one track per instrument, and the tracks. T: end of the last note.
     """
     tracks = [Track(each.name, each.program, each.is_drum) for each in song.instruments]
     per_step = song.resolution / steps_per_beat

@@ -1,4 +1,4 @@
-"""From the name in a config to a dataset."""
+"""Loading the dataset that a config names."""
 
 from musegan_jax.data import dataset
 from musegan_jax.data.dataset import Dataset
@@ -6,10 +6,10 @@ from musegan_jax.data.readers.chorales import read_chorales
 
 
 def load(name_or_path: str) -> Dataset:
-    """The dataset that a config names: a built-in source, or a file of `data build`.
+    """The dataset that a config names: a built-in source, or a file made by `data build`.
 
     Raises:
-        UserError: if it cannot be had.
+        UserError: if it cannot be loaded.
     """
     if name_or_path == "chorales":
         return read_chorales()[0]

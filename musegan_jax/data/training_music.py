@@ -1,4 +1,4 @@
-"""What is known of the music that a model was trained on, and stays with the model."""
+"""Facts about a model's training music that are stored with the model."""
 
 from typing import Any, NamedTuple
 
@@ -16,8 +16,8 @@ class TrainingMusic(NamedTuple):
     Attributes:
         tracks: K, of the rolls.
         steps_per_beat: time steps in a quarter note.
-        ranges: lowest and highest MIDI pitch of each track, random transposition included.
-        single_lines: of each track, whether it never had two pitches at once.
+        ranges: lowest and highest MIDI pitch of each track, including random transposition.
+        single_lines: for each track, whether it never has two pitches at once.
     """
 
     tracks: tuple[Track, ...]
@@ -34,8 +34,8 @@ class TrainingMusic(NamedTuple):
         """The inverse of `to_dict`; other entries of `values` are ignored.
 
         Raises:
-            ValueError: for values that cannot be, as a damaged file may have.
-            KeyError, TypeError: where one is missing, or has another structure.
+            ValueError: for values out of range, as in a damaged file.
+            KeyError, TypeError: if one is missing or has the wrong structure.
         """
         music = cls(
             tracks=tuple(Track(*track) for track in values["tracks"]),
@@ -61,19 +61,19 @@ class TrainingMusic(NamedTuple):
         }
         for name, fine in allowed.items():
             if not fine:
-                raise ValueError(f"its {name} cannot be")
+                raise ValueError(f"its {name} is out of range")
         return music
 
 
 def is_int(value: Any, low: int, high: int) -> bool:
-    """Whether a value read from a file is a whole number, True and False excluded, in a range."""
+    """Whether a value read from a file is an int, not a bool, from `low` to `high`."""
     return type(value) is int and low <= value <= high
 
 
 def training_music(dataset: Dataset, config: Config) -> TrainingMusic:
-    """Look through the splits that a config trains on.
+    """Collect the facts from the splits that a config trains on.
 
-    Of these alone: what is held out is not known when composing.
+    Only from these: held-out pieces must not influence composing.
 
     Raises:
         UserError: if the conditioning track is silent in all of the dataset.
@@ -82,7 +82,7 @@ def training_music(dataset: Dataset, config: Config) -> TrainingMusic:
     if pitch_bounds(dataset.timeline[:, [k]]) is None:
         raise UserError(
             f"config: model.condition_track = {k}: the dataset's track {dataset.tracks[k].name} is "
-            "silent throughout; condition on another"
+            "silent throughout; choose another"
         )
     trained = np.concatenate(
         [
@@ -94,7 +94,7 @@ def training_music(dataset: Dataset, config: Config) -> TrainingMusic:
     down, up = config.data.transpose
     ranges = []
     for k, track in enumerate(dataset.tracks):
-        # A silent track has all pitches.
+        # A silent track may have any pitch.
         low, high = pitch_bounds(trained[:, [k]]) or (0, MIDI_PITCHES - 1)
         if not track.is_drum:
             low, high = max(low + down, 0), min(high + up, MIDI_PITCHES - 1)

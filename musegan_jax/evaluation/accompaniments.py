@@ -1,4 +1,4 @@
-"""Whole pieces, their melodies accompanied by a model."""
+"""Accompaniments of whole pieces by a model."""
 
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -14,16 +14,15 @@ from musegan_jax.evaluation import metrics
 from musegan_jax.evaluation.measures import Music
 from musegan_jax.models.model import Model, answer
 
-ROOM = 256  # steps: melodies are padded to multiples of it, so that few programs are compiled
-CELLS = 2**24  # of a batch of rolls; about 2 GB in the network
+ROOM = 256  # steps; melodies are padded to multiples of it, so that few programs are compiled
+CELLS = 2**24  # in a batch of rolls; about 2 GB in the network
 
 
 class Accompaniments(NamedTuple):
     """The same pieces, accompanied several times.
 
     Attributes:
-        flavours: the pieces with the generated tracks beside the given melody, a list for each
-            noise.
+        flavours: for each noise, a list of the pieces: given melody and generated tracks.
         fidelity: per bar, of the network's own melody track (`metrics.melody_fidelity`), all
             flavours end to end.
     """
@@ -33,7 +32,7 @@ class Accompaniments(NamedTuple):
 
 
 def fits(model: Model, piece: Music) -> bool:
-    """Whether a piece has a melody, and the model a row for every note of it."""
+    """Whether a piece has a melody, all within the model's pitches."""
     pitches = np.flatnonzero(piece.bars[..., model.config.condition_track].any(axis=(0, 1)))
     low, high = model.pitch_range
     return len(pitches) > 0 and low <= pitches[0] and pitches[-1] <= high
@@ -73,7 +72,7 @@ def accompany_pieces(
 def _accompany_all(
     model: Model, melodies: Sequence[np.ndarray], key: jax.Array, rule: str
 ) -> list[np.ndarray]:
-    """Notes `(T, P, K)` for melodies `(T, 128)`, each with the noise of its place in the list."""
+    """Notes `(T, P, K)` for melodies `(T, 128)`, with noise by their place in the list."""
     unit = np.lcm(ROOM, model.config.stride)
     rooms = [-(-len(melody) // unit) * unit for melody in melodies]
     rolls: list[np.ndarray] = [np.zeros(0)] * len(melodies)
@@ -81,7 +80,7 @@ def _accompany_all(
         members = [n for n, size in enumerate(rooms) if size == room]
         batch = max(CELLS // (room * model.config.pitches * model.config.tracks), 1)
         for start in range(0, len(members), batch):
-            # The last is padded with the first again: another size would be compiled anew.
+            # The last batch is filled up with its first melody: a new size would be compiled again.
             group = members[start : start + batch]
             padded = [
                 group[n] if n < len(group) else group[0] for n in range(min(batch, len(members)))

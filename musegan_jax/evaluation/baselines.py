@@ -1,4 +1,4 @@
-"""What a model must beat: answers to melodies that no network gave."""
+"""Baselines that a model must beat: accompaniments made without a network."""
 
 from collections.abc import Sequence
 
@@ -10,10 +10,10 @@ from musegan_jax.evaluation.measures import Measures, Music
 
 
 def noise_floor(held: Measures, training: Measures, draws: int, seed: int) -> np.ndarray:
-    """How far real music lies from real music: mean distance of each score, `(columns,)`.
+    """How far real music is from real music: mean distance of each score, `(columns,)`.
 
-    As many training pieces as there are held-out ones (or all, if they are fewer) are drawn,
-    `draws` times; each time the scores of the two sets are compared.
+    It is the mean over `draws` random sets of training pieces, each as many as there are held-out
+    ones (or all, if fewer), of the distance between the scores of the two sets.
     """
     generator = np.random.default_rng(seed)
     count, pool = len(np.unique(held.pieces)), np.unique(training.pieces)
@@ -28,9 +28,9 @@ def noise_floor(held: Measures, training: Measures, draws: int, seed: int) -> np
 def nearest_copied(
     held: Sequence[Music], training: Sequence[Music], condition_track: int, bars: int
 ) -> list[Music]:
-    """Each melody with the accompaniment of the training passage whose melody is most like it.
+    """Each melody with the accompaniment of the training passage whose melody is nearest.
 
-    Passages are `bars` bars long, not transposed. A piece's rest of less than one is left out.
+    Passages are `bars` bars long, not transposed. A shorter remainder is left out.
     """
     pool = passages(training, bars, 1)
     answers = []
@@ -48,7 +48,7 @@ def nearest_copied(
 def random_voices(
     held: Sequence[Music], training: Sequence[Music], condition_track: int, seed: int
 ) -> list[Music]:
-    """Each melody with voices of notes drawn at random.
+    """Each melody with voices of random notes.
 
     Each track is one note after another without rests, its lengths and pitches drawn from the
     training music's notes of that track, independently of one another and of the other tracks.

@@ -1,4 +1,4 @@
-"""Whether a model plays its training data back."""
+"""Whether a model copies its training data."""
 
 from collections.abc import Sequence
 
@@ -15,7 +15,7 @@ def passages(music: Sequence[Music], bars: int, hop: int) -> np.ndarray:
     """All passages of `bars` bars, one every `hop` bars: bool `(N, steps, 128, K)`.
 
     Raises:
-        ValueError: if the pieces' bars are not alike.
+        ValueError: if the pieces' bars differ in shape.
     """
     shape = music[0].bars.shape[1:]
     found = [
@@ -29,7 +29,7 @@ def passages(music: Sequence[Music], bars: int, hop: int) -> np.ndarray:
 def nearest(
     windows: np.ndarray, training: np.ndarray, shifts: Sequence[int] = SHIFTS
 ) -> tuple[np.ndarray, np.ndarray]:
-    """How far each window is from the training passage most like it, in any key, and which it is.
+    """Distance of each window to the nearest training passage in any key, and that passage.
 
     The distance is `metrics.disagreement`: 0 for a note-by-note copy.
 
@@ -39,8 +39,8 @@ def nearest(
         shifts: semitones by which the windows are moved for comparison.
 
     Returns:
-        Distances, `(N,)`, 0 to 1, and indices into `training`, int `(N,)`. Where there is nothing
-        to compare with, 1 and 0.
+        Distances, `(N,)`, 0 to 1, and indices into `training`, int `(N,)`. If no training
+        passage has notes, 1 and 0.
     """
     best, which = np.ones(len(windows)), np.zeros(len(windows), int)
     sounding = np.flatnonzero(training.any(axis=(0, 1, 3)))
@@ -51,8 +51,8 @@ def nearest(
     cells = windows.sum(axis=(1, 2, 3))
     for first in range(0, len(windows), WINDOWS):
         rows = slice(first, first + WINDOWS)
-        # The windows are shifted, not the training data, which are many more. What a shift puts
-        # outside the training data's range meets nothing there, and still counts in `cells`.
+        # The windows are shifted, not the training passages, which are many more. Cells shifted out
+        # of the training data's range match nothing, and still count in `cells`.
         moved = [pianoroll.transpose(windows[rows], shift)[:, :, heard] for shift in shifts]
         count = len(moved[0])
         flat = np.concatenate(moved).reshape(len(shifts) * count, -1).astype(np.float32)
@@ -77,8 +77,8 @@ def known_pieces(
 ) -> list[str]:
     """Held-out pieces that are in the training data under another name.
 
-    Those of which half of the passages of `bars` bars have a training passage, in any key, that
-    differs in less than `closeness` of the cells of `tracks`, the pitched ones.
+    Those for which at least half of the passages of `bars` bars have a training passage, in any
+    key, at a distance below `closeness` in `tracks`, the pitched ones.
     """
     own = [passages([piece], bars, bars)[..., tracks] for piece in held]
     pool = passages(training, bars, 1)[..., tracks]

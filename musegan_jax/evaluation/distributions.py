@@ -1,6 +1,6 @@
-"""How alike two sets of music are: distances between distributions of features.
+"""Likeness of two sets of music: distances between distributions of features.
 
-A feature vector is what one window measures, float `(N, F)` for N windows. Reference for the
+A feature vector holds the measures of one window, float `(N, F)` for N windows. Reference for the
 protocol of `overlap_area` and `divergence`: Yang and Lerch 2020, "On the evaluation of generative
 models in music" (mgeval).
 """
@@ -15,7 +15,7 @@ SHRINKAGE = 0.1  # of covariances towards their diagonal (`frechet_distance`)
 
 
 class Likeness(NamedTuple):
-    """Of the distances within one set and the distances between two sets.
+    """Likeness of the distances within one set to the distances between two sets.
 
     `overlap_area` 0 to 1, 1 for the same; `divergence` in nats, 0 for the same.
     """
@@ -27,18 +27,18 @@ class Likeness(NamedTuple):
 def compare(real: np.ndarray, other: np.ndarray) -> Likeness:
     """OA and KLD of one feature.
 
-    The distances between all windows of `real` are one sample, those from each window of `other` to
-    each of `real` a second. Both get a Gaussian kernel density (Scott's bandwidth). The overlap is
-    taken on one grid, which reaches three bandwidths beyond both; the divergence is of the first
-    from the second, over the first sample. A window is not compared with itself within `real`; if
-    `other` holds it, it is.
+    The first sample is the distances between all pairs of windows of `real`, the second those from
+    each window of `other` to each of `real`. Both get a Gaussian kernel density (Scott's
+    bandwidth). The overlap is taken on one grid, which reaches three bandwidths beyond both; the
+    divergence is of the first from the second, averaged over the first sample. A window is not
+    compared with itself within `real`, but it is with its copy in `other`.
 
     Args:
         real: `(N,)` or `(N, F)`, N >= 3; NaN rows are left out.
         other: `(M,)` or `(M, F)`, M >= 1.
 
     Returns:
-        NaN twice where a sample has no spread, or too few windows are known.
+        Both NaN if a sample has no spread, or too few windows are free of NaN.
     """
     real, other = _rows(real), _rows(other)
     if len(real) < 3 or len(other) < 1:
@@ -54,15 +54,15 @@ def compare(real: np.ndarray, other: np.ndarray) -> Likeness:
     grid = np.linspace(everything.min() - reach, everything.max() + reach, GRID)
     step = grid[1] - grid[0]
     overlap = float(np.minimum(p(grid), q(grid)).sum() * step)
-    # At the sample's own points: a grid would step over narrow densities that are far apart. One
-    # that underflows counts as 1e-300, or the divergence would be infinite.
+    # At the sample's own points: a grid would miss narrow densities that are far apart. Densities
+    # are at least 1e-300: with one that underflows, the divergence would be infinite.
     a, b = (np.maximum(density(within), 1e-300) for density in (p, q))
     divergence = float(np.mean(np.log(a) - np.log(b)))
     return Likeness(min(overlap, 1.0), max(divergence, 0.0))
 
 
 def _rows(values: np.ndarray) -> np.ndarray:
-    """As `(N, F)`, without the rows that are not known."""
+    """As `(N, F)`, without rows that have NaN."""
     values = np.asarray(values, np.float64)
     values = values[:, None] if values.ndim == 1 else values
     return values[~np.isnan(values).any(axis=1)]
@@ -72,8 +72,8 @@ def frechet_distance(real: np.ndarray, other: np.ndarray) -> float:
     """FMD: Fréchet distance between Gaussians fitted to two sets of features, at least 0.
 
     `|m1 - m2|^2 + tr(C1 + C2 - 2 (C1 C2)^(1/2))`, each feature first divided by its standard
-    deviation in `real`, covariances with ddof 1 and a tenth shrunk towards their diagonals, which
-    keeps them regular for few windows. Features that do not vary in `real` are left out.
+    deviation in `real`. Covariances have ddof 1 and are shrunk by a tenth towards their diagonals,
+    which keeps them regular for few windows. Features that do not vary in `real` are left out.
     Reference: Retkowski, Stępniak and Modrzejewski 2024, "Frechet Music Distance".
 
     Args:

@@ -1,4 +1,4 @@
-"""A model against held-out music, and against what needs no network."""
+"""A model compared with held-out music, and with baselines that need no network."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
@@ -15,19 +15,19 @@ from musegan_jax.models.model import Model
 
 MOST = 300  # pieces of a split
 DRAWS = 200  # of training pieces, for the noise floor
-PASSAGE = 4  # bars: of diversity and of the copied baseline
-COPIED = 2  # bars: of the search for copies
-# Measures that enter the Fréchet distance: of single bars, and known in almost every one.
+PASSAGE = 4  # bars; for diversity and the copied baseline
+COPIED = 2  # bars; for the search for copies
+# Measures in the Fréchet distance: those of single bars that are rarely NaN.
 FEATURES = ("used_pitches", "qualified_notes", "pitch_class_entropy", "tonal_distance", "semitone")
 
 
 class Evaluation(NamedTuple):
-    """What `evaluate` finds.
+    """The result of `evaluate`.
 
     Attributes:
         report: plain values, ready for JSON.
         held: the held-out pieces.
-        accompaniments: of their melodies, by the first model.
+        accompaniments: of the held-out melodies, by the first model.
     """
 
     report: dict[str, Any]
@@ -46,22 +46,22 @@ def evaluate(
     """Let models accompany held-out melodies, and measure the result.
 
     Args:
-        models: by the name of their column; the first is the one that is judged.
-        dataset: the music; its split `train` is what the noise floor and the copies come from.
+        models: by column name; the first is the one evaluated, others are for comparison.
+        dataset: the music; its split `train` serves for noise floor, baselines and copies.
         split: the pieces to accompany.
         flavours: noises for each melody, at least 2.
         seed: of the noises and the baselines.
-        rule: by which the models' answers are decoded, a name in `decoding.RULES`.
+        rule: decodes the models' answers, a name in `decoding.RULES`.
 
     Raises:
-        UserError: if there are too few pieces, or no pitched track beside the melody's.
+        UserError: if there are too few pieces, or the melody is the only pitched track.
     """
     first = next(iter(models.values()))
     track = first.config.condition_track
     pitched = [k for k, each in enumerate(dataset.tracks) if not each.is_drum]
     generated = [k for k in pitched if k != track]
     if not generated:
-        raise UserError(f"{dataset.source}: it has no pitched track beside the melody's to measure")
+        raise UserError(f"{dataset.source}: no pitched track beside the melody's; add one")
     training, held, left_out = _pieces(models, dataset, split, pitched, seed)
     accompanied = {
         name: accompany_pieces(model, held, flavours, seed, rule) for name, model in models.items()
@@ -110,14 +110,14 @@ def _pieces(
     pitched: list[int],
     seed: int,
 ) -> tuple[list[Music], list[Music], dict[str, list[str]]]:
-    """The training and the held-out pieces that can be compared, and who was left out, and why.
+    """Comparable training and held-out pieces, and the names of those left out, by reason.
 
     Raises:
         UserError: if there are too few.
     """
     training = read_music(dataset, _some(dataset, "train", seed))
     held = read_music(dataset, _some(dataset, split, seed))
-    # Bars of several lengths cannot be compared: the commonest stays.
+    # Bars of different lengths cannot be compared: keep the most common one.
     lengths = [piece.bars.shape[1] for piece in [*training, *held]]
     usual = max(set(lengths), key=lengths.count, default=0)
     training = [piece for piece in training if piece.bars.shape[1] == usual]
@@ -142,7 +142,7 @@ def _pieces(
 
 
 def _fault(piece: Music, steps: int, models: Mapping[str, Model]) -> str:
-    """Why a held-out piece cannot be used, in words; empty if it can."""
+    """Why a held-out piece cannot be used; empty if it can."""
     if piece.bars.shape[1] != steps:
         return "bars of another length"
     if len(piece.bars) < PASSAGE:
@@ -153,7 +153,7 @@ def _fault(piece: Music, steps: int, models: Mapping[str, Model]) -> str:
 
 
 def _some(dataset: Dataset, split: str, seed: int) -> np.ndarray:
-    """The pieces of a split, or `MOST` of them by chance; unpacked they take eightfold room."""
+    """At most `MOST` pieces of a split, at random: unpacked they take eight times the memory."""
     pieces = dataset.pieces_of([split])
     if len(pieces) <= MOST:
         return pieces
@@ -163,16 +163,16 @@ def _some(dataset: Dataset, split: str, seed: int) -> np.ndarray:
 def _table(
     real: Measures, trained: Measures, columns: dict[str, Measures], melody: str, seed: int
 ) -> dict[str, Any]:
-    """Of each measure: the scores, the noise floor, and how alike the pieces' values are."""
+    """For each measure: the scores, the noise floor, and the likeness of the pieces' values."""
     floor = baselines.noise_floor(real, trained, DRAWS, seed)
     wanted, by_piece = real.scores(), real.by_piece()
     scores = {name: column.scores() for name, column in columns.items()}
-    # Densities take time by the number of pairs; eight pieces for each held-out one are plenty.
+    # Densities take time per pair; eight pieces for each held-out one are plenty.
     pieces = {name: column.by_piece()[: 8 * len(by_piece)] for name, column in columns.items()}
     rows = {}
     for n, name in enumerate(real.names):
         if track_of(name) == melody:
-            continue  # it was given
+            continue  # given, not generated
         alike = {
             column: distributions.compare(by_piece[:, n], values[:, n])
             for column, values in pieces.items()
@@ -188,10 +188,10 @@ def _table(
 
 
 def _features(measures: Measures, melody: str) -> np.ndarray:
-    """What the Fréchet distance is between: `(bars, F)`, NaN where a measure means nothing.
+    """Features for the Fréchet distance: `(bars, F)`, NaN where a measure is undefined.
 
-    Without those of the melody alone, which was given: all but the training music would have them
-    right for nothing.
+    Measures of the melody alone are left out: it was given, so all columns but the training music
+    would match it without merit.
     """
     wanted = [name.startswith(FEATURES) and track_of(name) != melody for name in measures.names]
     return measures.values[:, wanted]
@@ -204,8 +204,8 @@ def _diversity(
     generated: list[int],
     melody: int,
 ) -> dict[str, Any]:
-    """DIV of each model, and of the composers who set one melody several times."""
-    # One passage of a piece: two of one piece are more alike than two pieces are.
+    """DIV of each model, and of real music where one melody has several settings."""
+    # One passage per piece: two from one piece are more alike than two from different pieces.
     firsts = [Music(piece.name, piece.bars[:PASSAGE]) for piece in [*held, *training]]
     references = copying.passages(firsts, PASSAGE, PASSAGE)[..., generated]
     found: dict[str, Any] = {}
@@ -221,7 +221,7 @@ def _settings(
 ) -> float:
     """DIV between real accompaniments of equal melodies in different pieces, in any key.
 
-    Pairs that differ in less than a fiftieth are one setting under two names. NaN without a pair.
+    Pairs that differ by less than 0.02 are one setting under two names. NaN without a pair.
     """
     by_melody: dict[bytes, list[tuple[str, np.ndarray]]] = {}
     for piece in music:
@@ -251,7 +251,7 @@ def _copies(
     accompanied: dict[str, Accompaniments],
     generated: list[int],
 ) -> dict[str, Any]:
-    """How far the accompaniments are from the nearest training passage: mean and least."""
+    """Distance of the accompaniments to the nearest training passage: mean and least."""
     pool = copying.passages(training, COPIED, 1)[..., generated]
     found = {}
     sets = {"held_out": held, **{name: given.flavours[0] for name, given in accompanied.items()}}
@@ -262,7 +262,7 @@ def _copies(
 
 
 def _plain(value: Any) -> Any:
-    """NumPy's numbers as Python's, and NaN as None, which JSON has a word for."""
+    """NumPy's floats as Python's, and NaN as None, because JSON has no NaN."""
     if isinstance(value, dict):
         return {name: _plain(each) for name, each in value.items()}
     if isinstance(value, (float, np.floating)):

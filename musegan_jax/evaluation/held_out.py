@@ -1,4 +1,4 @@
-"""A cheap evaluation, for every sample of a training run: a few held-out pieces."""
+"""A cheap evaluation on a few held-out pieces, made with every sample of a training run."""
 
 from typing import NamedTuple
 
@@ -28,19 +28,19 @@ class HeldOut(NamedTuple):
     measures: Measures
 
     def scores(self, model: Model) -> dict[str, float]:
-        """What answers to their melodies measure, and the same of the pieces themselves.
+        """Scores of accompaniments of the pieces' melodies, and of the pieces themselves.
 
         Args:
-            model: with variables. It accompanies each melody twice, with the noises of seed 0;
-                clashes stay (the rule `independent`).
+            model: with variables. It accompanies each melody twice, with noise of seed 0, decoded
+                by the rule `independent`, which keeps clashes.
 
         Returns:
-            Of every measure that `REPORTED` names the mean over tracks, as `valid/NAME`, and of
-            the pieces as `real/NAME`; `valid/disagreement` of the two flavours; and `distance`,
-            the mean of how far scores are from the pieces', in standard deviations of the pieces'
-            own (at least 0.05). It is over all measures that the pieces have, but those of the
-            melody alone, which was given. A measure that the answers do not have, for a voice that
-            is silent say, counts as `LOST`.
+            For each measure in `REPORTED` the mean over tracks, as `valid/NAME` for the
+            accompaniments and `real/NAME` for the pieces; `valid/disagreement` of the two flavours;
+            and `distance`, the mean distance of the scores from the pieces', in standard deviations
+            over the pieces (at least 0.05). It covers all measures that the pieces have, except
+            those of the given melody alone. A measure that the accompaniments lack, for example
+            because a voice is silent, counts as `LOST`.
         """
         given = accompany_pieces(model, self.music, 2, seed=0, rule="independent")
         tracks = model.tracks
@@ -59,7 +59,7 @@ class HeldOut(NamedTuple):
             for pair in zip(*given.flavours, strict=True)
         ]
         found["valid/disagreement"] = float(np.mean(apart))
-        # A piece without a track has no score in its columns.
+        # A piece with a silent track has NaN in columns of that track.
         by_piece = self.measures.by_piece()
         variance = metrics.score((by_piece - metrics.score(by_piece)) ** 2)
         spread = np.maximum(np.sqrt(variance), 0.05)
@@ -69,19 +69,19 @@ class HeldOut(NamedTuple):
 
 
 def read(data: Dataset, model: Model, count: int) -> HeldOut:
-    """The first `count` pieces of the split valid whose melodies the model has rows for.
+    """The first `count` pieces of the split valid whose melodies fit the model's pitches.
 
     Raises:
         UserError: if there are fewer than two.
     """
     pieces: list[Music] = []
-    for number in data.pieces_of(["valid"]):  # one by one: unpacked, a large split is too large
+    for number in data.pieces_of(["valid"]):  # one by one: a split may not fit in memory
         if len(pieces) == count:
             break
         pieces += [piece for piece in read_music(data, [number]) if fits(model, piece)]
-    if len(pieces) < 2:  # one has no spread to measure distances by
+    if len(pieces) < 2:  # a single piece has no spread, the unit of distances
         raise UserError(
-            f"{data.source} has fewer than two pieces in the split valid with a melody that the "
-            "model has rows for; set it to 0"
+            f"{data.source} has fewer than two pieces in the split valid with a melody within "
+            "the model's pitches; set it to 0"
         )
     return HeldOut(pieces, measure(pieces, data.tracks, data.steps_per_beat))

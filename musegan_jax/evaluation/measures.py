@@ -11,24 +11,24 @@ from musegan_jax.evaluation import metrics
 
 
 class Music(NamedTuple):
-    """A piece cut into bars: bool `(bars, steps, 128, K)`, a bar's steps being alike in all."""
+    """A piece cut into bars: bool `(bars, steps, 128, K)`, all bars of one length."""
 
     name: str
     bars: np.ndarray
 
 
 def track_of(column: str) -> str:
-    """What a column of `Measures` is named after: a track, two, or nothing."""
+    """The tracks in a column's name: one (`Alto`), two (`Alto-Bass`) or none."""
     return column.partition(".")[2]
 
 
 class Measures(NamedTuple):
-    """What all bars of a set of pieces measure.
+    """The measures of all bars of a set of pieces.
 
     Attributes:
-        names: of the columns, such as `in_scale.Alto`; the tracks are named after the full stop.
-        values: float `(bars, columns)`, NaN where a measure means nothing.
-        pieces: int `(bars,)`, the piece that each bar is of.
+        names: of the columns, such as `in_scale.Alto`: measure, full stop, tracks.
+        values: float `(bars, columns)`, NaN where a measure is undefined.
+        pieces: int `(bars,)`, the number of each bar's piece.
     """
 
     names: tuple[str, ...]
@@ -46,17 +46,16 @@ class Measures(NamedTuple):
         )
 
     def of(self, pieces: np.ndarray) -> "Measures":
-        """Those of some pieces, by their numbers, as often as they are named."""
+        """The measures of some pieces, by number; a piece named twice counts twice."""
         rows = [np.flatnonzero(self.pieces == piece) for piece in pieces]
         numbers = np.repeat(np.arange(len(rows)), [len(row) for row in rows])
         return Measures(self.names, self.values[np.concatenate(rows)], numbers)
 
 
 def read_music(dataset: Dataset, pieces: Sequence[int] | np.ndarray) -> list[Music]:
-    """Pieces of a dataset in bars of their commonest length; other bars are left out.
+    """Pieces of a dataset in bars of their most common length; other bars are left out.
 
-    So a pick-up bar is not heard, nor a bar of another meter; what lies on its two sides then
-    follows one another.
+    This drops pick-ups and bars of another meter; the bars on both sides then become neighbours.
     """
     found = []
     for piece in pieces:
@@ -114,7 +113,7 @@ def _columns(
         yield from ((f"{name}.{tracks[k].name}", values[:, n]) for n, k in enumerate(pitched))
     for k, track in enumerate(tracks):
         if track.is_drum:
-            # On a grid of sixteenths every step is in the pattern of 16, and the measure constant.
+            # With 16 steps or fewer every step is in the pattern of 16: the measure is constant.
             beats = 16 if bars.shape[1] > 16 else 8
             yield f"drum_pattern.{track.name}", metrics.drum_pattern(bars[..., [k]], beats)[:, 0]
     apart = metrics.tonal_distance(melodic, steps_per_beat)

@@ -1,4 +1,4 @@
-"""What an evaluation leaves behind: table, pictures, JSON, songs."""
+"""The output of an evaluation: table, pictures, JSON, songs."""
 
 import json
 from collections.abc import Iterator
@@ -17,7 +17,7 @@ from musegan_jax.rendering import plots
 
 BPM = 80  # of the songs
 GRID = 4  # passages in the picture
-SONGS = 4  # pieces to listen to
+SONGS = 4  # pieces written as songs
 SHORT = {
     "groove_consistency": "groove",
     "pitch_class_entropy": "pitch_entropy",
@@ -29,16 +29,16 @@ WON = 1.5  # noise floors: a measure is won within this distance
 
 
 def table(report: dict[str, Any]) -> Iterator[str]:
-    """The lines of the terminal's table: 80 characters, 12 more for each model beside the first.
+    """The lines of the terminal's table: 80 characters, and 12 for each further model.
 
-    Scores first; behind each, in brackets, its distance from the held-out music in noise floors.
+    Each score is followed, in brackets, by its distance from the held-out music in noise floors.
     """
     columns = list(report["frechet_distance"])
     yield (
         f"{report['pieces']} held-out pieces ({report['split']}), {report['bars']} bars, "
-        f"{report['flavours']} flavours of each;"
+        f"{report['flavours']} flavours each;"
     )
-    yield f"beside {report['training_pieces']} pieces of the training music"
+    yield f"compared with {report['training_pieces']} training pieces"
     for reason, names in report["left_out"].items():
         more = f" and {len(names) - 3} more" if len(names) > 3 else ""
         yield f"left out, {reason}: {', '.join(names[:3])}{more}"[:80]
@@ -56,11 +56,11 @@ def table(report: dict[str, Any]) -> Iterator[str]:
         yield f"{'diversity':17} {name:22} {_number(value)}"
     for name, value in report["nearest_training_passage"].items():
         yield (
-            f"{'nearest passage':17} {name:22} {_number(value['mean'])} of the cells apart, least "
+            f"{'nearest passage':17} {name:22} {_number(value['mean'])} of cells differ, minimum "
             f"{_number(value['least'])}"
         )
     yield ""
-    yield f"in brackets: distance from real, in noise floors; won up to {WON:g}:"
+    yield f"in brackets: distance from real, in noise floors; measures won (up to {WON:g}):"
     for column in columns:
         won, known = wins(report, column)
         yield f"  {column:12} {won} of {known}"
@@ -69,8 +69,8 @@ def table(report: dict[str, Any]) -> Iterator[str]:
 def wins(report: dict[str, Any], column: str) -> tuple[int, int]:
     """How many measures a column wins, and of how many.
 
-    Measures in which all real music is alike are not counted: what they ask may hold by
-    construction. A measure that cannot be taken where real music has it is lost.
+    Measures equal in all real music (noise floor 0) are not counted: they may hold by construction.
+    A measure that is undefined for the column but not for real music is lost.
     """
     won = [
         (far := distance(row, column)) is not None and far <= WON
@@ -93,7 +93,7 @@ def distance(row: dict[str, Any], column: str) -> float | None:
 
 
 def _shortened(name: str) -> str:
-    """A measure's name as the table has room for it."""
+    """A measure's name, shortened to fit the table."""
     for long, short in SHORT.items():
         name = name.replace(long, short)
     return name
@@ -137,7 +137,7 @@ def write(result: Evaluation, dataset: Dataset, melody: int, folder: Any) -> Ite
     yield folder / "rolls.png"
     songs = files.make_folder(folder / "songs")
     for n in range(min(SONGS, len(result.held))):
-        name = result.held[n].name[-60:]  # of a file deep in folders, its end
+        name = result.held[n].name[-60:]  # the end of a long path
         stem = f"{n + 1}-" + "".join(c if c.isalnum() or c in "-._" else "_" for c in name)
         versions = {"real": result.held[n]}
         versions |= {f"flavour-{f + 1}": flavour[n] for f, flavour in enumerate(flavours[:2])}

@@ -3,23 +3,23 @@
 from typing import Any
 
 import flax.linen as nn
-import jax
 import jax.numpy as jnp
 
 from musegan_jax.config import ModelConfig
 from musegan_jax.models.layers import DownConv, pitch_classes
+from musegan_jax.shapes import Array, Float
 
 
 class Critic(nn.Module):
-    """How real a multi-track roll is, given its melody: one number per example.
+    """Score how real a multi-track roll is, given its melody: one number per example.
 
-    Nothing in it is normalised: the gradient penalty constrains the gradient of each example
-    alone, and BatchNorm would tie the examples together (Gulrajani et al. 2017, section 4).
+    It has no normalisation: the gradient penalty constrains the gradient of each example alone,
+    and BatchNorm would make examples depend on each other (Gulrajani et al. 2017, section 4).
 
     Attributes:
         filters: output channels of the convolutions.
         dtype: of the convolutions; parameters and the score are float32.
-        chroma: show it the pitch classes of the whole roll besides (`layers.pitch_classes`).
+        chroma: add the roll's pitch classes as an input channel (`layers.pitch_classes`).
     """
 
     filters: tuple[int, ...] = (64, 128, 256, 512)
@@ -27,7 +27,9 @@ class Critic(nn.Module):
     chroma: bool = False
 
     @nn.compact
-    def __call__(self, roll: jax.Array, condition: jax.Array) -> jax.Array:
+    def __call__(
+        self, roll: Float[Array, "B T P K"], condition: Float[Array, "B T P 1"]
+    ) -> Float[Array, " B"]:
         """Score signed rolls `(B, T, P, K)` with conditions `(B, T, P, 1)`: float32 `(B,)`."""
         if roll.ndim != 4 or condition.shape != (*roll.shape[:3], 1):
             raise ValueError(

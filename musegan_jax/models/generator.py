@@ -8,6 +8,7 @@ import jax.numpy as jnp
 
 from musegan_jax.config import ModelConfig
 from musegan_jax.models.layers import DownConv, UpsampleConv, pitch_classes
+from musegan_jax.shapes import Array, Float, Key
 
 
 class UNetGenerator(nn.Module):
@@ -20,9 +21,9 @@ class UNetGenerator(nn.Module):
         filters: output channels of the encoder's blocks, outermost first; their number is the
             depth of the U. The noise map has `filters[-1]` channels.
         dtype: of the convolutions; parameters, normalisation and the output are float32.
-        chroma: show it the melody's pitch classes besides (`layers.pitch_classes`).
-        axis: the mapped axis over which training normalises, where each device sees a part of the
-            batch. Without it the parts would be normalised apart, silently.
+        chroma: add the melody's pitch classes as an input channel (`layers.pitch_classes`).
+        axis: the mapped axis over which training normalises when each device has a part of the
+            batch. Without it, each part would silently be normalised alone.
     """
 
     tracks: int = 4
@@ -32,13 +33,15 @@ class UNetGenerator(nn.Module):
     axis: str | None = None
 
     @nn.compact
-    def __call__(self, condition: jax.Array, noise: jax.Array, *, train: bool) -> jax.Array:
-        """Accompany a melody.
+    def __call__(
+        self, condition: Float[Array, "B T P 1"], noise: Float[Array, "B t p C"], *, train: bool
+    ) -> Float[Array, "B T P K"]:
+        """Compute the answer to a melody.
 
         Args:
             condition: `(B, T, P, 1)` signed roll of the melody.
             noise: `(B, T / 2**depth, P / 2**depth, filters[-1])`, see `rng` and `draw_noise`.
-            train: normalise by the batch and update `batch_stats`, or by the running statistics.
+            train: normalise by the batch and update `batch_stats`; else use the running statistics.
 
         Returns:
             float32 `(B, T, P, K)` in [-1, 1]; a note sounds where it is above 0.
@@ -102,13 +105,15 @@ def noise_shape(filters: tuple[int, ...], steps: int, pitches: int) -> tuple[int
     return steps // stride, pitches // stride, filters[-1]
 
 
-def draw_noise(keys: jax.Array, shape: tuple[int, int, int]) -> jax.Array:
+def draw_noise(
+    keys: Key[jax.Array, " B"], shape: tuple[int, int, int]
+) -> Float[jax.Array, "B t p C"]:
     """Standard normal truncated at two sigma, one map per key: `(B,)` keys -> `(B, *shape)`."""
     return jax.vmap(lambda key: jax.random.truncated_normal(key, -2.0, 2.0, shape))(keys)
 
 
 def variable_shapes(config: ModelConfig) -> Any:
-    """The generator's variables as shapes: parameters, and statistics where it has any."""
+    """Shapes of the generator's variables: parameters, and statistics if it has any."""
     condition = jnp.zeros((1, config.stride, config.pitches, 1))
     noise = jnp.zeros((1, *noise_shape(config.generator_filters, *condition.shape[1:3])))
     generator = make_generator(config)

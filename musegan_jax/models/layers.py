@@ -1,9 +1,9 @@
-"""The two convolution blocks that both networks are made of.
+"""The two convolution blocks of the networks.
 
 Shapes are `(B, T, P, C)`. Kernels are 4x4, Glorot-uniform; biases start at zero. Parameters are
-float32 whatever `dtype` the arithmetic runs in. Each convolution has two forms of one function:
-`products` for CPU, and here what GPU and TPU have hardware for. Which is compiled follows from the
-platform that the program is compiled for.
+float32 whatever `dtype` the arithmetic runs in. Each convolution has two equal implementations:
+matrix products for CPU (`products`), and convolutions for GPU and TPU (here). The platform that the
+program is compiled for selects one.
 """
 
 from typing import Any
@@ -15,10 +15,11 @@ from flax.linen.dtypes import promote_dtype
 from jax import lax
 
 from musegan_jax.models import products
+from musegan_jax.shapes import Array, Float
 
 KERNEL = (4, 4)
 LEAK = 0.2
-FEW = 32  # channels; a convolution of fewer gains nothing from `products`, and compiles longer
+FEW = 32  # channels; with fewer, `products` is not faster and compiles longer
 
 
 @jax.custom_jvp
@@ -29,19 +30,18 @@ def leaky_relu(x: jax.Array) -> jax.Array:
 
 @leaky_relu.defjvp
 def _leaky_relu_jvp(primals: Any, tangents: Any) -> tuple[jax.Array, jax.Array]:
-    # By the sign of the output, which is the input's: the input need not be kept for the way back.
-    # On a TPU that saves a fifth of all bytes of a critic update.
+    # The output has the input's sign, so the input need not be kept for the backward pass. On a
+    # TPU that saves a fifth of the bytes that a critic update moves.
     y = leaky_relu(*primals)
     return y, jnp.where(y >= 0, tangents[0], LEAK * tangents[0])
 
 
-def pitch_classes(roll: jax.Array) -> jax.Array:
-    """Each pitch class in every octave: signed `(B, T, P, K)` to `(B, T, P, 1)`.
+def pitch_classes(roll: Float[Array, "B T P K"]) -> Float[Array, "B T P 1"]:
+    """Repeat each pitch class in every octave: signed `(B, T, P, K)` to `(B, T, P, 1)`.
 
-    A cell says how many cells sound at its step whole octaves away from it, its own included, in
-    all tracks: -1 for none, 1 for one, 3 for two. Harmony is a matter of pitch classes, and two
-    voices a semitone and two octaves apart are too far apart for a 4x4 kernel; here they are
-    neighbours.
+    A cell counts the sounding cells of its pitch class at its step, in all octaves and tracks: -1
+    for none, 1 for one, 3 for two. Harmony depends on pitch classes, but a 4x4 kernel cannot see
+    two voices that are a semitone and two octaves apart. Here they are neighbours.
     """
     b, t, p, _ = roll.shape
     octaves = -(-p // 12)
@@ -57,7 +57,9 @@ def _convolve(x: jax.Array, kernel: jax.Array, padding: tuple[int, int]) -> jax.
     )
 
 
-def strided_convolve(x: jax.Array, kernel: jax.Array) -> jax.Array:
+def strided_convolve(
+    x: Float[Array, "B T P C"], kernel: Float[Array, "4 4 C D"]
+) -> Float[Array, "B T/2 P/2 D"]:
     """4x4 convolution of stride 2, padded by one position on every side.
 
     Args:
@@ -81,13 +83,13 @@ def upsample_convolve(kernel: jax.Array, *parts: jax.Array) -> jax.Array:
 
     Args:
         kernel: `(4, 4, C, D)`.
-        parts: arrays `(B, T, P, C_n)`; the input is all of them, one after another on the channel
-            axis, with C in sum.
+        parts: arrays `(B, T, P, C_n)`; the input is their concatenation on the channel axis, C
+            channels in total.
 
     Returns:
         `(B, 2T, 2P, D)`.
 
-    The upsampled map is never made: at most 25 of 64 products are left. Differentiable in reverse
+    The upsampled map is never built: at most 25 of 64 products remain. Differentiable in reverse
     mode only.
     """
     return lax.platform_dependent(
@@ -98,9 +100,9 @@ def upsample_convolve(kernel: jax.Array, *parts: jax.Array) -> jax.Array:
 def _transposed_kernel(kernel: jax.Array) -> jax.Array:
     """The 4x4 kernel as the 5x5 one of `_transposed_convolve`: `(4, 4, C, D)`, `(5, 5, D, C)`.
 
-    Upsampling repeats an input twice in each dimension, so that neighbouring taps w0..w3 meet the
-    same one: w0, w0 + w1, w1 + w2, w2 + w3, w3. A transposed convolution writes where a plain one
-    reads, hence the reversal and the exchange of the channels.
+    Upsampling repeats each input in each dimension, so neighbouring taps of w0..w3 meet the same
+    input and add up: w0, w0 + w1, w1 + w2, w2 + w3, w3. A transposed convolution writes where a
+    plain one reads, so the axes are reversed and the channels swapped.
     """
     for axis in (0, 1):
         edge = jnp.zeros_like(lax.slice_in_dim(kernel, 0, 1, axis=axis))
@@ -112,9 +114,9 @@ def _transposed_kernel(kernel: jax.Array) -> jax.Array:
 def _transposed_convolve(kernel: jax.Array, *parts: jax.Array) -> jax.Array:
     """`upsample_convolve` as the transpose of a 5x5 convolution of stride 2, with 25 products.
 
-    The gradients are spelled out so that each is a convolution that cuDNN has (forward, and by the
-    kernel); JAX would dilate the low-resolution input with zeros. And so that each part has its
-    own: one gradient for all would be written whole and read again for every part.
+    The gradients are written out for two reasons. Each is a convolution that cuDNN has (forward, or
+    by the kernel); JAX would dilate the low-resolution input with zeros. And each part has its own
+    gradient; one for all parts would be written in full and read again for every part.
     """
     x = jnp.concatenate(parts, axis=-1)
     b, t, p, _ = x.shape
@@ -156,7 +158,7 @@ class UpsampleConv(nn.Module):
 
     @nn.compact
     def __call__(self, *parts: jax.Array) -> jax.Array:
-        """Apply the layer to arrays that lie one after another on the channel axis."""
+        """Apply the layer to arrays, concatenated on the channel axis."""
         channels = sum(part.shape[-1] for part in parts)
         kernel, bias = _parameters(self, channels, self.features)
         kernel, bias, *same = promote_dtype(kernel, bias, *parts, dtype=self.dtype)

@@ -1,4 +1,4 @@
-"""A trained generator and what must be known to use it."""
+"""A trained generator, with the facts needed to use it."""
 
 import dataclasses
 import functools
@@ -12,19 +12,20 @@ from musegan_jax.config import ModelConfig
 from musegan_jax.data.training_music import TrainingMusic
 from musegan_jax.models.generator import draw_noise, make_generator, noise_shape
 from musegan_jax.pianoroll import Track
+from musegan_jax.shapes import Bool, Float, Key
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Model:
-    """What training makes, a model file holds, and composing and evaluation take.
+    """The result of training, stored in a model file, used by composing and evaluation.
 
     Attributes:
         config: of the networks.
         window_steps: length of the examples in training, time steps.
-        music: what is known of the training music.
+        music: facts about the training music.
         variables: the generator's, `{"params": ..., "batch_stats": ...}`; None before training.
-        origin: where it comes from, plain values: `config` of the run, `iteration`, `fingerprint`
-            and others. Nothing that the model answers depends on it; empty where not known.
+        origin: provenance as plain values: `config` of the run, `iteration`, `fingerprint` and
+            others. It does not affect the answers; empty if unknown.
     """
 
     config: ModelConfig
@@ -35,7 +36,7 @@ class Model:
 
     @property
     def tracks(self) -> tuple[Track, ...]:
-        """K, of the answers; the melody's is `config.condition_track`."""
+        """The K tracks of an answer; the melody's is `config.condition_track`."""
         return self.music.tracks
 
     @property
@@ -45,7 +46,7 @@ class Model:
 
     @property
     def stride(self) -> int:
-        """The network takes melodies of a multiple of so many steps."""
+        """The length of a melody must be a multiple of this many steps."""
         return 2 ** len(self.config.generator_filters)
 
     @property
@@ -55,7 +56,7 @@ class Model:
         return low, low + self.config.pitches - 1
 
     def __repr__(self) -> str:
-        """Its facts; the arrays would fill pages."""
+        """A summary without the arrays, which would fill pages."""
         names = ", ".join(track.name for track in self.tracks)
         low, high = self.pitch_range
         melody = self.tracks[self.config.condition_track].name
@@ -66,9 +67,12 @@ class Model:
 
 
 def answer(
-    model: Model, conditions: np.ndarray, keys: jax.Array, temperature: float = 1.0
-) -> np.ndarray:
-    """Run the generator: its raw answers to melodies of one length.
+    model: Model,
+    conditions: Bool[np.ndarray, "B T 128"],
+    keys: Key[jax.Array, " B"],
+    temperature: float = 1.0,
+) -> Float[np.ndarray, "B T P K"]:
+    """Run the generator on melodies of one length; returns its raw answers.
 
     The network is convolutional, so a long piece is one pass and has no seams.
 
@@ -88,7 +92,7 @@ def answer(
 
 @functools.partial(jax.jit, static_argnums=0)
 def _apply(
-    config: ModelConfig, variables: Any, condition: jax.Array, keys: jax.Array, temperature: float
+    config: ModelConfig, variables: Any, condition: jax.Array, keys: jax.Array, temperature: Any
 ) -> Any:
     noise = draw_noise(keys, noise_shape(config.generator_filters, *condition.shape[1:3]))
     return make_generator(config).apply(variables, condition, temperature * noise, train=False)

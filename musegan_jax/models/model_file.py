@@ -1,6 +1,6 @@
 """A model in one file: what `export` writes and `compose` reads.
 
-safetensors: arrays and text, nothing that could run. Parameters are float16, statistics float32.
+The format is safetensors: arrays and text, no code. Parameters are float16, statistics float32.
 """
 
 import dataclasses
@@ -36,13 +36,13 @@ def save(model: Model, path: Any) -> str:
     Raises:
         UserError: if it cannot be written.
     """
-    with np.errstate(over="ignore"):  # what becomes infinite is refused below
+    with np.errstate(over="ignore"):  # infinite values are refused below
         arrays = {
             name: np.asarray(value, np.float16 if name.startswith("params/") else np.float32)
             for name, value in flatten_dict(model.variables, sep="/").items()
         }
     if not all(np.isfinite(array).all() for array in arrays.values()):
-        raise UserError(f"{path}: a parameter is beyond half precision; this model cannot be saved")
+        raise UserError(f"{path}: a parameter overflows half precision; this model cannot be saved")
     about = {
         "format": FORMAT,
         "config": dataclasses.asdict(model.config),
@@ -53,7 +53,7 @@ def save(model: Model, path: Any) -> str:
     text = json.dumps(about, sort_keys=True)
     digest = _digest(arrays, text)
     with files.replacing(path) as temporary:
-        # Written by us: safetensors' own errors are none that `replacing` knows.
+        # Not `save_file`: `replacing` does not handle safetensors' own errors.
         data = safetensors.numpy.save(arrays, {"about": text, "sha256": digest})
         Path(temporary).write_bytes(data)
     return digest
@@ -63,11 +63,11 @@ def load(path: Any) -> Model:
     """Read a model and check its hash and shapes.
 
     Raises:
-        UserError: if it is missing, damaged, or something else.
+        UserError: if it is missing, damaged, or not a model file.
     """
     try:
         if Path(path).is_dir():
-            raise UserError(f"{path}: a folder, not a model file; a run's is given by --workdir")
+            raise UserError(f"{path}: a folder, not a model file; for a run's model give --workdir")
         if not Path(path).is_file():
             raise UserError(f"{path}: no such model file; make one with `musegan-jax export`")
         with safetensors.safe_open(path, "numpy") as file:
@@ -85,10 +85,10 @@ def load(path: Any) -> Model:
         raise UserError(f"{path}: {error}") from error
     except OSError as error:
         raise UserError(f"{path}: cannot be read ({error.strerror or error})") from error
-    # A damaged file makes the readers fail in whatever way the damage brings about.
+    # A damaged file can make the readers raise anything.
     except Exception as error:
         raise UserError(
-            f"{path}: not a whole model file ({error}); export it again with `musegan-jax export`"
+            f"{path}: not a valid model file ({error}); export it again with `musegan-jax export`"
         ) from error
 
 
@@ -96,10 +96,10 @@ def _model(about: dict[str, Any], arrays: dict[str, np.ndarray]) -> Model:
     """The model that a file describes.
 
     Raises:
-        ValueError: if its parts do not fit one another.
+        ValueError: if its parts are inconsistent.
     """
     flat = {name: array.astype(np.float32) for name, array in arrays.items()}
-    # Its own window beside it: the default one may not fit networks of this depth.
+    # Given with its window: the default window may not fit networks of this depth.
     values = {"model": about["config"], "data": {"window_steps": about["window_steps"]}}
     model = Model(
         config=config.from_dict(values).model,
@@ -113,13 +113,13 @@ def _model(about: dict[str, Any], arrays: dict[str, np.ndarray]) -> Model:
     if {name: array.shape for name, array in flat.items()} != {
         name: array.shape for name, array in shapes.items()
     }:
-        raise ValueError("its arrays are not those of its networks")
+        raise ValueError("its arrays do not match its config")
     if len(model.tracks) != model.config.tracks:
-        raise ValueError("its tracks are not those of its networks")
+        raise ValueError("its tracks do not match its config")
     if not is_int(model.window_steps, 1, 2**20):
-        raise ValueError("its window_steps cannot be")
+        raise ValueError("its window_steps is out of range")
     if not all(np.isfinite(array).all() for array in flat.values()):
-        raise ValueError("a number in it is not finite")
+        raise ValueError("a value in it is not finite")
     return model
 
 

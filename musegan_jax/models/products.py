@@ -1,13 +1,13 @@
 """The networks' two convolutions as matrix products, for CPU.
 
-XLA's convolutions on CPU reach a third of what its matrix products do, the gradients' a quarter.
-Here every large operation is a product, in the forward pass and in both gradients, and there are
-fewer multiplications: 9 instead of 16 for each weight of the strided convolution, 16 instead of 25
-for the upsampling one. What is left over are sums of shifted arrays. On accelerators these would be
-bytes that a convolution does not move.
+On CPU, XLA's convolutions reach a third of the speed of its matrix products, their gradients a
+quarter. Here every large operation is a product, in the forward pass and in both gradients, and
+there are fewer multiplications: 9 instead of 16 for each weight of the strided convolution, 16
+instead of 25 for the upsampling one. The rest are sums of shifted arrays. On accelerators these
+would move bytes that a convolution does not.
 
-`barrier` keeps XLA from fusing a sum into each of its readers, which would compute it over again
-and, worse, element by element: without the barriers the sums take longer than the products.
+`barrier` stops XLA from fusing a sum into each of its readers, which would recompute it, element by
+element: without the barriers the sums take longer than the products.
 """
 
 import jax
@@ -20,15 +20,15 @@ barrier = lax.optimization_barrier
 def strided_convolve(x: jax.Array, kernel: jax.Array) -> jax.Array:
     """4x4 convolution of stride 2 with one position of padding: `layers.strided_convolve`.
 
-    With the 2x2 phases of `x` as channels it is a 2x2 convolution of stride 1. In one dimension two
-    neighbouring outputs of such a kernel (g0, g1) need three products, not four:
+    With the 2x2 phases of `x` as channels this is a 2x2 convolution of stride 1. In one dimension
+    two neighbouring outputs of such a kernel (g0, g1) need three products, not four:
     `m0 = (z0 - z1) g0`, `m1 = z1 (g0 + g1)`, `m2 = (z1 - z2) g1` give `m0 + m1` and `m1 - m2`.
-    In two dimensions nine, not sixteen (Winograd's F(2x2, 2x2); Lavin and Gray 2016). All its
-    coefficients are 1 or -1, so that in float32 it rounds hardly more than the plain form.
+    In two dimensions they need nine, not sixteen (Winograd's F(2x2, 2x2); Lavin and Gray 2016).
+    All coefficients are 1 or -1, so float32 rounding is hardly larger than in the plain form.
     """
     b, t, p, c = x.shape
     d = kernel.shape[-1]
-    # Tiles of 2x2 outputs; where the outputs are odd in number, the last tile's rest is cut off.
+    # Tiles of 2x2 outputs; if the number of outputs is odd, the last tile is cut.
     rows, columns = -(-t // 4), -(-p // 4)
     z = jnp.pad(x, ((0, 0), (1, 4 * rows + 1 - t), (1, 4 * columns + 1 - p), (0, 0)))
     z = z.reshape(b, 2 * rows + 1, 2, 2 * columns + 1, 2, c).transpose(0, 1, 3, 2, 4, 5)
@@ -58,10 +58,9 @@ def strided_convolve(x: jax.Array, kernel: jax.Array) -> jax.Array:
 def upsample_convolve(kernel: jax.Array, *parts: jax.Array) -> jax.Array:
     """Nearest-neighbour upsampling by 2, then a 4x4 convolution: `layers.upsample_convolve`.
 
-    Every input meets every tap once, in one product. Then, one dimension after the other, an even
-    output is the sum of its left neighbour's product with tap 0, its own with taps 1 and 2 and its
-    right neighbour's with tap 3; an odd one of its own with taps 0 and 1 and its right neighbour's
-    with taps 2 and 3.
+    One matrix product multiplies every input by every tap. Then, in one dimension after the other,
+    output 2i sums input i - 1 by tap 0, input i by taps 1 and 2, and input i + 1 by tap 3; output
+    2i + 1 sums input i by taps 0 and 1, and input i + 1 by taps 2 and 3.
     """
     x = jnp.concatenate(parts, axis=-1)
     b, t, p, c = x.shape

@@ -1,4 +1,4 @@
-"""MIDI scores as sound."""
+"""MIDI scores as audio."""
 
 import io
 import wave
@@ -33,7 +33,7 @@ def soundfont_player() -> Any:
 def write_wav(score: midi.Score, path: files.AnyPath) -> None:
     """Write a score as a 16-bit stereo WAV file.
 
-    With the extra `audio` a SoundFont plays it, else simple waves do.
+    It is played with a SoundFont if the extra `audio` is installed, else with simple waves.
 
     Raises:
         UserError: if the file cannot be written.
@@ -42,7 +42,7 @@ def write_wav(score: midi.Score, path: files.AnyPath) -> None:
     sound = _plain(score) if player is None else _soundfont(score, player)
     loudest = np.abs(sound).max(initial=0.0)
     samples = np.round(sound * (PEAK * 32767 / max(loudest, 1e-9))).astype("<i2")
-    # A file object, not a name: where it cannot be opened, `wave` would complain a second time.
+    # A file object, not a name: `wave` reports a name that it cannot open twice.
     with (
         files.replacing(path) as temporary,
         open(temporary, "wb") as raw,
@@ -55,7 +55,7 @@ def write_wav(score: midi.Score, path: files.AnyPath) -> None:
 
 
 def _soundfont(score: midi.Score, symusic: Any) -> np.ndarray:
-    """Float `(samples, 2)`, played with the SoundFont that pretty_midi's package brings."""
+    """Float `(samples, 2)`, played with the SoundFont in the package pretty_midi."""
     import pretty_midi
 
     font = Path(pretty_midi.__file__).with_name("TimGM6mb.sf2")
@@ -81,10 +81,10 @@ def _as_bytes(score: midi.Score) -> bytes:
 
 
 def _silence(score: midi.Score) -> mido.MidiTrack:
-    """A note at volume 0 after the last one: the player stops at a song's end, without its tail."""
+    """A note at volume 0 after the last one: else the player cuts off the last note's tail."""
     used = {part.channel for part in score.parts} | {midi.DRUM_CHANNEL}
     channel = next((c for c in range(16) if c not in used), None)
-    if channel is None:  # no channel is free to be silenced
+    if channel is None:  # all channels are in use; none can be silenced
         return mido.MidiTrack()
     per_second = 1 / max(float(score.seconds(score.end + 1) - score.seconds(score.end)), 1e-6)
     ticks = round(TAIL * per_second)
@@ -98,7 +98,7 @@ def _silence(score: midi.Score) -> mido.MidiTrack:
 
 
 def _lowered(pitch: int) -> int:
-    """A pitch above `HIGHEST` by whole octaves lower, else as it is."""
+    """Lower a pitch above `HIGHEST` by whole octaves."""
     return pitch - 12 * max(-(-(pitch - HIGHEST) // 12), 0)
 
 
@@ -110,7 +110,7 @@ def _plain(score: midi.Score) -> np.ndarray:
     for part in score.parts:
         instrument = pretty_midi.Instrument(part.program)
         starts = score.seconds(part.notes[:, 0])
-        # A drum's written length means nothing; it rings for a tenth of a second.
+        # The written length of a drum note has no meaning; play a tenth of a second.
         ends = starts + 0.1 if part.is_drum else score.seconds(part.notes[:, 1])
         for (_, _, pitch, velocity), start, end in zip(part.notes, starts, ends, strict=True):
             instrument.notes.append(pretty_midi.Note(int(velocity), int(pitch), start, end))
@@ -122,10 +122,10 @@ def _plain(score: midi.Score) -> np.ndarray:
 
 
 def _organ(phase: np.ndarray) -> np.ndarray:
-    """A sine and two soft overtones: clearer on small loudspeakers than a sine alone."""
+    """A sine and two soft overtones: clearer than a sine on small loudspeakers."""
     return np.sin(phase) + 0.35 * np.sin(2 * phase) + 0.15 * np.sin(3 * phase)
 
 
 def _noise(phase: np.ndarray) -> np.ndarray:
-    """White noise, the same at every call: a song's bytes must not differ from run to run."""
+    """White noise, equal in every call: a song's bytes must not differ from run to run."""
     return np.random.default_rng(0).uniform(-1, 1, phase.shape)

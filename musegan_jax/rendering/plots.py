@@ -13,17 +13,17 @@ from musegan_jax.data import midi
 # Okabe and Ito's colours, distinct also for colour-blind readers; black is kept for the melody.
 COLOURS = ("#000000", "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#F0E442")
 BARS_PER_ROW = 8
-MAX_ROWS = 16  # beyond, the picture would be taller than viewers open; more bars go in a row
+MAX_ROWS = 16  # viewers fail on taller pictures; beyond it, rows get more bars
 
 
 def _save(figure: Any, path: files.AnyPath) -> None:
     with files.replacing(path) as temporary:
-        # Without the metadata the file depends on the picture alone, not on matplotlib's version.
+        # No metadata: the file must not depend on matplotlib's version.
         figure.savefig(temporary, dpi=110, metadata={"Software": None})
 
 
 def piano_roll(score: midi.Score, title: str, path: files.AnyPath) -> None:
-    """Draw a score as a PNG: one colour a part, the first part black; bars numbered, in rows.
+    """Draw a score as a PNG: one colour per part, the first part black; rows of numbered bars.
 
     Raises:
         UserError: if the file cannot be written.
@@ -41,12 +41,12 @@ def piano_roll(score: midi.Score, title: str, path: files.AnyPath) -> None:
     figure = Figure(figsize=(12, 0.9 + 2.6 * rows), layout="constrained")
     panels = figure.subplots(rows, squeeze=False)[:, 0]
     in_rows = [lines[first : first + per_row + 1] for first in range(0, bars, per_row)]
-    # One scale for all rows: a last one of fewer bars is shorter.
+    # One scale for all rows: a last row of fewer bars is shorter, not stretched.
     width = max(marks[-1] - marks[0] for marks in in_rows)
     for row, (axes, marks) in enumerate(zip(panels, in_rows, strict=True)):
         for k, part in reversed(list(enumerate(score.parts))):
             colour = COLOURS[k % len(COLOURS)]
-            # What reaches beyond the row's last bar is drawn in the next; after the last, here.
+            # A note is cut at the row's end and continues in the next row; the last row cuts none.
             shown = part.notes[(part.notes[:, 1] > marks[0]) & (part.notes[:, 0] < marks[-1])]
             ends = np.minimum(shown[:, 1], marks[-1] if row < rows - 1 else np.inf)
             boxes = [
@@ -73,10 +73,10 @@ def piano_roll(score: midi.Score, title: str, path: files.AnyPath) -> None:
 
 
 def _readable(text: str) -> str:
-    """Text of a file as the picture can show it.
+    """Text from a file, made safe to draw.
 
-    A `$` would begin a formula, `_` in front would hide a legend entry, and characters that the
-    built-in font lacks (its range ends with Cyrillic, to be safe) would be boxes and warnings.
+    A `$` would begin a formula, a leading `_` would hide a legend entry, and characters missing in
+    the built-in font (those after Cyrillic, to be safe) would give boxes and warnings.
     """
     shown = "".join(c if c.isprintable() and ord(c) < 0x530 else "?" for c in text)
     return shown.lstrip("_").replace("$", r"\$")
@@ -95,7 +95,7 @@ def _legend(figure: Any, title: str, handles: Sequence[tuple[str, str]]) -> None
 
 
 def curves(metrics_file: str | Path, path: files.AnyPath) -> None:
-    """Draw what a run's `metrics.jsonl` says as a PNG: losses above, measures of music below.
+    """Draw a run's `metrics.jsonl` as a PNG: losses above, measures of music below.
 
     Raises:
         UserError: if the file cannot be written.
@@ -118,12 +118,12 @@ def curves(metrics_file: str | Path, path: files.AnyPath) -> None:
             if points:
                 axes.plot(*zip(*points, strict=True), label=name, color=colour, linewidth=1)
             real = [line[other] for line in lines if (other := _of_real_music(name)) in line]
-            if real:  # what held-out music itself measures, to be reached
+            if real:  # the value of the held-out music itself, the target
                 axes.axhline(real[-1], color=colour, linewidth=1, linestyle="--")
         axes.grid(color="#dddddd")
         if axes.get_legend_handles_labels()[0]:
             axes.legend(frameon=False)
-    # The first iterations are a hundred times larger than the rest: on a line nothing would show.
+    # The first losses are a hundred times the rest, which a linear scale would flatten.
     figure.axes[0].set_yscale("symlog", linthresh=20)
     figure.axes[1].set_yscale("log")
     figure.axes[-1].set_xlabel("iteration")
@@ -137,7 +137,7 @@ def _of_real_music(name: str) -> str:
 def distances(
     columns: Mapping[str, Mapping[str, float | None]], won: float, path: files.AnyPath
 ) -> None:
-    """Draw distances from held-out music, in noise floors, as a PNG: a row a measure.
+    """Draw distances from held-out music, in noise floors, as a PNG: one row per measure.
 
     Raises:
         UserError: if the file cannot be written.
@@ -150,7 +150,7 @@ def distances(
     axes.axvspan(0.05, won, color="#dddddd", label=f"won (up to {won:g})")
     for (column, values), colour in zip(columns.items(), COLOURS, strict=False):
         known = [(values[name], n) for n, name in enumerate(names) if values[name] is not None]
-        # On a logarithmic line what is out of it is drawn at its ends.
+        # Values outside the logarithmic axis are drawn at its ends.
         at = [min(max(value, 0.05), 200) for value, _ in known if value is not None]
         axes.scatter(at, [n for _, n in known], s=16, color=colour, label=column, clip_on=False)
     axes.set_yticks(range(len(names)), names)
@@ -188,7 +188,7 @@ def grid(
         for roll, axes in zip(row, line, strict=True):
             image = np.ones((high - low + 1, len(roll), 3))
             tracks = [k for k in range(roll.shape[2]) if k != melody]
-            # The melody last: it is drawn over what doubles it.
+            # The melody last: it covers tracks that double it.
             for colour, k in [*enumerate(tracks, 1), (0, melody)]:
                 image[roll[:, low : high + 1, k].T] = to_rgb(COLOURS[colour % len(COLOURS)])
             extent = (0, len(roll), low - 0.5, high + 0.5)

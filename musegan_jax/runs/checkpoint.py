@@ -78,7 +78,7 @@ def read(workdir: epath.Path, iteration: int, abstract: Any) -> Saved:
 
 
 def _absolute(folder: epath.Path) -> epath.Path:
-    """An absolute path, as Orbax requires. Not for a remote address: `resolve` would break it."""
+    """An absolute path, as Orbax requires. A remote address is one; `resolve` would break it."""
     return folder if files.is_remote(folder) else folder.resolve()
 
 
@@ -245,8 +245,8 @@ class Checkpoints:
         self._clean()
         kept = ", ".join(map(str, ocp.utils.checkpoint_steps(self._folder))) or "none yet"
         return UserError(
-            f"{self._folder}: a checkpoint cannot be written ({reason}); complete ones: {kept}. Make "
-            "room; then the same command resumes from the newest"
+            f"{self._folder}: a checkpoint cannot be written ({reason}); complete ones: {kept}. "
+            "Make room; then the same command resumes from the newest"
         )
 
     def _clean(self) -> None:

@@ -172,7 +172,7 @@ def _tensorboard(folder: epath.Path, iteration: int) -> Any:
 
 
 class Progress:
-    """Progress with rates, losses and time left: a bar on a terminal, otherwise occasional lines."""
+    """Rates, losses and time left: as a bar on a terminal, otherwise as occasional lines."""
 
     def __init__(self, total: int, done: int, samples: int, clock: Clock) -> None:
         """Begin at `done` of `total` iterations, each of `samples` examples (over all updates)."""

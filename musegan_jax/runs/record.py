@@ -173,9 +173,7 @@ def check_same(where: Any, old: Record, new: Record) -> None:
     Raises:
         UserError: naming the first difference, and `where` the record `old` is from.
     """
-    before, now = (
-        flatten_dict(_with_end(each.config).to_dict(), sep=".") for each in (old, new)
-    )
+    before, now = (flatten_dict(_with_end(each.config).to_dict(), sep=".") for each in (old, new))
     for name, value in now.items():
         free = name in ("training.iterations", "data.dataset") or name.startswith(
             ("output.", "parallel.")

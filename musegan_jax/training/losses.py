@@ -9,10 +9,14 @@ from collections.abc import Callable
 import jax
 import jax.numpy as jnp
 
+from musegan_jax.shapes import Array, Float
+
 NORM_EPSILON = 1e-8
 
 
-def blend(real: jax.Array, fake: jax.Array, weight: jax.Array) -> jax.Array:
+def blend(
+    real: Float[Array, "B T P K"], fake: Float[Array, "B T P K"], weight: Float[Array, " B"]
+) -> Float[Array, "B T P K"]:
     """Interpolate between real and fake rolls.
 
     Args:
@@ -27,7 +31,7 @@ def blend(real: jax.Array, fake: jax.Array, weight: jax.Array) -> jax.Array:
     return weight * real + (1 - weight) * fake
 
 
-def gradient_norm(gradient: jax.Array) -> jax.Array:
+def gradient_norm(gradient: Float[Array, "B ..."]) -> Float[Array, " B"]:
     """`sqrt(1e-8 + sum g^2)` over all axes but the first: `(B, ...)` -> `(B,)`.
 
     The epsilon keeps the derivative finite where the gradient vanishes.
@@ -36,8 +40,8 @@ def gradient_norm(gradient: jax.Array) -> jax.Array:
 
 
 def gradient_penalty(
-    score: Callable[[jax.Array], jax.Array], roll: jax.Array
-) -> tuple[jax.Array, jax.Array]:
+    score: Callable[[jax.Array], jax.Array], roll: Float[Array, "B T P K"]
+) -> tuple[Float[Array, " B"], Float[Array, "B T P K"]]:
     """`(||grad_x score(x)|| - 1)^2` per example, and the direction that differentiates it.
 
     Args:
@@ -57,8 +61,10 @@ def gradient_penalty(
 
 
 def penalty_surrogate(
-    score: Callable[[jax.Array], jax.Array], roll: jax.Array, direction: jax.Array
-) -> jax.Array:
+    score: Callable[[jax.Array], jax.Array],
+    roll: Float[Array, "B T P K"],
+    direction: Float[Array, "B T P K"],
+) -> Float[Array, " B"]:
     """A quantity `(B,)` whose parameter gradient is the gradient penalty's.
 
     With `g = grad_x score`, the chain rule gives `d penalty = v . dg` with `v` as returned by
@@ -70,7 +76,9 @@ def penalty_surrogate(
     return jax.jvp(score, (roll,), (direction,))[1]
 
 
-def disagreement(a: jax.Array, b: jax.Array, condition_track: int) -> jax.Array:
+def disagreement(
+    a: Float[Array, "B T P K"], b: Float[Array, "B T P K"], condition_track: int
+) -> Float[Array, " B"]:
     """How much two answers to one melody differ: 0 if equal, 1 if they share no note.
 
     The cells in which they differ over the sum of both answers' sounding cells; for rolls of -1 and

@@ -80,9 +80,7 @@ def reproduce(
     processes.all_processes(True)  # wait until process 0 has written the result
     here = record.read(workdir)
     if here is None or here.result is None or here.result.iteration < config.training.iterations:
-        raise UserError(
-            f"{workdir}: stopped early, so nothing was compared; start again"
-        )
+        raise UserError(f"{workdir}: stopped early, so nothing was compared; start again")
     equal, report = compare(path, run, workdir)
     return bool(processes.from_process_0(np.array(equal))), report if first else []
 
@@ -111,9 +109,7 @@ def compare(path: epath.Path, run: Record, workdir: epath.Path) -> tuple[bool, l
     saved_here = _lines(workdir / "fingerprints.jsonl")
     both = sorted(saved.keys() & saved_here.keys())
     if not both:
-        raise UserError(
-            f"{path}: the two runs saved no iteration in common; nothing to compare"
-        )
+        raise UserError(f"{path}: the two runs saved no iteration in common; nothing to compare")
     report = []
     scalars, scalars_here = _lines(path.parent / "metrics.jsonl"), _lines(workdir / "metrics.jsonl")
     for iteration in sorted(scalars.keys() & scalars_here.keys()):

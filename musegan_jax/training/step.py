@@ -16,6 +16,7 @@ from musegan_jax.config import Config
 from musegan_jax.data.batches import HostBatch, Windows, batch_of
 from musegan_jax.models.critic import make_critic
 from musegan_jax.models.generator import draw_noise, make_generator, noise_shape
+from musegan_jax.shapes import Array, Float, Int, Key
 from musegan_jax.training import losses
 from musegan_jax.training.state import TrainState, make_optimizers
 
@@ -31,7 +32,10 @@ class UpdateKeys(NamedTuple):
 
 
 def update_keys(
-    root: jax.Array, iteration: jax.Array, update: int, examples: jax.Array
+    root: Key[jax.Array, ""],
+    iteration: Int[Array, ""] | int,
+    update: int,
+    examples: Int[Array, " B"],
 ) -> UpdateKeys:
     """The keys of update `update` for the global example indices `examples`, `(B,)` int32."""
     return UpdateKeys(
@@ -42,7 +46,7 @@ def update_keys(
     )
 
 
-def condition_of(config: Config, roll: jax.Array) -> jax.Array:
+def condition_of(config: Config, roll: Float[Array, "B T P K"]) -> Float[Array, "B T P 1"]:
     """The conditioning track of `(B, T, P, K)` rolls: `(B, T, P, 1)`."""
     track = config.model.condition_track
     return roll[..., track : track + 1]
@@ -53,7 +57,9 @@ def _noise(config: Config, keys: jax.Array, roll: jax.Array) -> jax.Array:
     return draw_noise(keys, noise_shape(config.model.generator_filters, steps, pitches))
 
 
-def two_flavours(keys: jax.Array) -> tuple[jax.Array, jax.Array]:
+def two_flavours(
+    keys: Key[jax.Array, " B"],
+) -> tuple[Key[jax.Array, " B"], Key[jax.Array, " B"]]:
     """Two noise keys per example, `(B,)` each, from one, `(B,)`.
 
     Draw nothing from the given keys: if a key is both drawn from and folded, nothing guarantees
@@ -82,7 +88,12 @@ def _mean_over(axis: str | None, tree: Any) -> Any:
     return tree if axis is None else jax.lax.pmean(tree, axis)
 
 
-def answer(config: Config, state: TrainState, real: jax.Array, noise_keys: jax.Array) -> jax.Array:
+def answer(
+    config: Config,
+    state: TrainState,
+    real: Float[Array, "B T P K"],
+    noise_keys: Key[jax.Array, " B"],
+) -> Float[Array, "B T P K"]:
     """The critic's fake rolls: the generator's answers, normalised by its running statistics.
 
     Args:
@@ -105,8 +116,8 @@ def answer(config: Config, state: TrainState, real: jax.Array, noise_keys: jax.A
 def critic_step(
     config: Config,
     state: TrainState,
-    real: jax.Array,
-    fake: jax.Array,
+    real: Float[Array, "B T P K"],
+    fake: Float[Array, "B T P K"],
     keys: UpdateKeys,
     axis: str | None = None,
 ) -> tuple[TrainState, Metrics]:
@@ -165,7 +176,7 @@ def critic_step(
 def generator_step(
     config: Config,
     state: TrainState,
-    real: jax.Array,
+    real: Float[Array, "B T P K"],
     keys: UpdateKeys,
     axis: str | None = None,
 ) -> tuple[TrainState, Metrics]:
@@ -232,8 +243,8 @@ def train_step(
     config: Config,
     state: TrainState,
     data: Windows | HostBatch,
-    root: jax.Array,
-    examples: jax.Array,
+    root: Key[jax.Array, ""],
+    examples: Int[Array, " B"],
     axis: str | None = None,
 ) -> tuple[TrainState, Metrics]:
     """One iteration: `critic_updates` critic updates, then one generator update.

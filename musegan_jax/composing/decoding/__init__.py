@@ -1,4 +1,4 @@
-"""Rules that turn the network's raw answer into notes: one file each, and its name here."""
+"""Rules that turn the network's raw answer into notes: a file per rule, its name in `RULES`."""
 
 from collections.abc import Callable
 
@@ -8,6 +8,7 @@ from musegan_jax import pianoroll
 from musegan_jax.composing.decoding import independent, lines, threshold
 from musegan_jax.errors import UserError
 from musegan_jax.models.model import Model
+from musegan_jax.shapes import Bool, Float
 
 # (model, raw answer float (T, P, K), given melody bool (T, P)) -> notes bool (T, P, K)
 Rule = Callable[[Model, np.ndarray, np.ndarray], np.ndarray]
@@ -20,11 +21,16 @@ RULES: dict[str, Rule] = {
 DEFAULT = "lines"
 
 
-def decode(model: Model, signed: np.ndarray, condition: np.ndarray, rule: str) -> np.ndarray:
-    """The notes of a raw answer.
+def decode(
+    model: Model,
+    signed: Float[np.ndarray, "T P K"],
+    condition: Bool[np.ndarray, "T 128"],
+    rule: str,
+) -> Bool[np.ndarray, "T P K"]:
+    """Decode a raw answer.
 
     Args:
-        model: whose answer it is.
+        model: whose answer this is.
         signed: float `(T, P, K)` in [-1, 1].
         condition: bool `(T, 128)`, the melody.
         rule: a name in `RULES`.
@@ -37,10 +43,10 @@ def decode(model: Model, signed: np.ndarray, condition: np.ndarray, rule: str) -
 
 
 def check(rule: str, option: str) -> None:
-    """Make sure that there is such a rule; `option` is how the user named it.
+    """Check that a rule exists; `option` is the option that names it.
 
     Raises:
-        UserError: if there is none.
+        UserError: if it does not.
     """
     if rule not in RULES:
         raise UserError(f"{option} = {rule}: it must be one of {', '.join(RULES)}")

@@ -1,6 +1,6 @@
-"""The rule `independent`: lines as in `lines`, but no track heeds another.
+"""The rule `independent`: lines as in `lines`, but without a penalty for clashes.
 
-Harmony is the network's own. What tells checkpoints apart is decoded by it: lines that avoid
+So the harmony is the network's own. Measures that rank checkpoints use this rule: lines that avoid
 clashes have none even in noise.
 """
 
@@ -9,8 +9,11 @@ import numpy as np
 from musegan_jax.composing.decoding.lines import CHOSEN
 from musegan_jax.composing.decoding.lines import decode as decode_lines
 from musegan_jax.models.model import Model
+from musegan_jax.shapes import Bool, Float
 
 
-def decode(model: Model, signed: np.ndarray, given: np.ndarray) -> np.ndarray:
+def decode(
+    model: Model, signed: Float[np.ndarray, "T P K"], given: Bool[np.ndarray, "T P"]
+) -> Bool[np.ndarray, "T P K"]:
     """Arguments and result as for `lines.decode`."""
     return decode_lines(model, signed, given, CHOSEN._replace(clash=0.0))

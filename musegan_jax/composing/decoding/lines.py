@@ -1,7 +1,7 @@
-"""The rule `lines`: a track that is a single line in the training music becomes one.
+"""The rule `lines`: tracks that are single lines in the training music become single lines.
 
-Of all lines the one whose cells are worth most to the network, less what changes, rests and
-semitones with the other tracks cost (Viterbi 1967).
+Of all lines, choose the one with the largest sum of the network's cells, minus costs for changes,
+rests and semitone clashes with other tracks (Viterbi 1967).
 """
 
 from typing import NamedTuple
@@ -10,17 +10,18 @@ import numpy as np
 
 from musegan_jax import pianoroll
 from musegan_jax.models.model import Model
+from musegan_jax.shapes import Bool, Float
 
 
 class Costs(NamedTuple):
-    """What a line pays. A cell that the network is sure of is worth 1 to it, one surely silent -1.
+    """Costs of a line. For scale: a cell is worth 1 if surely a note, -1 if surely silent.
 
     Attributes:
-        change: for each change of pitch, or between pitch and silence; at least 0.
-        rest: the worth of a silent step, in [-1, 1]; lower, and gaps where the network hesitates
-            are filled.
-        clash: for each step that a note sounds a semitone from a pitch class of another track, per
-            such track; at least 0.
+        change: cost per change of pitch, or between pitch and silence; at least 0.
+        rest: worth of a silent step, in [-1, 1]; lower values fill more gaps where the network is
+            unsure.
+        clash: cost per step and other track in which the note is a semitone from a pitch class of
+            that track; at least 0.
     """
 
     change: float
@@ -28,24 +29,27 @@ class Costs(NamedTuple):
     clash: float
 
 
-FREE = Costs(change=0.0, rest=0.0, clash=0.0)  # the strongest cell above 0
-CHOSEN = Costs(change=0.5, rest=-0.8, clash=1.0)  # on the chorales' split `valid`; docs/music.md
+FREE = Costs(change=0.0, rest=0.0, clash=0.0)  # at each step the largest cell above 0
+CHOSEN = Costs(change=0.5, rest=-0.8, clash=1.0)  # tuned on the split `valid`; see docs/music.md
 
 
 def decode(
-    model: Model, signed: np.ndarray, given: np.ndarray, costs: Costs = CHOSEN
-) -> np.ndarray:
-    """The notes of an answer, penalised for clashes with the tracks that are decoded already.
+    model: Model,
+    signed: Float[np.ndarray, "T P K"],
+    given: Bool[np.ndarray, "T P"],
+    costs: Costs = CHOSEN,
+) -> Bool[np.ndarray, "T P K"]:
+    """Decode an answer; each line is penalised for clashes with the tracks already decoded.
 
-    A track of single lines has one pitch or none at each step. Such tracks are decoded by number;
-    each is penalised for semitones with the given melody, with tracks of chords, which have every
-    cell above 0, and with the lines before it. The melody's own track pays for no clash. Drums pay
-    nothing, and nobody pays for them.
+    A single-line track has at most one pitch per step. These tracks are decoded in order; each is
+    penalised for semitones with the given melody, with the lines decoded before it, and with chord
+    tracks, whose notes are all cells above 0. The melody's own track is not penalised for clashes.
+    Drums have no costs and cause none.
 
     Args:
-        model: says which tracks are the melody, single lines and drums.
+        model: determines which tracks are the melody, single lines and drums.
         signed: float `(T, P, K)` in [-1, 1].
-        given: bool `(T, P)`, the melody that will sound, whatever the network makes of it.
+        given: bool `(T, P)`, the melody that will sound, not the network's version of it.
         costs: of a line.
 
     Returns:
@@ -80,9 +84,9 @@ def _clashes(notes: np.ndarray) -> np.ndarray:
 
 
 def _line(worth: np.ndarray, change: float, rest: float) -> np.ndarray:
-    """The best line through the worths of cells: `(T, P)` -> bool `(T, P)`."""
+    """The best line, given the worth of each cell: `(T, P)` -> bool `(T, P)`."""
     steps, pitches = worth.shape
-    # Silence comes first: of equals the first is taken, and a note must be above it.
+    # Silence first: argmax takes the first of equals, so a note must be worth more than silence.
     gain = np.concatenate([np.full((steps, 1), rest, worth.dtype), worth], axis=1)
     total = gain[0]
     came_from = np.zeros((steps, pitches + 1), np.int32)

@@ -4,8 +4,11 @@ import numpy as np
 
 from musegan_jax import pianoroll
 from musegan_jax.models.model import Model
+from musegan_jax.shapes import Bool, Float
 
 
-def decode(model: Model, signed: np.ndarray, given: np.ndarray) -> np.ndarray:
-    """Float `(T, P, K)` -> bool of the same shape; the model and the melody play no part."""
+def decode(
+    model: Model, signed: Float[np.ndarray, "T P K"], given: Bool[np.ndarray, "T P"]
+) -> Bool[np.ndarray, "T P K"]:
+    """Float `(T, P, K)` -> bool of the same shape; model and melody are not used."""
     return pianoroll.binarise(signed)

@@ -1,4 +1,4 @@
-"""The reader of Bach's chorales in the installed package music21, without importing it.
+"""The reader of Bach's chorales in the installed package music21, which is not imported.
 
 Its corpus may not be redistributed: it is read from the user's own installation, never copied.
 """
@@ -19,7 +19,7 @@ from musegan_jax.errors import UserError
 from musegan_jax.pianoroll import Track
 
 STEPS_PER_BEAT = 4
-TRACKS = (  # heard as a string quartet
+TRACKS = (  # played by a string quartet
     Track("Soprano", 40),
     Track("Alto", 40),
     Track("Tenor", 41),
@@ -27,11 +27,11 @@ TRACKS = (  # heard as a string quartet
 )
 MAX_XML_BYTES = 64 * 2**20
 MAX_STEPS = midi.MAX_BEATS * STEPS_PER_BEAT
-BAR_STEPS = 16  # of a 4/4 bar; only such chorales are used
+BAR_STEPS = 16  # only chorales in 4/4 are used
 
 
 def installed_folder() -> Path:
-    """Where the installed music21 keeps Bach's chorales; found without importing it.
+    """The folder of Bach's chorales in the installed music21.
 
     Raises:
         UserError: if music21 is not installed.
@@ -49,7 +49,7 @@ def read_chorales(folder: Path | None = None) -> tuple[Dataset, list[Skipped]]:
     """Read the four-part 4/4 chorales on the 16th grid from a folder of `.mxl` files.
 
     Args:
-        folder: default: that of the installed music21.
+        folder: by default that of the installed music21.
 
     Raises:
         UserError: if music21 is not installed, or the folder has no usable chorale.
@@ -62,7 +62,7 @@ def read_chorales(folder: Path | None = None) -> tuple[Dataset, list[Skipped]]:
             pieces.append(_chorale(path.stem, _musicxml(path)))
         except _NotUsable as error:
             skipped.append(Skipped(path.name, str(error)))
-        # A damaged file makes the parsers fail in whatever way the damage brings about.
+        # A damaged file can make the parsers raise anything.
         except Exception as error:
             why = f"not readable as MusicXML ({type(error).__name__}: {error})"
             skipped.append(Skipped(path.name, why))
@@ -74,13 +74,13 @@ class _NotUsable(Exception):
 
 
 def _musicxml(path: Path) -> ElementTree.Element:
-    """The score inside a compressed MusicXML file, as its container names it."""
+    """The score inside a compressed MusicXML file, at the path that its container names."""
     with zipfile.ZipFile(path) as archive:
         container = ElementTree.fromstring(archive.read("META-INF/container.xml"))
         rootfile = next(e for e in container.iter() if e.tag.endswith("rootfile"))
         member = archive.getinfo(rootfile.attrib["full-path"])
         if member.file_size > MAX_XML_BYTES:
-            raise _NotUsable("unreasonably large")
+            raise _NotUsable(f"larger than {MAX_XML_BYTES // 2**20} MiB")
         return ElementTree.fromstring(archive.read(member))
 
 
@@ -96,9 +96,9 @@ def _chorale(name: str, score: ElementTree.Element) -> Piece:
     every = np.concatenate([notes for notes, _ in voices])
     if not every.size:
         raise _NotUsable("no notes")
-    # Checked before the roll: NumPy would take a negative index for one from the end.
+    # Checked before filling the roll: NumPy counts negative indices from the end.
     if every.min() < 0 or every[:, 2].max() >= pianoroll.MIDI_PITCHES or sum(measures) > MAX_STEPS:
-        raise _NotUsable("notes outside MIDI's pitches or any sensible time")
+        raise _NotUsable("notes outside MIDI's pitches or the longest piece read")
     roll = np.zeros((sum(measures), pianoroll.MIDI_PITCHES, len(voices)), bool)
     for k, (notes, _) in enumerate(voices):
         roll[:, :, k] = midi.to_roll(notes, len(roll))
@@ -108,8 +108,8 @@ def _chorale(name: str, score: ElementTree.Element) -> Piece:
 def _bar_starts(measures: list[int]) -> np.ndarray:
     """Steps at which bars begin, from the written measures' lengths.
 
-    A repeat sign may cut a bar in two measures; the second, which completes the first, begins no
-    bar. Nor does a short measure at the beginning: it is a pick-up.
+    A repeat sign may split a bar into two measures; the second begins no bar. A short first measure
+    is a pick-up and begins no bar either.
     """
     starts, now, open_length = [], 0, 0
     for index, length in enumerate(measures):
@@ -149,7 +149,7 @@ def _voice(part: ElementTree.Element) -> tuple[np.ndarray, list[int]]:
             if element.tag == "backup":
                 now -= duration
                 continue
-            # A chord's further notes share the onset of the note before them.
+            # Further notes of a chord share the onset of the note before them.
             start = now - duration if element.find("chord") is not None else now
             end = start + duration
             if start.denominator != 1 or end.denominator != 1:

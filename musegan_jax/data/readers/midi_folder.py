@@ -13,7 +13,7 @@ from musegan_jax.data.readers.skipped import Skipped
 from musegan_jax.errors import UserError
 from musegan_jax.pianoroll import Track
 
-# The five families of the Lakh Pianoroll Dataset (LPD-5), the usual melody carriers first.
+# The five families of the Lakh Pianoroll Dataset (LPD-5); usual carriers of the melody first.
 FAMILIES = (
     Track("Piano", 0),
     Track("Guitar", 24),
@@ -24,7 +24,7 @@ FAMILIES = (
 
 
 def family(part: midi.Part) -> int | None:
-    """The index in `FAMILIES` that a part belongs to, by LPD-5's rule; None: dropped.
+    """The index in `FAMILIES` of a part, by LPD-5's rule; None if the part is dropped.
 
     Drum channel -> Drums; by `program // 8`: 0 Piano, 3 Guitar, 4 Bass; other programs below 96,
     and 104 to 111, -> Strings.
@@ -58,7 +58,7 @@ def midi_files(folder: str | Path) -> list[Path]:
 
 
 def _to_piece(name: str, score: midi.Score, voices: list[list[midi.Part]], per_beat: int) -> Piece:
-    """Roll up the parts of each track; the length is whole bars."""
+    """Merge the parts of each track into one roll; its length is whole bars."""
     per_step = score.ticks_per_beat / per_beat
     quantised = [[midi.quantise(part.notes, per_step) for part in parts] for parts in voices]
     end = max(int(notes[:, 1].max()) for track in quantised for notes in track)
@@ -79,8 +79,8 @@ def read_midi_folder(
 
     Args:
         folder: searched recursively; a piece's name is its path within it.
-        parts: take the first so many pitched parts of each file as tracks (files with fewer are
-            skipped); None: sort all parts into `FAMILIES`, merging by maximum.
+        parts: number of tracks, the first pitched parts of each file (files with fewer are
+            skipped); None: merge all parts into `FAMILIES`.
         steps_per_beat: time steps in a quarter note.
 
     Raises:
@@ -92,7 +92,7 @@ def read_midi_folder(
         collections.Counter() for _ in range(parts or 0)
     ]
     for path in midi_files(folder):
-        # A name in an old encoding reads as surrogates, which can be neither hashed nor printed.
+        # A name in an old encoding has surrogates, which can be neither hashed nor printed.
         name = path.relative_to(folder).as_posix().encode(errors="backslashreplace").decode()
         try:
             score = midi.read(path)
@@ -106,7 +106,7 @@ def read_midi_folder(
                 if k is not None:
                     voices[k].append(part)
             usable = any(voices)
-            reason = "no notes of a family that is kept" if score.parts else "no notes"
+            reason = "no notes in a family that is kept" if score.parts else "no notes"
         else:
             pitched = [part for part in score.parts if not part.is_drum]
             voices = [[part] for part in pitched[:parts]]
@@ -131,7 +131,7 @@ def read_midi_folder(
 
 
 def _name_tracks(labels: list[collections.Counter[tuple[str, int]]]) -> list[Track]:
-    """Each track by its commonest name and program; by number where names are not telling."""
+    """Each track's most common name and program; numbers as names if any repeats or is empty."""
     common = [label.most_common(1)[0][0] for label in labels]
     names = [name for name, _ in common]
     if len(set(names)) < len(names) or "" in names:

@@ -26,7 +26,7 @@ def summarise(skipped: list[Skipped]) -> Iterator[str]:
 
 
 def write_report(skipped: list[Skipped], path: Path) -> None:
-    """Write every skipped file with its reason, a line each.
+    """Write every skipped file with its reason, one per line.
 
     Raises:
         UserError: if the file cannot be written.
