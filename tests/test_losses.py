@@ -13,8 +13,6 @@ from musegan_jax.training import losses
 
 pytestmark = pytest.mark.usefixtures("strict_promotion")
 
-pytestmark = pytest.mark.contract
-
 
 def test_penalty_of_a_linear_critic_is_known_exactly():
     """D(x) = w . x has gradient w everywhere: the penalty is (|w| - 1)^2, here (3 - 1)^2."""
@@ -35,6 +33,7 @@ def test_penalty_and_its_gradient_are_finite_where_the_critic_is_flat():
     assert bool(jnp.all(jnp.isfinite(direction)))
 
 
+@pytest.mark.contract
 def test_penalty_gradient_is_that_of_reverse_over_reverse():
     config = ModelConfig(pitches=32, critic_filters=(8, 16, 16))
     critic = make_critic(config)

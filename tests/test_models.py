@@ -19,8 +19,6 @@ pytestmark = pytest.mark.usefixtures("strict_promotion")
 
 SMALL = ModelConfig(pitches=32, generator_filters=(4, 8, 8), critic_filters=(4, 8, 8))
 
-pytestmark = pytest.mark.contract
-
 
 def count(tree) -> int:
     return sum(leaf.size for leaf in jax.tree.leaves(tree))
@@ -132,6 +130,7 @@ def plain_upsample(kernel, *parts):
     return oracles.upsample_convolve(jnp.concatenate(parts, axis=-1), kernel)
 
 
+@pytest.mark.contract
 @pytest.mark.parametrize("shape", [(2, 1, 1, 3), (2, 2, 8, 5), (1, 3, 7, 4)])
 @pytest.mark.parametrize(
     "form", [products.upsample_convolve, layers.upsample_convolve, layers._transposed_convolve]
@@ -174,6 +173,7 @@ def test_down_convolution_pads_by_one_on_each_side():
     np.testing.assert_allclose(layer.apply(params, x), nn.leaky_relu(plain, 0.2), atol=1e-5)
 
 
+@pytest.mark.contract
 @pytest.mark.parametrize("train", [False, True])
 def test_the_generator_is_the_reference_block_by_block(train):
     """Order of normalisation and activation, epsilon, slope, skips: all of the plain form."""

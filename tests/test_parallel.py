@@ -18,8 +18,6 @@ from musegan_jax.training import parallel
 from musegan_jax.training import step as steps
 from musegan_jax.training.state import abstract_state
 
-pytestmark = pytest.mark.contract
-
 LAYOUTS = [
     ("mesh", 2),
     ("pmap", 4),
@@ -73,6 +71,7 @@ def one_device(tiny, data):
     return run(config, data, 4)
 
 
+@pytest.mark.contract
 @pytest.mark.parametrize(("strategy", "devices"), LAYOUTS)
 def test_data_noise_and_blends_are_equal_bit_for_bit(tiny, data, strategy, devices):
     config = laid_out(tiny, strategy, devices)
@@ -95,6 +94,7 @@ def test_data_noise_and_blends_are_equal_bit_for_bit(tiny, data, strategy, devic
         np.testing.assert_array_equal(a, b)
 
 
+@pytest.mark.contract
 @pytest.mark.parametrize(("strategy", "devices"), LAYOUTS)
 def test_an_iteration_is_the_same_but_for_the_order_of_additions(
     tiny, data, one_device, strategy, devices

@@ -27,7 +27,6 @@ def reproduce(capsys, workdir, *words):
     return status, *capsys.readouterr()
 
 
-@pytest.mark.contract
 def test_the_same_again_is_equal(recorded, capsys):
     status, out, err = reproduce(capsys, recorded)
     assert status == 0, err

@@ -20,8 +20,6 @@ from musegan_jax.training import losses, parallel
 from musegan_jax.training import step as steps
 from musegan_jax.training.state import create_state, inference_variables
 
-pytestmark = pytest.mark.contract
-
 
 def setup(config, data):
     config = on_one_device(config)
@@ -74,6 +72,7 @@ def test_each_step_moves_its_own_network_only(tiny, data):
         assert not equal(getattr(after, field), getattr(state, field)), field
 
 
+@pytest.mark.contract
 def test_critic_step_is_the_rule_as_written(tiny, data):
     """The reported loss and the applied update, from the formula of the reference model."""
     tiny = configs.override(tiny, ["--model.critic_filters=16,32"])  # wide enough for `products`

@@ -157,7 +157,7 @@ class UpsampleConv(nn.Module):
     dtype: Any = jnp.float32
 
     @nn.compact
-    def __call__(self, *parts: jax.Array) -> jax.Array:
+    def __call__(self, *parts: Float[Array, "B T P _"]) -> Float[Array, "B 2*T 2*P D"]:
         """Apply the layer to arrays, concatenated on the channel axis."""
         channels = sum(part.shape[-1] for part in parts)
         kernel, bias = _parameters(self, channels, self.features)
@@ -172,7 +172,7 @@ class DownConv(nn.Module):
     dtype: Any = jnp.float32
 
     @nn.compact
-    def __call__(self, x: jax.Array) -> jax.Array:
+    def __call__(self, x: Float[Array, "B T P C"]) -> Float[Array, "B T/2 P/2 D"]:
         """Apply the layer."""
         kernel, bias = _parameters(self, x.shape[-1], self.features)
         x, kernel, bias = promote_dtype(x, kernel, bias, dtype=self.dtype)
