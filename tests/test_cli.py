@@ -1,13 +1,16 @@
 """The command as a person types it: exit status, one line of error, no traceback."""
 
+import dataclasses
 import json
 import os
 import subprocess
 import sys
 
+import jax
 import mido
 import pytest
 
+import musegan_jax
 from conftest import make_dataset
 from musegan_jax import cli
 from musegan_jax import config as configs
@@ -119,6 +122,79 @@ def test_evaluate(workdir, tmp_path, capsys):
     assert columns["model"] == columns[workdir.name]  # the same run twice
 
 
+def test_evaluate_takes_a_model_file(workdir, tmp_path, capsys):
+    """By its own decoding rule, and its column is the run's whose model it is."""
+    dataset.save(make_dataset(pieces=60), tmp_path / "many.npz")
+    assert run(capsys, "export", workdir, "--out", tmp_path / "m.safetensors")[0] == 0
+    words = ["--split", "valid", "--flavours", 2, "--dataset", tmp_path / "many.npz"]
+    found = {}
+    for name, model in (
+        ("run", ["--workdir", workdir]),
+        ("file", ["--model", tmp_path / "m.safetensors"]),
+    ):
+        for rule in ("independent", "lines"):
+            out = tmp_path / f"{name}-{rule}"
+            status, _, err = run(
+                capsys, "evaluate", *model, "--out", out, "--decoding", rule, *words
+            )
+            assert status == 0, err
+            found[name, rule] = json.loads((out / "metrics.json").read_text())
+    clash = {
+        key: each["measures"]["semitone_clash"]["scores"]["model"] for key, each in found.items()
+    }
+    # A file's parameters are of half precision.
+    assert clash["file", "lines"] == pytest.approx(clash["run", "lines"], abs=0.02)
+    assert clash["file", "independent"] > clash["file", "lines"] + 0.1
+    assert found["file", "lines"]["decoding"] == "lines"
+
+
+def test_the_shipped_model_is_evaluated_without_either(tmp_path, capsys, data_file):
+    status, _, err = run(capsys, "evaluate", "--out", tmp_path / "e", "--dataset", data_file)
+    assert status == 2 and "model: trained on other tracks than those of made up" in err
+
+
+def test_debug_shows_the_traceback(tmp_path, capsys):
+    words = ["compose", "tinkle", "--out", tmp_path]
+    for argv in (["--debug", *words], [*words, "--debug"]):
+        status, _, err = run(capsys, *argv)
+        assert status == 2 and "Traceback" in err and "pick_part" not in err
+        assert err.splitlines()[-1].startswith("musegan-jax: tinkle: no such file")
+
+
+def test_what_the_runtime_said_is_kept_in_a_file(tiny, tmp_path, capsys, monkeypatch):
+    long = "RESOURCE_EXHAUSTED: " + 300 * "x" + "\nand the allocator's table"
+
+    def full(*arguments):
+        raise jax.errors.JaxRuntimeError(long)
+
+    monkeypatch.setattr(loop, "_loop", full)
+    words = ["--config", "tiny", f"--data.dataset={tiny.data.dataset}", "--output.melodies="]
+    status, _, err = run(capsys, "train", *words, "--workdir", tmp_path)
+    assert (
+        status == 2
+        and "out of memory" in err
+        and err.splitlines()[-1].endswith(f"(in full: {tmp_path / 'error-0.txt'})")
+    )
+    assert long in (tmp_path / "error-0.txt").read_text()
+
+
+@pytest.mark.parametrize("call", [["-m", "musegan_jax"], ["-m", "musegan_jax.cli"]])
+def test_it_is_a_module_too(call):
+    done = subprocess.run([sys.executable, *call, "--version"], capture_output=True, text=True)
+    assert done.returncode == 0 and done.stdout.strip() == musegan_jax.__version__
+
+
+def test_every_field_is_listed_with_its_default_and_meaning(capsys):
+    _, out, _ = run(capsys, "train", "--help")
+    for section, fields in configs.Config().to_dict().items():
+        for field in fields:
+            assert f"--{section}.{field}=" in out
+    for section in dataclasses.fields(configs.Config):
+        for field in dataclasses.fields(getattr(configs.Config(), section.name)):
+            assert len(field.metadata["meaning"]) >= 8, field.name
+    assert "--data.splits=train\n" in out and "semitones" in out
+
+
 def test_data_build_and_info(tmp_path, capsys):
     folder = tmp_path / "music"
     folder.mkdir()
@@ -169,6 +245,13 @@ BAD = {
     "evaluate what": ["evaluate", "--workdir", "none", "--out", "OUT"],
     "split": ["evaluate", "--workdir", "RUN", "--out", "OUT", "--split", "train"],
     "no config": ["train", "--config", "none.py", "--workdir", "OUT"],
+    "no decoding": ["compose", "twinkle", "--out", "OUT", "--decoding", "choir"],
+    "nor here": ["evaluate", "--workdir", "RUN", "--out", "OUT", "--decoding", "choir"],
+    "nor in training": [
+        "train", "--config", "tiny", "--workdir", "OUT", "--output.decoding=choir",
+        "--data.dataset=DATA",
+    ],
+    "no shipped config": ["train", "--config", "chorale", "--workdir", "OUT"],
     "unknown field": ["train", "--config", "configs/tiny.py", "--workdir", "OUT", "--data.x=1"],
     "no dataset": [
         "train", "--config", "configs/tiny.py", "--workdir", "OUT", "--data.dataset=none.npz",
@@ -203,6 +286,11 @@ SAID = {
     "evaluate what": "not the folder of",
     "split": "invalid choice",
     "huge key": "--key must be",
+    "no decoding": "--decoding = choir: it must be one of lines, independent, threshold",
+    "nor here": "--decoding = choir",
+    "nor in training": "config: output.decoding = choir",
+    "no shipped config": "did you mean chorales?",
+    "unknown field": "unknown config field 'data.x'",
 }
 
 
@@ -212,6 +300,7 @@ def test_bad_input_is_one_line_and_status_2(case, workdir, tmp_path, capsys, dat
               "OUT.zip": str(tmp_path / "o.zip"),
               "OUT.safetensors": str(tmp_path / "o.safetensors")}  # fmt: skip
     argv = [places.get(word, word) for word in BAD[case]]
+    argv = [word.replace("=DATA", f"={data_file}") for word in argv]
     if case == "other config":
         argv.append(f"--data.dataset={data_file}")
     before = sorted(workdir.rglob("*"))

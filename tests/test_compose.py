@@ -514,7 +514,7 @@ def test_melodies_come_by_name_or_from_a_file(tmp_path):
         UserError, match=r"tinkle: no such file, .*\(twinkle, ode_to_joy, korobeiniki\)"
     ):
         load_melody("tinkle")
-    with pytest.raises(UserError, match="there are twinkle, ode_to_joy"):
+    with pytest.raises(UserError, match="choose one of twinkle, ode_to_joy"):
         melodies.melody("tinkle")
 
 

@@ -35,7 +35,7 @@ def fits(model: Model, piece: Music) -> bool:
     """Whether a piece has a melody, all within the model's pitches."""
     pitches = np.flatnonzero(piece.bars[..., model.config.condition_track].any(axis=(0, 1)))
     low, high = model.pitch_range
-    return len(pitches) > 0 and low <= pitches[0] and pitches[-1] <= high
+    return bool(len(pitches) and low <= pitches[0] and pitches[-1] <= high)
 
 
 def accompany_pieces(

@@ -52,7 +52,7 @@ class Measures(NamedTuple):
         return Measures(self.names, self.values[np.concatenate(rows)], numbers)
 
 
-def read_music(dataset: Dataset, pieces: Sequence[int] | np.ndarray) -> list[Music]:
+def read_music(dataset: Dataset, pieces: Sequence[int | np.integer] | np.ndarray) -> list[Music]:
     """Pieces of a dataset in bars of their most common length; other bars are left out.
 
     This drops pick-ups and bars of another meter; the bars on both sides then become neighbours.
