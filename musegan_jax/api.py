@@ -150,7 +150,7 @@ def accompany(
     end = heard.offset + heard.steps
     accompanied = np.zeros((samples, end, MIDI_PITCHES, len(model.tracks)), bool)
     for sample in range(samples):
-        notes = road.accompany(model, heard, seed, sample, temperature, decoding)
+        notes = road.accompany(model, heard, int(seed), sample, float(temperature), decoding)
         accompanied[sample, heard.offset :] = arrangement.placed(model, heard, notes)
     notes = midi.quantise(part.notes, score.ticks_per_beat / model.steps_per_beat)
     accompanied[..., model.config.condition_track] = midi.to_roll(notes, end)
