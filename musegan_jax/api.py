@@ -55,7 +55,11 @@ def load(source: AnyPath | None = None, step: int | None = None) -> Model:
     Raises:
         UserError: if there is none, or it is damaged.
     """
+    if step is not None and (isinstance(step, bool) or not isinstance(step, int)):
+        raise TypeError(f"step = {step!r}: it must be a whole number, the iteration")
     if source is None:
+        if step is not None:
+            raise ValueError(f"step = {step}: give the folder of a run, whose checkpoint it is")
         return model_file.load(model_file.shipped())
     if not files.is_remote(source) and not Path(source).is_dir():
         if step is not None:
@@ -80,11 +84,11 @@ def load_config(name_or_path: AnyPath, *overrides: str) -> Config:
     return configs.override(configs.load(str(name_or_path)), words)
 
 
-def train(config: Config | str, workdir: AnyPath) -> Model:
+def train(config: Config | AnyPath, workdir: AnyPath) -> Model:
     """Train, or go on training, the run in `workdir`, as `musegan-jax train` does.
 
     Args:
-        config: a `Config`, or the name of a shipped one.
+        config: a `Config`, the name of a shipped one, or a Python file with `get_config()`.
         workdir: folder of the run; created, or continued if it holds one.
 
     Returns:
@@ -96,7 +100,7 @@ def train(config: Config | str, workdir: AnyPath) -> Model:
     """
     from musegan_jax.training import loop
 
-    config = load_config(config) if isinstance(config, str) else config
+    config = load_config(config) if isinstance(config, (str, os.PathLike)) else config
     if not isinstance(config, Config):
         raise TypeError(f"config is a {type(config).__name__}; it must be a Config or a name")
     loop.train(config, workdir)
@@ -111,7 +115,7 @@ def accompany(
     samples: int = 1,
     temperature: float = 1.0,
     decoding: str = rules.DEFAULT,
-    track: str | None = None,
+    track: str | int | None = None,
 ) -> Bool[np.ndarray, "N T 128 K"]:
     """Accompany a melody, as `musegan-jax compose` does.
 
@@ -145,11 +149,11 @@ def accompany(
         name, length = "the roll", len(roll)
         tune = [Track("Melody", 0)]
         score = midi.parse(midi.from_roll(roll[..., None], tune, model.steps_per_beat, 100), name)
-    part = pick_part(score, track, name)
+    part = pick_part(score, None if track is None else str(track), name)
     heard = prepare(score, part, model)
     end = heard.offset + heard.steps
-    accompanied = np.zeros((samples, end, MIDI_PITCHES, len(model.tracks)), bool)
-    for sample in range(samples):
+    accompanied = np.zeros((int(samples), end, MIDI_PITCHES, len(model.tracks)), bool)
+    for sample in range(int(samples)):
         notes = road.accompany(model, heard, int(seed), sample, float(temperature), decoding)
         accompanied[sample, heard.offset :] = arrangement.placed(model, heard, notes)
     notes = midi.quantise(part.notes, score.ticks_per_beat / model.steps_per_beat)
@@ -166,11 +170,11 @@ def _check_arguments(model: Any, seed: Any, samples: Any, temperature: Any, deco
     if model.variables is None:
         raise ValueError("the model has no variables; load a trained one with musegan_jax.load()")
     for name, value, low, high in (("seed", seed, 0, 2**32 - 1), ("samples", samples, 1, 1000)):
-        if isinstance(value, bool) or not isinstance(value, (int, np.integer)):
+        if isinstance(value, bool) or not np.issubdtype(np.asarray(value).dtype, np.integer):
             raise TypeError(f"{name} = {value!r}: it must be a whole number")
         if not low <= value <= high:
             raise ValueError(f"{name} = {value}: it must be from {low} to {high}")
-    if not isinstance(temperature, (int, float)) or not 0 <= temperature <= 10:
+    if isinstance(temperature, str) or np.ndim(temperature) or not 0 <= temperature <= 10:
         raise ValueError(f"temperature = {temperature!r}: it must be a number from 0 to 10")
     if decoding not in rules.RULES:
         known = ", ".join(rules.RULES)
@@ -193,6 +197,9 @@ def _check_roll(melody: Any, model: Model) -> np.ndarray:
         )
     if not roll.any():
         raise ValueError("melody is silent: no cell of the roll is True")
+    longest = midi.MAX_BEATS * model.steps_per_beat
+    if len(roll) > longest:
+        raise ValueError(f"melody has {len(roll)} steps (T); up to {longest} are accompanied")
     return roll
 
 

@@ -25,7 +25,12 @@ def root_key(seed: int) -> jax.Array:
 
     The random bit generator is named because an environment variable can change JAX's default, and
     a run must not depend on that.
+
+    Raises:
+        ValueError: if `seed` is not from 0 to 2**32 - 1: JAX would wrap it round silently.
     """
+    if not 0 <= seed < 2**32:
+        raise ValueError(f"seed = {seed}: it must be from 0 to 2**32 - 1")
     return jax.random.key(seed, impl="threefry2x32")
 
 

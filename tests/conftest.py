@@ -18,7 +18,7 @@ if not os.environ.get("MUSEGAN_TEST_OPTIMISED"):
     os.environ["XLA_FLAGS"] += " --xla_backend_optimization_level=0"
 
 # Shapes and dtypes in signatures are checked at every call; not in the modules whose functions name
-# the axes of wrong arguments themselves (`api`, `data.notes`, the two networks).
+# the axes of wrong arguments themselves (`api`, `data.notes`, `models.model`, the two networks).
 from jaxtyping import install_import_hook
 
 CHECKED = [
@@ -26,7 +26,6 @@ CHECKED = [
     "musegan_jax.data.batches",
     "musegan_jax.evaluation",
     "musegan_jax.models.layers",
-    "musegan_jax.models.model",
     "musegan_jax.pianoroll",
     "musegan_jax.rng",
     "musegan_jax.training.losses",

@@ -120,6 +120,9 @@ def test_noise_and_rules(model):
         ({"melody": 3}, ValueError, r"shape \(\); a roll"),
         ({"melody": "tinkle"}, mg.UserError, "no built-in melody"),
         ({"model": "chorales"}, TypeError, "model is a str; load one"),
+        ({"melody": np.ones((40_001, 128), bool)}, ValueError, "40001 steps .* up to 40000"),
+        ({"track": 2, "melody": "twinkle"}, mg.UserError, "no track '2'"),
+        ({"temperature": "hot"}, ValueError, "temperature = 'hot'"),
         ({"seed": -1}, ValueError, "seed = -1: it must be from 0"),
         ({"seed": 1.5}, TypeError, "seed = 1.5: it must be a whole number"),
         ({"samples": 0}, ValueError, "samples = 0: it must be from 1"),
@@ -149,6 +152,28 @@ def test_what_cannot_be_loaded(tmp_path):
         mg.load_config("tiny", "training.iteration=3")
     with pytest.raises(TypeError, match="config is a dict"):
         mg.train({}, tmp_path)
+
+
+def test_what_save_writes_load_reads(model, tmp_path):
+    other = dataclasses.replace(model, variables={"params": {}, "batch_stats": {}})
+    with pytest.raises(ValueError, match="arrays do not match its config"):
+        mg.save(other, tmp_path / "bad.safetensors")
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_raw_answer_names_what_it_takes(model):
+    keys = mg.example_keys(mg.root_key(0), np.arange(1))
+    good = tune()[None]
+    assert mg.answer(model, good, keys).shape == (1, 64, 64, 4)
+    for conditions, noise, kind, message in (
+        (good[0], keys, ValueError, r"must be \(B, T, 128\)"),
+        (good[:, :60], keys, ValueError, "multiple of 16"),
+        (good * 1.0, keys, TypeError, "must be bool"),
+        (np.concatenate([good, good]), keys, ValueError, r"keys has shape \(1,\); .*\(2,\)"),
+        (np.roll(good, 60, axis=2), keys, ValueError, "outside the model's MIDI pitches 28 to 91"),
+    ):
+        with pytest.raises(kind, match=message):
+            mg.answer(model, conditions, noise)
 
 
 def test_networks_name_the_axes_they_take(model):
@@ -201,6 +226,19 @@ def test_pretty_midi_with_tempo_changes_keeps_its_beats(tmp_path):
     [
         (lambda: mg.roll_to_notes(tune()), ValueError, r"must be \(T, 128, K\)"),
         (lambda: mg.roll_to_notes(tune()[..., None] * 1), TypeError, "it must be bool"),
+        (lambda: mg.notes_to_roll([[4, 0, 60, 0]], 64, 4), ValueError, "end after it"),
+        (lambda: mg.notes_to_roll([[0.5, 1, 60, 0]], 64, 4), TypeError, "time steps, not seconds"),
+        (lambda: mg.notes_to_roll([], -1, 4), ValueError, "steps = -1"),
+        (lambda: mg.to_pretty_midi(tune()[..., None], ["Tune"]), TypeError, "Track each"),
+        (
+            lambda: mg.to_pretty_midi(tune()[..., None], [mg.Track("T", 0)], bpm=0),
+            ValueError,
+            "bpm",
+        ),
+        (lambda: mg.from_pretty_midi("twinkle.mid"), TypeError, "PrettyMIDI"),
+        (lambda: mg.root_key(-1), ValueError, "seed = -1"),
+        (lambda: mg.load(step=3), ValueError, "give the folder of a run"),
+        (lambda: mg.load("runs", step="2"), TypeError, "step = '2'"),
         (lambda: mg.notes_to_roll([[0, 1, 60]], 4, 1), ValueError, r"must be \(N, 4\)"),
         (lambda: mg.notes_to_roll([[0, 1, 128, 0]], 4, 1), ValueError, "pitch 128"),
         (lambda: mg.notes_to_roll([[0, 1, 60, 2]], 4, 2), ValueError, "track 2: .* track 0 to 1"),

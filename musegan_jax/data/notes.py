@@ -4,7 +4,7 @@ For users only: the package itself reads and writes files with `midi`, in ticks.
 """
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -26,7 +26,7 @@ def roll_to_notes(roll: Bool[np.ndarray, "T 128 K"]) -> Int[np.ndarray, "N 4"]:
     Raises:
         TypeError, ValueError: if it is not bool `(T, 128, K)`.
     """
-    _check(roll)
+    roll = _checked(roll)
     notes = [pianoroll.runs(roll[..., k]) for k in range(roll.shape[2])]
     tracks = np.repeat(np.arange(len(notes)), [len(each) for each in notes])
     return np.column_stack([np.concatenate([*notes, np.zeros((0, 3), int)]), tracks])
@@ -41,16 +41,21 @@ def notes_to_roll(
         ValueError: if `notes` is not `(N, 4)`, or has a pitch or track out of range.
     """
     notes = np.asarray(notes)
+    notes = notes.reshape(-1, 4).astype(int) if not notes.size else notes
     if notes.ndim != 2 or notes.shape[1] != 4:
         raise ValueError(
             f"notes has shape {notes.shape}; it must be (N, 4): rows start, end, pitch, track"
         )
+    if not np.issubdtype(notes.dtype, np.integer):
+        raise TypeError(f"notes has dtype {notes.dtype}; it must be int: time steps, not seconds")
+    if steps < 0 or tracks < 0:
+        raise ValueError(f"steps = {steps}, tracks = {tracks}: neither may be below 0")
     roll = np.zeros((steps, MIDI_PITCHES, tracks), bool)
     for start, end, pitch, track in notes:
-        if start < 0 or not 0 <= pitch < MIDI_PITCHES or not 0 <= track < tracks:
+        if not 0 <= start < end or not 0 <= pitch < MIDI_PITCHES or not 0 <= track < tracks:
             raise ValueError(
-                f"note start {start}, pitch {pitch}, track {track}: start must be 0 or more, pitch "
-                f"0 to 127, track 0 to {tracks - 1}"
+                f"note start {start}, end {end}, pitch {pitch}, track {track}: start must be 0 or "
+                f"more, end after it, pitch 0 to 127, track 0 to {tracks - 1}"
             )
         roll[start:end, pitch, track] = True
     return roll
@@ -70,7 +75,12 @@ def to_pretty_midi(
     Raises:
         TypeError, ValueError: if the roll is not bool `(T, 128, K)`, or K and `tracks` differ.
     """
-    _check(roll)
+    roll = _checked(roll)
+    _check_grid(steps_per_beat)
+    if not 1 <= bpm <= 6000:
+        raise ValueError(f"bpm = {bpm}: it must be from 1 to 6000 quarter notes a minute")
+    if not all(isinstance(track, Track) for track in tracks):
+        raise TypeError("tracks must be musegan_jax.Track each: name, program, is_drum")
     if len(tracks) != roll.shape[2]:
         raise ValueError(
             f"the roll has {roll.shape[2]} tracks (K, its last axis), not {len(tracks)}"
@@ -95,7 +105,13 @@ def from_pretty_midi(song: "PrettyMIDI", steps_per_beat: int = 4) -> tuple[np.nd
 
     Returns:
         Bool `(T, 128, K)` with one track per instrument, and the tracks. T: end of the last note.
+
+    Raises:
+        TypeError: if it is no `PrettyMIDI`; for a file, use `pretty_midi.PrettyMIDI(path)`.
     """
+    _check_grid(steps_per_beat)
+    if not hasattr(song, "instruments"):
+        raise TypeError(f"song is a {type(song).__name__}; give a pretty_midi.PrettyMIDI(path)")
     tracks = [Track(each.name, each.program, each.is_drum) for each in song.instruments]
     per_step = song.resolution / steps_per_beat
     rows = []
@@ -108,7 +124,13 @@ def from_pretty_midi(song: "PrettyMIDI", steps_per_beat: int = 4) -> tuple[np.nd
     return notes_to_roll(notes, int(notes[:, 1].max(initial=0)), len(tracks)), tracks
 
 
-def _check(roll: np.ndarray) -> None:
+def _check_grid(steps_per_beat: int) -> None:
+    if not 1 <= steps_per_beat <= 96:
+        raise ValueError(f"steps_per_beat = {steps_per_beat}: it must be from 1 to 96")
+
+
+def _checked(roll: Any) -> np.ndarray:
+    roll = np.asarray(roll)
     if roll.ndim != 3 or roll.shape[1] != MIDI_PITCHES:
         raise ValueError(
             f"the roll has shape {roll.shape}; it must be (T, 128, K): time steps, MIDI pitches, "
@@ -118,3 +140,4 @@ def _check(roll: np.ndarray) -> None:
         raise TypeError(
             f"the roll has dtype {roll.dtype}; it must be bool: True where a note sounds"
         )
+    return roll

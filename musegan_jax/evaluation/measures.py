@@ -60,7 +60,7 @@ def read_music(dataset: Dataset, pieces: Sequence[int | np.integer] | np.ndarray
     found = []
     for piece in pieces:
         end = dataset.boundaries[piece + 1]
-        starts = dataset.bars_of(piece)
+        starts = dataset.bars_of(int(piece))
         lengths = np.diff(np.append(starts, end))
         if not len(lengths):
             continue

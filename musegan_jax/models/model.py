@@ -84,7 +84,22 @@ def answer(
 
     Returns:
         float32 `(B, T, P, K)` in [-1, 1], P the model's pitches; a note where it is above 0.
+
+    Raises:
+        TypeError, ValueError: if the conditions or keys are not of this form.
     """
+    shape, (low, high) = np.shape(conditions), model.pitch_range
+    if len(shape) != 3 or shape[2] != pianoroll.MIDI_PITCHES or shape[1] % model.stride:
+        raise ValueError(
+            f"conditions has shape {shape}; it must be (B, T, 128): melodies, time steps (a "
+            f"multiple of {model.stride}), MIDI pitches"
+        )
+    if conditions.dtype != bool:
+        raise TypeError(f"conditions has dtype {conditions.dtype}; it must be bool")
+    if np.shape(keys) != shape[:1]:
+        raise ValueError(f"keys has shape {np.shape(keys)}; it must be {shape[:1]}, one a melody")
+    if conditions[..., :low].any() or conditions[..., high + 1 :].any():
+        raise ValueError(f"conditions has notes outside the model's MIDI pitches {low} to {high}")
     rows = pianoroll.crop(conditions[..., None], model.config.lowest_pitch, model.config.pitches)
     condition = pianoroll.to_signed(rows)
     return np.asarray(_apply(model.config, model.variables, condition, keys, temperature))

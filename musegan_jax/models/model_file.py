@@ -35,7 +35,9 @@ def save(model: Model, path: Any) -> str:
 
     Raises:
         UserError: if it cannot be written.
+        ValueError: if its variables are not those of its config's generator.
     """
+    _check_arrays(model)
     with np.errstate(over="ignore"):  # infinite values are refused below
         arrays = {
             name: np.asarray(value, np.float16 if name.startswith("params/") else np.float32)
@@ -109,11 +111,7 @@ def _model(about: dict[str, Any], arrays: dict[str, np.ndarray]) -> Model:
         variables={"batch_stats": {}, **unflatten_dict(flat, sep="/")},
         origin=about["origin"],
     )
-    shapes: dict[str, Any] = flatten_dict(variable_shapes(model.config), sep="/")
-    if {name: array.shape for name, array in flat.items()} != {
-        name: array.shape for name, array in shapes.items()
-    }:
-        raise ValueError("its arrays do not match its config")
+    _check_arrays(model)
     if len(model.tracks) != model.config.tracks:
         raise ValueError("its tracks do not match its config")
     if not is_int(model.window_steps, 1, 2**20):
@@ -121,6 +119,17 @@ def _model(about: dict[str, Any], arrays: dict[str, np.ndarray]) -> Model:
     if not all(np.isfinite(array).all() for array in flat.values()):
         raise ValueError("a value in it is not finite")
     return model
+
+
+def _check_arrays(model: Model) -> None:
+    """Raise ValueError unless the variables are those of the config's generator."""
+
+    def shapes(tree: Any) -> dict[str, tuple[int, ...]]:
+        flat: dict[str, Any] = flatten_dict(tree, sep="/")
+        return {name: array.shape for name, array in flat.items()}
+
+    if shapes(model.variables) != shapes(variable_shapes(model.config)):
+        raise ValueError("its arrays do not match its config")
 
 
 def _digest(arrays: dict[str, np.ndarray], about: str) -> str:
