@@ -48,6 +48,9 @@ class DataConfig:
     hop_bars: int = field(
         1, "bars between the starts of windows; 0: only each piece's first window"
     )
+    overhang_steps: int = field(
+        0, "time steps by which a window may reach beyond its piece, into silence"
+    )
     transpose: tuple[int, int] = field(
         (0, 0), "range of the random transposition, semitones, for example -5,6"
     )
@@ -60,6 +63,10 @@ class DataConfig:
             "splits": (known, f"one or more of {', '.join(SPLITS)}"),
             "window_steps": (self.window_steps > 0, "above 0"),
             "hop_bars": _at_least(0, self.hop_bars),
+            "overhang_steps": (
+                0 <= self.overhang_steps < self.window_steps,
+                "at least 0 and below data.window_steps",
+            ),
             "transpose": (
                 -24 <= low <= 0 <= high <= 24,
                 "a lowest shift from -24 to 0 and a highest from 0 to 24",
@@ -138,6 +145,9 @@ class TrainingConfig:
     diversity_target: float = field(
         0.4, "share of cells in which two samples for one melody should differ"
     )
+    supervised_weight: float = field(
+        0.0, "of the cross-entropy between the better of two samples and the real music; 0: none"
+    )
     ema_decay: float = field(
         0.0, "per iteration, of the averaged generator that composes; 0: no average"
     )
@@ -165,6 +175,7 @@ class TrainingConfig:
             "decay_from": (0 <= self.decay_from <= 1, "from 0 to 1"),
             "diversity_weight": _not_negative(self.diversity_weight),
             "diversity_target": (0 < self.diversity_target <= 1, "above 0 and at most 1"),
+            "supervised_weight": _not_negative(self.supervised_weight),
             "ema_decay": _below_one(self.ema_decay),
         }
 

@@ -5,7 +5,7 @@ unpacking there. If they do not fit, the host makes the same choices from the sa
 the packed windows; the device does the rest.
 """
 
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -27,12 +27,15 @@ class Windows(NamedTuple):
     starts: Array  # int32 (N,)
     shifts: Array  # int32 (N, 2), lowest and highest shift, semitones
     drums: Array  # bool (K,): tracks whose pitches are instruments, never shifted
+    # int32 (N, 2): the steps, first and end, that lie within the piece; None: all of them
+    within: Array | None = None
 
 
 def make_windows(dataset: "Dataset", config: Config) -> Windows:
     """Find the windows of the config's splits, as NumPy arrays (put them on the device once).
 
-    Windows start on bar lines and lie within one piece. Silent windows, and windows with a note
+    Windows start on bar lines and lie within one piece; with `data.overhang_steps`, they may reach
+    into silence before its pick-up and after its end. Silent windows, and windows with a note
     outside the model's pitches, are left out. Shifts are limited so that no note leaves them.
 
     Raises:
@@ -44,24 +47,27 @@ def make_windows(dataset: "Dataset", config: Config) -> Windows:
             f"the dataset has {len(dataset.tracks)} tracks ({names}), the model "
             f"{config.model.tracks}: set --model.tracks={len(dataset.tracks)}"
         )
-    steps = config.data.window_steps
+    steps, overhang = config.data.window_steps, config.data.overhang_steps
     low = config.model.lowest_pitch
     high = low + config.model.pitches - 1
     drums = np.array([track.is_drum for track in dataset.tracks])
-    starts, shifts = [], []
+    starts, shifts, within = [], [], []
     candidates = 0
     for piece in dataset.pieces_of(config.data.splits):
-        bars = dataset.bars_of(piece)
-        bars = bars[bars + steps <= dataset.boundaries[piece + 1]]
+        begin, end = dataset.boundaries[piece : piece + 2]
+        bars = _with_pick_up(dataset.bars_of(piece), begin, overhang)
+        bars = bars[bars + steps <= end + overhang]
         hop = config.data.hop_bars
         for start in bars[::hop] if hop else bars[:1]:
             candidates += 1
-            window = dataset.timeline[start : start + steps]
+            first, last = max(start, begin), min(start + steps, end)
+            window = dataset.timeline[first:last]
             bounds = pianoroll.pitch_bounds(window)
             if bounds is None or bounds[0] < low or bounds[1] > high:
                 continue
             bounds = pianoroll.pitch_bounds(window[:, ~drums]) or (low, high)
             starts.append(start)
+            within.append((first - start, last - start))
             shifts.append(
                 (
                     max(config.data.transpose[0], low - bounds[0]),
@@ -74,7 +80,25 @@ def make_windows(dataset: "Dataset", config: Config) -> Windows:
             f"{'+'.join(config.data.splits)}, all are silent or leave MIDI pitches {low} to "
             f"{high}; change data.splits, data.window_steps, model.lowest_pitch or model.pitches"
         )
-    return Windows(dataset.timeline, np.array(starts, np.int32), np.array(shifts, np.int32), drums)
+    return Windows(
+        # So that windows of the first and the last piece do not reach beyond the timeline.
+        timeline=np.pad(dataset.timeline, ((overhang, overhang), (0, 0), (0, 0))),
+        starts=np.array(starts, np.int32) + np.int32(overhang),
+        shifts=np.array(shifts, np.int32),
+        drums=drums,
+        within=np.array(within, np.int32) if overhang else None,
+    )
+
+
+def _with_pick_up(bars: np.ndarray, begin: int, overhang: int) -> np.ndarray:
+    """A piece's bar lines, and the one before its pick-up if that is near enough.
+
+    A pick-up bar has no bar line of its own in a dataset: it ends at the first one.
+    """
+    if len(bars) < 2 or bars[0] == begin:
+        return bars
+    before = 2 * bars[0] - bars[1]
+    return np.append(before, bars) if before >= begin - overhang else bars
 
 
 class HostBatch(NamedTuple):
@@ -138,15 +162,23 @@ def draw_batch(
     config: Config, windows: Windows, keys: Key[jax.Array, " B"]
 ) -> Float[jax.Array, "B T P K"]:
     """Draw one example per key, with replacement: keys `(B,)` -> signed float32 `(B, T, P, K)`."""
-    windows = Windows(*map(jnp.asarray, windows))  # outside a compiled step they may be NumPy's
+    windows = jax.tree.map(jnp.asarray, windows)  # outside a compiled step they may be NumPy's
     chosen, shifts = choose(windows.shifts, keys)
+    steps = config.data.window_steps
 
     def window(n: jax.Array) -> jax.Array:
-        return jax.lax.dynamic_slice_in_dim(
-            windows.timeline, windows.starts[n], config.data.window_steps
-        )
+        bits = jax.lax.dynamic_slice_in_dim(windows.timeline, windows.starts[n], steps)
+        if windows.within is None:
+            return bits
+        # Beyond its ends lie the pieces before and after it.
+        return jnp.where(_inside(windows.within[n], steps, jnp)[:, None, None], bits, 0)
 
     return to_rolls(config, jax.vmap(window)(chosen), shifts, windows.drums)
+
+
+def _inside(within: Array, steps: int, xp: Any) -> Any:
+    """Which steps of windows lie within their pieces: `(..., 2)` -> bool `(..., steps)`."""
+    return (xp.arange(steps) >= within[..., :1]) & (xp.arange(steps) < within[..., 1:])
 
 
 def batch_of(config: Config, data: Windows | HostBatch, update: int, keys: jax.Array) -> jax.Array:
@@ -168,6 +200,8 @@ def gather(
         steps: T, length of a window.
     """
     rows = np.asarray(windows.starts)[chosen][..., None] + np.arange(steps)
-    return HostBatch(
-        np.asarray(windows.timeline)[rows], np.asarray(shifts), np.asarray(windows.drums)
-    )
+    bits = np.asarray(windows.timeline)[rows]
+    if windows.within is not None:
+        inside = _inside(np.asarray(windows.within)[chosen], steps, np)
+        bits = np.where(inside[..., None, None], bits, np.uint8(0))
+    return HostBatch(bits, np.asarray(shifts), np.asarray(windows.drums))

@@ -185,23 +185,28 @@ def generator_step(
     Args:
         config: static.
         state: the training state.
-        real: `(B, T, P, K)` signed rolls, of which only the condition is used.
+        real: `(B, T, P, K)` signed rolls; without a supervised weight only the condition is used.
         keys: of this update.
         axis: the mapped axis, if the batch is a shard of the global one. Normalisation uses the
             statistics of the global batch in both cases.
 
     Returns:
         The new state and float32 scalars `generator_loss` (`-mean D(fake)`),
-        `generator_gradient_norm` and, if the diversity weight is not 0, `disagreement`: how much
-        two flavours of a melody differ (`losses.disagreement`). Then the minimised value also
-        contains `diversity_weight * max(0, diversity_target - disagreement)`, averaged over
-        melodies, a bounded form of mode seeking (Mao et al. 2019).
+        `generator_gradient_norm`. With a diversity or supervised weight each melody has two
+        flavours, and there are two further scalars, averaged over melodies:
+        `disagreement`, how much the flavours differ (`losses.disagreement`); the minimised value
+        contains `diversity_weight * max(0, diversity_target - disagreement)`, a bounded form of
+        mode seeking (Mao et al. 2019);
+        `cross_entropy` of the better flavour to the real accompaniment (`losses.cross_entropy`),
+        in the minimised value times `supervised_weight`. As only the better one counts, flavours
+        may be right in different ways (variety loss: Gupta et al. 2018, Social GAN, section 3.3).
     """
     generator, critic = make_generator(config.model, axis), make_critic(config.model)
     optimizer, _ = make_optimizers(config)
     condition = condition_of(config, real)
     weight, target = config.training.diversity_weight, config.training.diversity_target
-    if weight:  # two flavours of each melody: all first ones, then all second ones
+    supervised = config.training.supervised_weight
+    if weight or supervised:  # two flavours of each melody: all first ones, then all second ones
         condition = jnp.concatenate([condition, condition])
         noise = jnp.concatenate([_noise(config, each, real) for each in two_flavours(keys.noise)])
     else:
@@ -218,11 +223,18 @@ def generator_step(
         score: Any = critic.apply({"params": state.critic_params}, fake, condition)
         metrics = {"generator_loss": -jnp.mean(score)}
         value = metrics["generator_loss"]
-        if weight:
+        if weight or supervised:
+            melody = config.model.condition_track
             first, second = jnp.split(fake, 2)
-            apart = losses.disagreement(first, second, config.model.condition_track)
+            apart = losses.disagreement(first, second, melody)
             metrics["disagreement"] = jnp.mean(apart)
             value += weight * jnp.mean(jax.nn.relu(target - apart))
+        if supervised:
+            better = jnp.minimum(
+                *(losses.cross_entropy(each, real, melody) for each in (first, second))
+            )
+            metrics["cross_entropy"] = jnp.mean(better)
+            value += supervised * metrics["cross_entropy"]
         return value, (metrics, moved.get("batch_stats", {}))
 
     gradient, (metrics, batch_stats) = jax.grad(loss, has_aux=True)(state.generator_params)
