@@ -70,6 +70,10 @@ class Dataset:
         first, last = np.searchsorted(self.bars, self.boundaries[piece : piece + 2])
         return self.bars[first:last]
 
+    def packed(self, piece: int) -> np.ndarray:
+        """The roll of one piece, packed uint8 `(T, K, 16)`."""
+        return self.timeline[self.boundaries[piece] : self.boundaries[piece + 1]]
+
     def digest(self) -> str:
         """SHA-256 of everything but `source`: equal music has an equal hash."""
         parts: list[str | np.ndarray] = []
