@@ -25,7 +25,7 @@ def train(arguments: Arguments) -> None:
     with _processes(arguments, settings), _reported(files.locate(arguments.workdir)):
         from musegan_jax.training.loop import train
 
-        for path in train(settings, arguments.workdir):
+        for path in train(settings, arguments.workdir) or ():
             print(path)
 
 
