@@ -19,6 +19,7 @@ from musegan_jax.data.dataset import Dataset
 from musegan_jax.data.training_music import TrainingMusic
 from musegan_jax.errors import UserError
 from musegan_jax.evaluation import held_out, metrics
+from musegan_jax.evaluation.accompaniments import as_measured
 from musegan_jax.models.model import Model
 from musegan_jax.runs import processes
 from musegan_jax.training.state import TrainState, inference_variables
@@ -61,7 +62,7 @@ class Sampler(NamedTuple):
                 roll = accompany.decode_melody(model, melody, answer, self.decoding)
                 songs[stem] = arrangement.to_midi(model, melody, roll)
                 bare = accompany.decode_melody(model, melody, answer, "independent")
-                scores.append(metrics.quick_scores(*accompany.for_metrics(model, melody, bare)))
+                scores.append(metrics.quick_scores(*as_measured(model, melody, bare)))
             if self.held:
                 measured = self.held.scores(model)
         names = scores[0] if scores else ()
