@@ -85,7 +85,7 @@ class ModelConfig:
     dtype: str = field("float32", "of the convolutions: float32 or bfloat16")
 
     @property
-    def stride(self) -> int:
+    def multiple(self) -> int:
         """Steps and pitches must be multiples of this: each block of the deeper network halves."""
         return 2 ** max(len(self.generator_filters), len(self.critic_filters))
 
@@ -105,8 +105,8 @@ class ModelConfig:
                 f"a track number from 0 to {self.tracks - 1}",
             ),
             "pitches": (
-                0 < self.pitches <= 128 and self.pitches % self.stride == 0,
-                f"a multiple of {self.stride} (2 to the number of filters), at most 128",
+                0 < self.pitches <= 128 and self.pitches % self.multiple == 0,
+                f"a multiple of {self.multiple} (2 to the number of filters), at most 128",
             ),
             "lowest_pitch": (
                 0 <= self.lowest_pitch <= room,
@@ -248,11 +248,11 @@ class Config:
             not self.output.held_out or "valid" not in self.data.splits,
             "0 where the split valid is trained on (data.splits)",
         )
-        stride = self.model.stride
+        multiple = self.model.multiple
         self._require(
             "data.window_steps",
-            self.data.window_steps % stride == 0,
-            f"a multiple of {stride} (2 to the number of filters)",
+            self.data.window_steps % multiple == 0,
+            f"a multiple of {multiple} (2 to the number of filters)",
         )
 
     def _require(self, name: str, allowed: bool, rule: str) -> None:

@@ -74,7 +74,7 @@ def _accompany_all(
     model: Model, melodies: Sequence[np.ndarray], key: jax.Array, rule: str
 ) -> list[np.ndarray]:
     """Notes `(T, P, K)` for melodies `(T, 128)`, with noise by their place in the list."""
-    unit = np.lcm(ROOM, model.config.stride)
+    unit = np.lcm(ROOM, model.stride)
     rooms = [-(-len(melody) // unit) * unit for melody in melodies]
     rolls: list[np.ndarray] = [np.zeros(0)] * len(melodies)
     for room in sorted(set(rooms)):
