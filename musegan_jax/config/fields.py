@@ -12,6 +12,12 @@ from musegan_jax.errors import UserError
 
 SPLITS = ("train", "valid", "test")
 BEST_BY = ("faults", "empty_bars", "semitone_clash", "distance")
+# The decoding rules, of `composing.decoding.RULES`; the first is the default everywhere.
+DECODING = {
+    "lines": "single lines that avoid clashes",
+    "independent": "the same, each for itself",
+    "threshold": "every cell above 0",
+}
 FLOAT32_MAX = 3.4e38
 
 Rules = dict[str, tuple[bool, str]]  # field -> whether its value is allowed, and what it must be
@@ -203,12 +209,17 @@ class OutputConfig:
     melodies: tuple[str, ...] = field(
         ("twinkle", "ode_to_joy"), "built-in melodies or MIDI files to accompany in each sample"
     )
-    decoding: str = field("lines", "rule that turns the network's answer into notes; see compose")
+    decoding: str = field(
+        next(iter(DECODING)),
+        "how the network's answer becomes notes: "
+        + ", ".join(f"{name} ({meaning})" for name, meaning in DECODING.items()),
+    )
 
     def rules(self) -> Rules:
-        """What each field must be; `composing.decoding` checks `decoding`, and knows the rules."""
+        """What each field must be."""
         measurable = self.held_out > 0 if self.best_by == "distance" else bool(self.melodies)
         return {
+            "decoding": (self.decoding in DECODING, f"one of {', '.join(DECODING)}"),
             "log_every": _at_least(1, self.log_every),
             "sample_every": _at_least(0, self.sample_every),
             "save_every": _at_least(0, self.save_every),

@@ -11,7 +11,7 @@ import numpy as np
 from etils import epath
 
 from musegan_jax import files
-from musegan_jax.composing import accompany, arrangement, decoding
+from musegan_jax.composing import accompany, arrangement
 from musegan_jax.composing.melody import Melody, load_melody, pick_part, prepare
 from musegan_jax.composing.song import write_song
 from musegan_jax.config import Config
@@ -74,10 +74,8 @@ def prepare_sampler(config: Config, music: TrainingMusic, data: Dataset) -> Samp
     """Read and prepare the melodies of `config.output`, and the held-out pieces of `data`.
 
     Raises:
-        UserError: if a melody cannot be read or does not fit the model, if too few pieces fit, or
-            if there is no such decoding rule.
+        UserError: if a melody cannot be read or does not fit the model, or if too few pieces fit.
     """
-    decoding.check(config.output.decoding, "config: output.decoding")
     model = Model(config.model, config.data.window_steps, music)
     melodies = {}
     for name in config.output.melodies:
