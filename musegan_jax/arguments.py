@@ -130,10 +130,10 @@ def _add_model(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--model", type=_named, metavar="FILE", help="a model file of `export`")
     parser.add_argument(
         "--decoding",
-        default="lines",
+        default=config.OutputConfig.decoding,
         metavar="RULE",
-        help="how the network's answer becomes notes: lines (default; single lines that avoid "
-        "clashes), independent (the same, each for itself), threshold (every cell above 0)",
+        help=config.OutputConfig.__dataclass_fields__["decoding"].metadata["meaning"]
+        + " (default %(default)s)",
     )
 
 

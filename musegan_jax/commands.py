@@ -25,7 +25,7 @@ def train(arguments: Arguments) -> None:
     with _processes(arguments, settings), _reported(files.locate(arguments.workdir)):
         from musegan_jax.training.loop import train
 
-        for path in train(settings, arguments.workdir):
+        for path in train(settings, arguments.workdir) or ():
             print(path)
 
 
@@ -123,13 +123,13 @@ def compose(arguments: Arguments) -> None:
         raise UserError("--key must be from -127 to 127")
     _check_seed(arguments.seed)
     from musegan_jax import files
-    from musegan_jax.composing import arrangement, decoding, melody
+    from musegan_jax.composing import arrangement, melody
     from musegan_jax.composing.accompany import accompany
     from musegan_jax.composing.song import write_song
     from musegan_jax.rendering import audio
     from musegan_jax.runs import compilation_cache
 
-    decoding.check(arguments.decoding, "--decoding")
+    _check_decoding(arguments.decoding)
     compilation_cache.keep()
 
     stem = Path(arguments.melody).stem
@@ -221,14 +221,13 @@ def evaluate(arguments: Arguments) -> None:
         raise UserError("--flavours must be from 2 to 100")
     _check_seed(arguments.seed)
     from musegan_jax import files
-    from musegan_jax.composing import decoding
     from musegan_jax.data import sources
     from musegan_jax.evaluation import report
     from musegan_jax.evaluation.evaluate import evaluate
     from musegan_jax.runs import compilation_cache
     from musegan_jax.training.load import load_model
 
-    decoding.check(arguments.decoding, "--decoding")
+    _check_decoding(arguments.decoding)
     compilation_cache.keep()
     _quieten_orbax()
     model = _model(arguments)
@@ -270,6 +269,13 @@ def _check_comparable(name: str, model: Any, first: Any, data: Any) -> None:
 def _check_seed(seed: int) -> None:
     if not 0 <= seed < 2**32:
         raise UserError(f"--seed must be from 0 to {2**32 - 1}")
+
+
+def _check_decoding(rule: str) -> None:
+    from musegan_jax.config import DECODING
+
+    if rule not in DECODING:
+        raise UserError(f"--decoding = {rule}: it must be one of {', '.join(DECODING)}")
 
 
 def _check_out(out: Path) -> None:

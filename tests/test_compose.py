@@ -14,7 +14,7 @@ import pytest
 from conftest import changed
 from musegan_jax import pianoroll
 from musegan_jax.composing import arrangement, decoding
-from musegan_jax.composing.accompany import accompany, answer_melody, decode_melody, for_metrics
+from musegan_jax.composing.accompany import accompany, answer_melody, decode_melody
 from musegan_jax.composing.melody import Melody, load_melody, pick_part, remarks
 from musegan_jax.composing.melody import prepare as prepare_part
 from musegan_jax.composing.song import write_song
@@ -22,6 +22,7 @@ from musegan_jax.config import ModelConfig
 from musegan_jax.data import melodies, midi
 from musegan_jax.data.training_music import TrainingMusic
 from musegan_jax.errors import UserError
+from musegan_jax.evaluation.accompaniments import as_measured
 from musegan_jax.models.generator import make_generator, noise_shape
 from musegan_jax.models.model import Model
 from musegan_jax.pianoroll import Track
@@ -446,7 +447,7 @@ def test_a_melody_wider_than_the_model_is_refused(model):
 def test_voices_are_the_melody_and_the_rest_on_all_pitches(model):
     melody = prepare(model, make_song({("Tune", 0): [(0, 5, 100)]}, meter=(3, 4)))
     roll = sparse_roll(melody)
-    tune, rest, bar = for_metrics(model, melody, roll)
+    tune, rest, bar = as_measured(model, melody, roll)
     assert tune.shape == (24, 128, 1) and rest.shape == (24, 128, 2) and bar == 12
     assert tune[:20, 100 + melody.shift].all() and tune.sum() == 20
     pitched = roll[:, :, [k for k in (1, 2, 3) if not model.tracks[k].is_drum]]

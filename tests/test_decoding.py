@@ -3,14 +3,12 @@
 import itertools
 
 import numpy as np
-import pytest
 
 from musegan_jax.composing import decoding
 from musegan_jax.composing.decoding import lines
 from musegan_jax.composing.decoding.lines import CHOSEN, FREE, Costs
-from musegan_jax.config import ModelConfig
+from musegan_jax.config import DECODING, ModelConfig
 from musegan_jax.data.training_music import TrainingMusic
-from musegan_jax.errors import UserError
 from musegan_jax.models.model import Model
 from musegan_jax.pianoroll import Track
 
@@ -178,6 +176,4 @@ def test_the_named_rules():
         for name in decoding.RULES
     }
     assert notes == {"lines": [57], "independent": [61], "threshold": [57, 61]}
-    decoding.check("lines", "--decoding")
-    with pytest.raises(UserError, match="--decoding = choir: it must be one of lines, indep"):
-        decoding.check("choir", "--decoding")
+    assert set(decoding.RULES) == set(DECODING) and decoding.DEFAULT == next(iter(DECODING))

@@ -1,6 +1,7 @@
 """All that a run can set: the fields, and how they are read from files and the command line."""
 
 from musegan_jax.config.fields import (
+    DECODING,
     Config,
     DataConfig,
     ModelConfig,
@@ -12,6 +13,7 @@ from musegan_jax.config.fields import (
 from musegan_jax.config.load import from_dict, load, override, shipped
 
 __all__ = [
+    "DECODING",
     "Config",
     "DataConfig",
     "ModelConfig",

@@ -12,6 +12,12 @@ from musegan_jax.errors import UserError
 
 SPLITS = ("train", "valid", "test")
 BEST_BY = ("faults", "empty_bars", "semitone_clash", "distance")
+# The decoding rules, of `composing.decoding.RULES`; the first is the default everywhere.
+DECODING = {
+    "lines": "single lines that avoid clashes",
+    "independent": "the same, each for itself",
+    "threshold": "every cell above 0",
+}
 FLOAT32_MAX = 3.4e38
 
 Rules = dict[str, tuple[bool, str]]  # field -> whether its value is allowed, and what it must be
@@ -92,7 +98,7 @@ class ModelConfig:
     dtype: str = field("float32", "of the convolutions: float32 or bfloat16")
 
     @property
-    def stride(self) -> int:
+    def multiple(self) -> int:
         """Steps and pitches must be multiples of this: each block of the deeper network halves."""
         return 2 ** max(len(self.generator_filters), len(self.critic_filters))
 
@@ -112,8 +118,8 @@ class ModelConfig:
                 f"a track number from 0 to {self.tracks - 1}",
             ),
             "pitches": (
-                0 < self.pitches <= 128 and self.pitches % self.stride == 0,
-                f"a multiple of {self.stride} (2 to the number of filters), at most 128",
+                0 < self.pitches <= 128 and self.pitches % self.multiple == 0,
+                f"a multiple of {self.multiple} (2 to the number of filters), at most 128",
             ),
             "lowest_pitch": (
                 0 <= self.lowest_pitch <= room,
@@ -214,12 +220,17 @@ class OutputConfig:
     melodies: tuple[str, ...] = field(
         ("twinkle", "ode_to_joy"), "built-in melodies or MIDI files to accompany in each sample"
     )
-    decoding: str = field("lines", "rule that turns the network's answer into notes; see compose")
+    decoding: str = field(
+        next(iter(DECODING)),
+        "how the network's answer becomes notes: "
+        + ", ".join(f"{name} ({meaning})" for name, meaning in DECODING.items()),
+    )
 
     def rules(self) -> Rules:
-        """What each field must be; `composing.decoding` checks `decoding`, and knows the rules."""
+        """What each field must be."""
         measurable = self.held_out > 0 if self.best_by == "distance" else bool(self.melodies)
         return {
+            "decoding": (self.decoding in DECODING, f"one of {', '.join(DECODING)}"),
             "log_every": _at_least(1, self.log_every),
             "sample_every": _at_least(0, self.sample_every),
             "save_every": _at_least(0, self.save_every),
@@ -259,11 +270,11 @@ class Config:
             not self.output.held_out or "valid" not in self.data.splits,
             "0 where the split valid is trained on (data.splits)",
         )
-        stride = self.model.stride
+        multiple = self.model.multiple
         self._require(
             "data.window_steps",
-            self.data.window_steps % stride == 0,
-            f"a multiple of {stride} (2 to the number of filters)",
+            self.data.window_steps % multiple == 0,
+            f"a multiple of {multiple} (2 to the number of filters)",
         )
 
     def _require(self, name: str, allowed: bool, rule: str) -> None:

@@ -10,6 +10,7 @@ import numpy as np
 from musegan_jax import pianoroll, rng
 from musegan_jax.composing import decoding
 from musegan_jax.composing.accompany import sample_key
+from musegan_jax.composing.melody import Melody
 from musegan_jax.evaluation import metrics
 from musegan_jax.evaluation.measures import Music
 from musegan_jax.models.model import Model, answer
@@ -73,7 +74,7 @@ def _accompany_all(
     model: Model, melodies: Sequence[np.ndarray], key: jax.Array, rule: str
 ) -> list[np.ndarray]:
     """Notes `(T, P, K)` for melodies `(T, 128)`, with noise by their place in the list."""
-    unit = np.lcm(ROOM, model.config.stride)
+    unit = np.lcm(ROOM, model.stride)
     rooms = [-(-len(melody) // unit) * unit for melody in melodies]
     rolls: list[np.ndarray] = [np.zeros(0)] * len(melodies)
     for room in sorted(set(rooms)):
@@ -94,3 +95,25 @@ def _accompany_all(
                 roll = decoding.decode(model, signed, condition, rule)
                 rolls[n] = roll[: len(melodies[n])]
     return rolls
+
+
+def as_measured(
+    model: Model, melody: Melody, roll: np.ndarray
+) -> tuple[np.ndarray, np.ndarray, int]:
+    """Convert an accompaniment to the arguments of `metrics.quick_scores`.
+
+    Args:
+        model: the generator.
+        melody: the accompanied melody.
+        roll: bool `(steps, P, K)`, from `accompany`.
+
+    Returns:
+        The melody, bool `(steps, 128, 1)`; the generated pitched tracks, bool
+        `(steps, 128, tracks)`; and the steps in the first bar.
+    """
+    condition = model.config.condition_track
+    pitched = [k for k, t in enumerate(model.tracks) if k != condition and not t.is_drum]
+    generated = pianoroll.uncrop(roll[:, :, pitched], model.config.lowest_pitch)
+    _, beats, beat_type = melody.score.meters[0]
+    per_bar = max(round(4 * beats / beat_type * model.steps_per_beat), 1)
+    return melody.condition[: melody.steps, :, None], generated, per_bar

@@ -114,7 +114,7 @@ def draw_noise(
 
 def variable_shapes(config: ModelConfig) -> Any:
     """Shapes of the generator's variables: parameters, and statistics if it has any."""
-    condition = jnp.zeros((1, config.stride, config.pitches, 1))
+    condition = jnp.zeros((1, config.multiple, config.pitches, 1))
     noise = jnp.zeros((1, *noise_shape(config.generator_filters, *condition.shape[1:3])))
     generator = make_generator(config)
     shapes = jax.eval_shape(

@@ -22,7 +22,7 @@ from musegan_jax.training.state import TrainState, abstract_state
 from musegan_jax.training.stopping import stop_requests
 
 
-def train(config: Config, workdir: Any) -> list[epath.Path]:
+def train(config: Config, workdir: Any) -> list[epath.Path] | None:
     """Start or resume the run in `workdir` and train it to `config.training.iterations`.
 
     All processes of a run call this, with the same arguments.
@@ -33,7 +33,8 @@ def train(config: Config, workdir: Any) -> list[epath.Path]:
             holds a run.
 
     Returns:
-        In process 0 the files of the last samples; empty if the run was asked to stop early.
+        In process 0 the files of the last samples, in others none; None if the run was asked to
+        stop early.
 
     Raises:
         UserError: for everything that the user can fix; also if a loss or norm is not finite.
@@ -68,7 +69,7 @@ class _Run(NamedTuple):
     record: record.Record
 
 
-def _resume(run: _Run) -> list[epath.Path]:
+def _resume(run: _Run) -> list[epath.Path] | None:
     """Begin at the newest valid checkpoint of the workdir; without one, from the seed."""
     config, workdir = run.config, run.workdir
     old = None
@@ -103,7 +104,7 @@ def _resume(run: _Run) -> list[epath.Path]:
 
 def _loop(
     run: _Run, state: TrainState, clock: Clock, checkpoints: Checkpoints, log: Log
-) -> list[epath.Path]:
+) -> list[epath.Path] | None:
     """Iterate.
 
     The order is fixed: sample and save the current state -> step -> read the metrics of the step
@@ -164,15 +165,20 @@ def _loop(
         checkpoints.wait()
     if run.record.result is None:
         _write(run.workdir, run.record.end(iteration, fingerprint))
+    _finish(run, iteration, asked, clock, log)
+    return written if asked is None else None
+
+
+def _finish(run: _Run, iteration: int, asked: str | None, clock: Clock, log: Log) -> None:
+    """Draw the curves, and say how the run ended: done, or `asked` to stop."""
     log.curves(run.workdir / "curves.png")
-    if asked is not None:
+    if asked is None:
+        log.say(f"{iteration} iterations, {clock.seconds:.0f} s of training")
+    else:
         log.say(
-            f"{asked}: stopped at iteration {iteration} of {last} and saved; "
-            "the same command resumes from here"
+            f"{asked}: stopped at iteration {iteration} of {run.config.training.iterations} and "
+            "saved; the same command resumes from here"
         )
-        return []
-    log.say(f"{iteration} iterations, {clock.seconds:.0f} s of training")
-    return written
 
 
 def _progress(config: Config, iteration: int, clock: Clock) -> dict[str, Any]:

@@ -11,7 +11,7 @@ import numpy as np
 from etils import epath
 
 from musegan_jax import files
-from musegan_jax.composing import accompany, arrangement, decoding
+from musegan_jax.composing import accompany, arrangement
 from musegan_jax.composing.melody import Melody, load_melody, pick_part, prepare
 from musegan_jax.composing.song import write_song
 from musegan_jax.config import Config
@@ -19,6 +19,7 @@ from musegan_jax.data.dataset import Dataset
 from musegan_jax.data.training_music import TrainingMusic
 from musegan_jax.errors import UserError
 from musegan_jax.evaluation import held_out, metrics
+from musegan_jax.evaluation.accompaniments import as_measured
 from musegan_jax.models.model import Model
 from musegan_jax.runs import processes
 from musegan_jax.training.state import TrainState, inference_variables
@@ -61,7 +62,7 @@ class Sampler(NamedTuple):
                 roll = accompany.decode_melody(model, melody, answer, self.decoding)
                 songs[stem] = arrangement.to_midi(model, melody, roll)
                 bare = accompany.decode_melody(model, melody, answer, "independent")
-                scores.append(metrics.quick_scores(*accompany.for_metrics(model, melody, bare)))
+                scores.append(metrics.quick_scores(*as_measured(model, melody, bare)))
             if self.held:
                 measured = self.held.scores(model)
         names = scores[0] if scores else ()
@@ -73,10 +74,8 @@ def prepare_sampler(config: Config, music: TrainingMusic, data: Dataset) -> Samp
     """Read and prepare the melodies of `config.output`, and the held-out pieces of `data`.
 
     Raises:
-        UserError: if a melody cannot be read or does not fit the model, if too few pieces fit, or
-            if there is no such decoding rule.
+        UserError: if a melody cannot be read or does not fit the model, or if too few pieces fit.
     """
-    decoding.check(config.output.decoding, "config: output.decoding")
     model = Model(config.model, config.data.window_steps, music)
     melodies = {}
     for name in config.output.melodies:

@@ -1,4 +1,7 @@
-"""Rules that turn the network's raw answer into notes: a file per rule, its name in `RULES`."""
+"""Rules that turn the network's raw answer into notes: a file per rule, its name in `RULES`.
+
+What each is for is said in `config.fields.DECODING`, which the command's help prints.
+"""
 
 from collections.abc import Callable
 
@@ -6,7 +9,7 @@ import numpy as np
 
 from musegan_jax import pianoroll
 from musegan_jax.composing.decoding import independent, lines, threshold
-from musegan_jax.errors import UserError
+from musegan_jax.config import OutputConfig
 from musegan_jax.models.model import Model
 from musegan_jax.shapes import Bool, Float
 
@@ -18,7 +21,7 @@ RULES: dict[str, Rule] = {
     "independent": independent.decode,
     "threshold": threshold.decode,
 }
-DEFAULT = "lines"
+DEFAULT = OutputConfig.decoding
 
 
 def decode(
@@ -40,13 +43,3 @@ def decode(
     """
     rows = pianoroll.crop(condition[..., None], model.config.lowest_pitch, model.config.pitches)
     return RULES[rule](model, signed, rows[..., 0])
-
-
-def check(rule: str, option: str) -> None:
-    """Check that a rule exists; `option` is the option that names it.
-
-    Raises:
-        UserError: if it does not.
-    """
-    if rule not in RULES:
-        raise UserError(f"{option} = {rule}: it must be one of {', '.join(RULES)}")
