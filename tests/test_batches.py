@@ -122,3 +122,43 @@ def test_drums_are_not_transposed():
     assert (sounding[:, :, 1] == (np.arange(128) == 36)).all()
     melody = {int(row.argmax()) for row in sounding[:, :, 0]}
     assert len(melody) > 4 and melody <= set(range(55, 67))
+
+
+def pick_up_and_end() -> dataset.Dataset:
+    """Two pieces of one pitch each: a beat of pick-up, two bars, and three beats at the end."""
+    pieces = []
+    for name, pitch in (("a", 60), ("b", 72)):
+        roll = np.zeros((4 + 32 + 12, 128, 1), bool)
+        roll[:, pitch] = True
+        pieces.append(dataset.Piece(name, pianoroll.pack(roll), np.array([4, 20, 36])))
+    return dataset.build(pieces, [Track("Melody", 0)], 4, "test")
+
+
+@pytest.mark.parametrize(
+    ("overhang", "wanted"),
+    [
+        (0, [(0, 32)]),
+        (4, [(0, 32), (0, 28)]),  # the last bar is four steps short of a second window
+        (20, [(12, 32), (0, 32), (0, 28), (0, 12)]),
+    ],
+)
+def test_windows_reach_into_silence_and_never_into_another_piece(overhang, wanted):
+    data = pick_up_and_end()
+    settings = config("--model.tracks=1", f"--data.overhang_steps={overhang}")
+    windows = batches.make_windows(data, settings)
+    assert len(windows.starts) == 2 * len(wanted)
+    if not overhang:
+        assert windows.within is None  # the compiled step is as it was without the field
+    rolls = [np.asarray(draw(settings, windows, n=64)) > 0]
+    keys = rng.example_keys(rng.root_key(0), jnp.arange(64, dtype=jnp.int32))
+    chosen, shifts = (np.asarray(each)[:, None] for each in batches.choose(windows.shifts, keys))
+    fed = batches.gather(windows, chosen, shifts, 32)
+    rolls.append(np.asarray(batches.batch_of(settings, fed, 0, keys)) > 0)
+    np.testing.assert_array_equal(*rolls)  # the host feeds what the device would draw
+    spans = set()
+    for roll in rolls[0][..., 0]:
+        steps, pitches = np.nonzero(roll)
+        assert len(set(pitches)) == 1
+        spans.add((pitches[0], steps[0], steps[-1] + 1))
+        assert len(steps) == steps[-1] + 1 - steps[0]
+    assert spans == {(pitch, *span) for span in wanted for pitch in (60, 72)}

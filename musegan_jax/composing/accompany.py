@@ -6,6 +6,7 @@ import numpy as np
 
 from musegan_jax import rng
 from musegan_jax.composing import decoding
+from musegan_jax.composing.decoding.frame import frame_of
 from musegan_jax.composing.melody import Melody
 from musegan_jax.models.model import Model, answer
 from musegan_jax.shapes import Float
@@ -36,7 +37,8 @@ def decode_melody(
     model: Model, melody: Melody, signed: np.ndarray, rule: str = decoding.DEFAULT
 ) -> np.ndarray:
     """Decode a raw answer `(T, P, K)`: bool `(melody.steps, P, K)`."""
-    return decoding.decode(model, signed, melody.condition, rule)[: melody.steps]
+    frame = frame_of(melody.shift)
+    return decoding.decode(model, signed, melody.condition, rule, frame)[: melody.steps]
 
 
 def accompany(

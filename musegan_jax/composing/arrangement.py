@@ -6,6 +6,7 @@ import mido
 import numpy as np
 
 from musegan_jax import pianoroll
+from musegan_jax.composing.decoding.frame import frame_of
 from musegan_jax.composing.melody import Melody
 from musegan_jax.data import midi
 from musegan_jax.models.model import Model
@@ -87,15 +88,19 @@ def placed(
 ) -> Bool[np.ndarray, "T 128 K"]:
     """An accompaniment at the pitches at which it is played: bool `(steps, 128, K)`.
 
-    Undoes the melody's shift. A note outside its track's range in training is moved into it by
-    octaves. No note begins after the end of the melody's last note. A roll, not a list of notes:
-    where two pitches an octave apart become one, their notes overlap.
+    Undoes the melody's shift; whole octaves of it for the melody's own track only, as the others
+    stay in their ranges. A note outside its track's range in training is moved into it by octaves.
+    No note begins after the end of the melody's last note. A roll, not a list of notes: where two
+    pitches an octave apart become one, their notes overlap.
     """
     placed = np.zeros((len(roll), pianoroll.MIDI_PITCHES, len(model.tracks)), bool)
+    ranges = model.music.played_ranges(model.config.condition_track)
     for k, track in enumerate(model.tracks):
         pitches = np.arange(roll.shape[1]) + model.config.lowest_pitch
-        if not track.is_drum:
-            pitches = _within(pitches - melody.shift, *model.music.ranges[k])
+        if k == model.config.condition_track:
+            pitches = pitches - melody.shift
+        elif not track.is_drum:
+            pitches = _within(pitches - frame_of(melody.shift).shift, *ranges[k])
         for row, pitch in enumerate(pitches):
             if 0 <= pitch < pianoroll.MIDI_PITCHES:
                 placed[:, pitch, k] |= roll[:, row, k]

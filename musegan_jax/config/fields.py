@@ -14,6 +14,7 @@ SPLITS = ("train", "valid", "test")
 BEST_BY = ("faults", "empty_bars", "semitone_clash", "distance")
 # The decoding rules, of `composing.decoding.RULES`; the first is the default everywhere.
 DECODING = {
+    "joint": "all lines together, by what is usual in the training music",
     "lines": "single lines that avoid clashes",
     "independent": "the same, each for itself",
     "threshold": "every cell above 0",

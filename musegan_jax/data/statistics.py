@@ -65,22 +65,23 @@ class Statistics(NamedTuple):
 def empty(lines: int, steps_per_beat: int) -> Statistics:
     """Counts of no music."""
     pairs = lines * (lines - 1) // 2
-    shapes = Statistics(
-        ranges=(lines, 2),
-        silent=(lines, 2),
-        rests=(lines, 2, 2),
-        sonorities=(steps_per_beat, SONORITIES),
-        last_sonorities=(SONORITIES,),
-        orders=(pairs, 3),
-        motions=(pairs, steps_per_beat, MOTIONS),
-        intervals=(pairs, MOTIONS, 12, 12),
-        melodic=(lines, 2 * WIDEST + 1),
-        degrees=(12,),
-        last_degrees=(12,),
-    )  # type: ignore[arg-type]
-    counts = Statistics(*(np.zeros(shape, np.int32) for shape in shapes))
-    counts.ranges[:] = -1
-    return counts
+
+    def zeros(*shape: int) -> np.ndarray:
+        return np.zeros(shape, np.int32)
+
+    return Statistics(
+        ranges=zeros(lines, 2) - 1,
+        silent=zeros(lines, 2),
+        rests=zeros(lines, 2, 2),
+        sonorities=zeros(steps_per_beat, SONORITIES),
+        last_sonorities=zeros(SONORITIES),
+        orders=zeros(pairs, 3),
+        motions=zeros(pairs, steps_per_beat, MOTIONS),
+        intervals=zeros(pairs, MOTIONS, 12, 12),
+        melodic=zeros(lines, 2 * WIDEST + 1),
+        degrees=zeros(12),
+        last_degrees=zeros(12),
+    )
 
 
 def from_text(text: str, lines: int, steps_per_beat: int) -> Statistics:
@@ -192,9 +193,9 @@ def bits_and_lowest(
     roll: Bool[np.ndarray, "T 128 K"],
 ) -> tuple[Int[np.ndarray, " T"], Int[np.ndarray, " T"]]:
     """The sounding pitch classes as 12 bits, and the lowest pitch, at each step; silent: 0, -1."""
-    merged = roll.any(axis=2)
-    classes = np.stack([merged[:, pc::12].any(axis=1) for pc in range(12)], axis=1)
-    lowest = np.where(merged.any(axis=1), merged.argmax(axis=1), -1)
+    merged = np.any(roll, axis=2)
+    classes = np.stack([np.any(merged[:, pc::12], axis=1) for pc in range(12)], axis=1)
+    lowest = np.where(np.any(merged, axis=1), np.argmax(merged, axis=1), -1)
     return classes @ (1 << np.arange(12)), lowest
 
 

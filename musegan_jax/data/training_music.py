@@ -6,8 +6,8 @@ import numpy as np
 
 from musegan_jax.config import Config
 from musegan_jax.data.dataset import Dataset
-from musegan_jax.errors import UserError
 from musegan_jax.data.statistics import MOST_LINES, Statistics, count, empty, from_text
+from musegan_jax.errors import UserError
 from musegan_jax.pianoroll import MIDI_PITCHES, Track, most_at_once, pitch_bounds, unpack
 
 
@@ -36,6 +36,19 @@ class TrainingMusic(NamedTuple):
             for k, track in enumerate(self.tracks)
             if k == melody or (self.single_lines[k] and not track.is_drum)
         ]
+
+    def played_ranges(self, melody: int) -> list[tuple[int, int]]:
+        """The lowest and highest pitch that each track may be played at.
+
+        Of lines these are the training pieces' own; of others, and in files of earlier versions,
+        random transposition is included.
+        """
+        ranges = list(self.ranges)
+        if self.statistics is not None:
+            for k, (low, high) in zip(self.lines(melody), self.statistics.ranges, strict=True):
+                if low >= 0:
+                    ranges[k] = (int(low), int(high))
+        return ranges
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values, ready for JSON."""

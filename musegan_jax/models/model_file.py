@@ -103,10 +103,11 @@ def _model(about: dict[str, Any], arrays: dict[str, np.ndarray]) -> Model:
     flat = {name: array.astype(np.float32) for name, array in arrays.items()}
     # Given with its window: the default window may not fit networks of this depth.
     values = {"model": about["config"], "data": {"window_steps": about["window_steps"]}}
+    networks = config.from_dict(values).model
     model = Model(
-        config=config.from_dict(values).model,
+        config=networks,
         window_steps=about["window_steps"],
-        music=TrainingMusic.from_dict(about),
+        music=TrainingMusic.from_dict(about, networks.condition_track),
         # A one-block generator has no statistics.
         variables={"batch_stats": {}, **unflatten_dict(flat, sep="/")},
         origin=about["origin"],

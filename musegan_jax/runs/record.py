@@ -82,8 +82,9 @@ class Record:
                 raise ValueError("result: iteration must be a whole number")
             if not isinstance(result.fingerprint["state"], str):
                 raise ValueError("result: fingerprint must be text")
-        music = TrainingMusic.from_dict(dataset)
-        return cls(from_dict(values["config"]), *texts, music, tuple(sessions), result)
+        config = from_dict(values["config"])
+        music = TrainingMusic.from_dict(dataset, config.model.condition_track)
+        return cls(config, *texts, music, tuple(sessions), result)
 
     def begin(self, earlier: "Record | None", iteration: int) -> "Record":
         """This run with the sessions of `earlier` and a new one, begun at `iteration`."""

@@ -229,12 +229,10 @@ def generator_step(
             apart = losses.disagreement(first, second, melody)
             metrics["disagreement"] = jnp.mean(apart)
             value += weight * jnp.mean(jax.nn.relu(target - apart))
-        if supervised:
-            better = jnp.minimum(
-                *(losses.cross_entropy(each, real, melody) for each in (first, second))
-            )
-            metrics["cross_entropy"] = jnp.mean(better)
-            value += supervised * metrics["cross_entropy"]
+            if supervised:
+                entropies = (losses.cross_entropy(each, real, melody) for each in (first, second))
+                metrics["cross_entropy"] = jnp.mean(jnp.minimum(*entropies))
+                value += supervised * metrics["cross_entropy"]
         return value, (metrics, moved.get("batch_stats", {}))
 
     gradient, (metrics, batch_stats) = jax.grad(loss, has_aux=True)(state.generator_params)

@@ -8,15 +8,17 @@ from collections.abc import Callable
 import numpy as np
 
 from musegan_jax import pianoroll
-from musegan_jax.composing.decoding import independent, lines, threshold
+from musegan_jax.composing.decoding import independent, joint, lines, threshold
+from musegan_jax.composing.decoding.frame import AS_HEARD, Frame
 from musegan_jax.config import OutputConfig
 from musegan_jax.models.model import Model
 from musegan_jax.shapes import Bool, Float
 
-# (model, raw answer float (T, P, K), given melody bool (T, P)) -> notes bool (T, P, K)
-Rule = Callable[[Model, np.ndarray, np.ndarray], np.ndarray]
+# (model, raw answer float (T, P, K), given melody bool (T, P), frame) -> notes bool (T, P, K)
+Rule = Callable[[Model, np.ndarray, np.ndarray, Frame], np.ndarray]
 
 RULES: dict[str, Rule] = {
+    "joint": joint.decode,
     "lines": lines.decode,
     "independent": independent.decode,
     "threshold": threshold.decode,
@@ -29,6 +31,7 @@ def decode(
     signed: Float[np.ndarray, "T P K"],
     condition: Bool[np.ndarray, "T 128"],
     rule: str,
+    frame: Frame = AS_HEARD,
 ) -> Bool[np.ndarray, "T P K"]:
     """Decode a raw answer.
 
@@ -37,9 +40,10 @@ def decode(
         signed: float `(T, P, K)` in [-1, 1].
         condition: bool `(T, 128)`, the melody.
         rule: a name in `RULES`.
+        frame: how melody and accompaniment will be played.
 
     Returns:
         Bool `(T, P, K)`.
     """
     rows = pianoroll.crop(condition[..., None], model.config.lowest_pitch, model.config.pitches)
-    return RULES[rule](model, signed, rows[..., 0])
+    return RULES[rule](model, signed, rows[..., 0], frame)

@@ -22,7 +22,7 @@ from musegan_jax.composing.decoding.scores import (
 )
 from musegan_jax.data.statistics import Statistics, bits_and_lowest, highest, sonority_numbers
 from musegan_jax.models.model import Model
-from musegan_jax.pianoroll import MIDI_PITCHES, binarise, uncrop
+from musegan_jax.pianoroll import MIDI_PITCHES, uncrop
 from musegan_jax.shapes import Bool, Float
 
 CANDIDATES = 6  # of each line at each step: the pitches that the network likes best

@@ -16,7 +16,7 @@ TELLING = 12.0  # steps of the melody that weigh as much as independent ones, fo
 
 
 class Weights(NamedTuple):
-    """What the parts of a score are worth. Chosen on the split `valid` of the chorales: docs/music.md.
+    """What the parts of a score are worth, as chosen on the split `valid` of the chorales.
 
     Attributes:
         network: of the log-odds of the network's cells, which lie between -9.2 and 9.2.
@@ -34,17 +34,17 @@ class Weights(NamedTuple):
         key: of the last bass note, given the whole melody.
     """
 
-    network: float = 0.4
-    sonority: float = 0.15
-    order: float = 0.15
-    motion: float = 0.2
-    interval: float = 0.3
-    rare: float = 6.0
-    rarely: float = -2.8
-    melodic: float = 0.25
-    move: float = 2.0
+    network: float = 0.42
+    sonority: float = 0.157
+    order: float = 0.064
+    motion: float = 0.292
+    interval: float = 0.103
+    rare: float = 9.7
+    rarely: float = -2.84
+    melodic: float = 0.15
+    move: float = 1.69
     rest: float = 1.0
-    last: float = 1.0
+    last: float = 1.84
     key: float = 2.0
 
 
@@ -133,8 +133,8 @@ def step_scores(
 ) -> list[Float[np.ndarray, "B C C C C"]]:
     """Worth of a step from candidates to candidates, for each pair of L >= 2 searched lines.
 
-    The worth of a step of all lines is the sum over the pairs. What concerns one line, or it and the
-    given melody, lies in the first pair that has the line.
+    The worth of a step of all lines is the sum over the pairs. What concerns one line, or it and
+    the given melody, lies in the first pair that has the line.
 
     Args:
         tables: of the training music, for the L lines and the melody.
