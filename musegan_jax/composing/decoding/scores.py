@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from musegan_jax.data.statistics import MOTIONS, WIDEST, Statistics, motion
+from musegan_jax.data.statistics import MOTIONS, SONORITIES, WIDEST, Statistics, motion
 from musegan_jax.shapes import Float, Int
 
 TELLING = 12.0  # steps of the melody that weigh as much as independent ones, for its key
@@ -21,11 +21,12 @@ class Weights(NamedTuple):
     Attributes:
         network: of the log-odds of the network's cells, which lie between -9.2 and 9.2.
         sonority: of the sonority, given the position in the beat.
+        inversion: of which pitch class of the sonority is the lowest, given the sonority.
         order: of which of two lines is the higher.
         motion: of which of two lines move, given the position in the beat.
         interval: of the interval of two lines after a step, given that before and their motion.
-        rare: extra weight of what lies below `rarely` in `interval`.
-        rarely: log-probability of an interval below which it counts as rare.
+        rare: of intervals that follow another far more rarely than anything else.
+        rarely: logarithm of how much more rarely counts.
         melodic: of the interval that a line moves by.
         move: worth of a move. The best path takes the likelier of staying and moving at each step,
             so it moves less often than the probabilities say; this balances it.
@@ -34,17 +35,18 @@ class Weights(NamedTuple):
         key: of the last bass note, given the whole melody.
     """
 
-    network: float = 0.42
-    sonority: float = 0.157
+    network: float = 0.306
+    sonority: float = 0.1
+    inversion: float = 0.3
     order: float = 0.064
-    motion: float = 0.292
-    interval: float = 0.103
-    rare: float = 9.7
-    rarely: float = -2.84
-    melodic: float = 0.15
+    motion: float = 0.304
+    interval: float = 0.128
+    rare: float = 6.0
+    rarely: float = -1.0
+    melodic: float = 0.125
     move: float = 1.69
     rest: float = 1.0
-    last: float = 1.84
+    last: float = 1.0
     key: float = 2.0
 
 
@@ -71,14 +73,21 @@ def make_tables(counts: Statistics, weights: Weights) -> Tables:
     """
     w, c = weights, counts
     every = _probabilities(c.sonorities.sum(axis=0) + 0.02)
+    sonorities = _logs(c.sonorities + 90 * every)
+    inversions = np.log(every / every[TURNS].sum(axis=1, where=TURNS >= 0))
     by_motion = _probabilities(c.intervals.sum(axis=0) + 0.05)
     intervals = _logs(c.intervals + 4 * by_motion)
-    rare = np.minimum(intervals - w.rarely, 0)
+    # Against how often that interval follows anything: a dissonance is rare, but no fault; fifths
+    # that follow fifths are far rarer than fifths. Of all pairs: a single one has too few.
+    together = c.intervals.sum(axis=0)
+    expected = _probabilities(together.sum(axis=1, keepdims=True) + 0.6)
+    rare = np.minimum(np.log(by_motion / expected) - w.rarely, 0)
     melodic = _logs(c.melodic + 0.2)
     melodic = w.melodic * _centred(melodic, c.melodic) + w.move
     melodic[:, WIDEST] = 0
     return Tables(
-        sonorities=w.sonority * _centred(_logs(c.sonorities + 90 * every), c.sonorities),
+        sonorities=w.sonority * _centred(sonorities, c.sonorities)
+        + w.inversion * _centred(inversions, c.sonorities),
         last_sonorities=w.last * _logs(c.last_sonorities + 3 * every),
         orders=w.order * _centred(_logs(c.orders + 1.0), c.orders),
         motions=w.motion * _centred(_logs(c.motions + 0.5), c.motions),
@@ -89,6 +98,17 @@ def make_tables(counts: Statistics, weights: Weights) -> Tables:
         degrees=_logs(c.degrees + c.degrees.sum() / 1000 + 1.0),
         last_degrees=_logs(c.last_degrees + 0.5),
     )
+
+
+def _turns() -> np.ndarray:
+    """Each sonority with each of its pitch classes as the lowest: int `(2048, 12)`, -1 for none."""
+    sets = 2 * np.arange(SONORITIES)[:, None] + 1  # bit 0 is the lowest
+    lowest = np.arange(12)
+    turned = ((sets >> lowest) | (sets << (12 - lowest))) & 4095
+    return np.where(sets >> lowest & 1, turned >> 1, -1)
+
+
+TURNS = _turns()
 
 
 def _probabilities(counts: np.ndarray) -> np.ndarray:
