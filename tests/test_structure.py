@@ -9,11 +9,15 @@ from pathlib import Path
 PACKAGE = Path("musegan_jax")
 # Each layer may import those before it, and its own.
 LAYERS = [
-    {"errors", "files", "rng", "pianoroll", "hashing", "shapes"},
+    {"errors", "shapes", "hashing"},
+    {"limits"},
+    {"files", "rng", "pianoroll"},
     {"config"},
     {"data"},
-    {"models", "rendering"},
-    {"composing", "runs"},
+    {"models"},
+    {"rendering"},
+    {"runs"},
+    {"composing"},
     {"evaluation"},
     {"training"},
     {"api", "commands", "arguments", "cli", "__main__"},
@@ -21,7 +25,7 @@ LAYERS = [
 
 
 def modules():
-    return [path for path in PACKAGE.rglob("*.py") if path.name != "__init__.py"]
+    return [path for path in PACKAGE.rglob("*.py") if path != PACKAGE / "__init__.py"]
 
 
 def imports_of(path: Path) -> set[str]:
@@ -79,7 +83,8 @@ def test_style():
 
 
 def test_links_lead_somewhere():
-    pages = [Path("README.md"), *Path("docs").glob("*.md"), *Path("benchmarks").glob("*.md")]
+    pages = [Path(f"{name}.md") for name in ("README", "CONTRIBUTING", "CHANGELOG")]
+    pages += [*Path("docs").glob("*.md"), *Path("benchmarks").glob("*.md")]
     pages += PACKAGE.glob("assets/*.md")
     links = [
         (page, target)
