@@ -1,4 +1,4 @@
-"""What can be said to the command `musegan-jax`."""
+"""The options of the command `musegan-jax`."""
 
 import argparse
 import dataclasses
@@ -205,8 +205,8 @@ def _add_compose(subparsers: Any) -> None:
         "--key",
         type=int,
         metavar="SEMITONES",
-        help="let the network hear the melody so much higher (lower: --key=-5), and move its "
-        "answer back (default: by octaves into the range that it knows)",
+        help="transpose the melody by this many semitones for the network (down: --key=-5), and "
+        "its answer back (default: by octaves into the range that it knows)",
     )
     compose.add_argument(
         "--programs",
@@ -223,7 +223,8 @@ def _add_compose(subparsers: Any) -> None:
         "--humanise",
         action=argparse.BooleanOptionalAction,
         default=True,
-        help="accents of the meter, small chances in loudness and time (default), or none",
+        help="accents on bar lines and beats, small random changes of loudness and timing "
+        "(default), or none",
     )
     compose.set_defaults(run=commands.compose)
 
@@ -251,8 +252,9 @@ def _add_evaluate(subparsers: Any) -> None:
     parser = subparsers.add_parser(
         "evaluate",
         help="measure a model against held-out music",
-        description="Accompany held-out melodies, several times each, and measure the answers "
-        "beside held-out music, the training music, and answers that need no network.",
+        description="Accompany held-out melodies, several times each, and measure the "
+        "accompaniments beside held-out music, the training music, and accompaniments without a "
+        "network.",
         allow_abbrev=False,
     )
     _add_model(parser)
@@ -292,7 +294,7 @@ def _add_data(subparsers: Any) -> None:
     )
     chorales.set_defaults(run=commands.build_chorales)
     folder = kinds.add_parser("midi", help="a folder of MIDI files", allow_abbrev=False)
-    folder.add_argument("folder", type=Path, help="searched with all folders below it")
+    folder.add_argument("folder", type=_path, help="searched with all folders below it")
     folder.add_argument(
         "--parts",
         type=int,
@@ -305,7 +307,7 @@ def _add_data(subparsers: Any) -> None:
     )
     folder.set_defaults(run=commands.build_midi)
     for kind in (chorales, folder):
-        kind.add_argument("--out", required=True, type=Path, help="the .npz file to write")
+        kind.add_argument("--out", required=True, type=_path, help="the .npz file to write")
     info = actions.add_parser("info", help="describe a dataset file", allow_abbrev=False)
-    info.add_argument("file", type=Path)
+    info.add_argument("file", type=_path, help="a file of `data build`")
     info.set_defaults(run=commands.info)
