@@ -58,7 +58,7 @@ def make_windows(dataset: "Dataset", config: Config) -> Windows:
     starts, shifts, within = [], [], []
     candidates = 0
     for piece in dataset.pieces_of(config.data.splits):
-        begin, end = dataset.boundaries[piece : piece + 2]
+        begin, end = dataset.boundaries[piece : piece + 2].tolist()
         bars = _with_pick_up(dataset.bars_of(piece), begin, overhang)
         bars = bars[bars + steps <= end + overhang]
         hop = config.data.hop_bars
