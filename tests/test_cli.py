@@ -11,7 +11,7 @@ import mido
 import pytest
 
 import musegan_jax
-from conftest import make_dataset
+from conftest import in_new_process, make_dataset
 from musegan_jax import cli
 from musegan_jax import config as configs
 from musegan_jax.data import dataset, melodies
@@ -44,9 +44,7 @@ def test_help_and_imports_are_light():
         "heavy = {'jax', 'numpy', 'mido', 'matplotlib', 'orbax'} & set(sys.modules)\n"
         "assert not heavy, heavy"
     )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
-    assert all(len(line) <= 80 for line in done.stdout.splitlines())
+    assert all(len(line) <= 80 for line in in_new_process(code).splitlines())
 
 
 def test_compose_writes_a_song(workdir, tmp_path, capsys):

@@ -3,10 +3,7 @@
 import contextlib
 import dataclasses
 import functools
-import os
 import re
-import subprocess
-import sys
 from pathlib import Path
 
 import jax
@@ -15,6 +12,7 @@ import numpy as np
 import pytest
 
 import musegan_jax as mg
+from conftest import in_new_process
 from musegan_jax import api
 from musegan_jax.composing import arrangement
 from musegan_jax.composing.accompany import accompany
@@ -47,8 +45,7 @@ def test_importing_the_package_imports_nothing_heavy():
         "except AttributeError as error: assert 'lead' in str(error)\n"
         "else: raise SystemExit('there is no such name')\n"
     )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
+    in_new_process(code)
 
 
 def test_every_name_is_there_and_on_the_page():
@@ -88,8 +85,8 @@ def test_a_roll_is_accompanied_as_its_midi_file_is(model, tmp_path):
     np.testing.assert_array_equal(a[0, ..., 0], roll)
     assert not a[:, :16].any()
     score = load_melody(str(tmp_path / "tune.mid"))
-    heard = prepare(score, pick_part(score, None, ""), model)
-    song = arrangement.to_midi(model, heard, accompany(model, heard, 3, 1))
+    prepared = prepare(score, pick_part(score, None, ""), model)
+    song = arrangement.to_midi(model, prepared, accompany(model, prepared, 3, 1))
     parts = midi.parse(song, "song").parts
     for k in (1, 2, 3):
         found = midi.to_roll(midi.quantise(parts[k].notes, 120), 80)
@@ -188,7 +185,7 @@ def test_a_signal_ends_train_as_ctrl_c_does(tiny, tmp_path, monkeypatch):
     assert mg.train(tiny, tmp_path).origin["iteration"] == 4
 
 
-def test_what_a_new_process_does(tiny, tmp_path):
+def test_what_a_new_process_does(tiny, tmp_path, monkeypatch):
     """Compiled programs are kept from the first call on, unless a run must be deterministic."""
     kept = f"""
 import jax, numpy as np, musegan_jax as mg
@@ -226,14 +223,9 @@ mg.train(mg.load_config("tiny", "data.dataset={tiny.data.dataset}", "output.melo
 assert {determinism.FLAG!r} in os.environ["XLA_FLAGS"]
 assert jax.config.jax_compilation_cache_dir is None
 """
-    plain = {**os.environ, "XDG_CACHE_HOME": str(tmp_path)}
-    for name in ("JAX_COMPILATION_CACHE_DIR", "JAX_ENABLE_COMPILATION_CACHE"):
-        plain.pop(name, None)
+    monkeypatch.delenv("JAX_COMPILATION_CACHE_DIR", raising=False)
     for code in (kept, deterministic):
-        done = subprocess.run(
-            [sys.executable, "-c", code], capture_output=True, text=True, env=plain
-        )
-        assert done.returncode == 0, done.stderr
+        in_new_process(code, XDG_CACHE_HOME=str(tmp_path))
 
 
 def test_what_save_writes_load_reads(model, tmp_path):

@@ -6,6 +6,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+from conftest import in_new_process
+
 PACKAGE = Path("musegan_jax")
 # Each layer may import those before it, and its own.
 LAYERS = [
@@ -61,8 +63,7 @@ def test_the_step_needs_only_jax_flax_optax_orbax_and_numpy():
         "loaded = {m for m in sys.modules if m.startswith('musegan_jax.')}\n"
         "assert not {'musegan_jax.data.midi', 'musegan_jax.files'} & loaded, loaded"
     )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
+    in_new_process(code)
 
 
 def test_modules_are_small():
