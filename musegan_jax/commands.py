@@ -10,6 +10,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from musegan_jax import limits
+from musegan_jax.config import DECODING
 from musegan_jax.errors import UserError
 
 Arguments = argparse.Namespace
@@ -31,7 +33,7 @@ def train(arguments: Arguments) -> None:
 
 @contextlib.contextmanager
 def _reported(workdir: Any) -> Iterator[None]:
-    """Keep all that the runtime said of a failure in a file; the message ends by naming it."""
+    """Write the runtime's full error to a file of the workdir; the message ends with its name."""
     try:
         yield
     except UserError as error:
@@ -79,17 +81,13 @@ def _quieten_orbax() -> None:
     sys.unraisablehook = hook
 
 
-def _say(line: str) -> None:
-    print(line, file=sys.stderr)
-
-
 def fingerprint(arguments: Arguments) -> None:
     """Print the fingerprint of a checkpoint."""
     from musegan_jax import files
     from musegan_jax.training.load import open_run
 
     _quieten_orbax()
-    _, saved = open_run(files.locate(arguments.workdir), _say, arguments.step)
+    _, saved = open_run(files.locate(arguments.workdir), arguments.step)
     print(f"{'iteration':<17} {saved.iteration}")
     for name, digest in saved.fingerprint.items():
         print(f"{name:<17} {digest}")
@@ -107,6 +105,8 @@ def reproduce(arguments: Arguments) -> int:
     run, settings = again.plan(path, arguments.overrides)
     with _processes(arguments, settings), contextlib.ExitStack() as stack:
         workdir = arguments.workdir or stack.enter_context(tempfile.TemporaryDirectory())
+        if arguments.workdir:
+            stack.enter_context(_reported(files.locate(workdir)))
         equal, lines = again.reproduce(path, run, settings, files.locate(workdir))
     for line in lines:
         print(line)
@@ -115,21 +115,15 @@ def reproduce(arguments: Arguments) -> int:
 
 def compose(arguments: Arguments) -> None:
     """Accompany a melody, and print the files."""
-    if not 1 <= arguments.samples <= 1000:
-        raise UserError("--samples must be from 1 to 1000")
-    if not 0 <= arguments.temperature <= 10:
-        raise UserError("--temperature must be from 0 to 10")
-    if arguments.key is not None and not -127 <= arguments.key <= 127:
-        raise UserError("--key must be from -127 to 127")
-    _check_seed(arguments.seed)
+    _check(arguments, "samples", "temperature", "key", "seed")
     from musegan_jax import files
     from musegan_jax.composing import arrangement, melody
     from musegan_jax.composing.accompany import accompany
     from musegan_jax.composing.song import write_song
     from musegan_jax.rendering import audio
     from musegan_jax.runs import compilation_cache
+    from musegan_jax.runs.processes import say
 
-    _check_decoding(arguments.decoding)
     compilation_cache.keep()
 
     stem = Path(arguments.melody).stem
@@ -144,21 +138,21 @@ def compose(arguments: Arguments) -> None:
     part = melody.pick_part(score, arguments.track, arguments.melody)
     model = _model(arguments)
     programs = _programs(arguments.programs, model, arguments.keep_melody)
-    heard = melody.prepare(score, part, model, arguments.key)
+    prepared = melody.prepare(score, part, model, arguments.key)
     files.make_folder(arguments.out)
-    for line in melody.remarks(model, heard):
-        _say(line)
+    for line in melody.remarks(model, prepared):
+        say(line)
     if audio.soundfont_player() is None:
-        _say("sound: simple waves; the extra `audio` gives instruments")
+        say("sound: simple waves; the extra `audio` gives instruments")
     for sample, name in enumerate(names):
         roll = accompany(
-            model, heard, arguments.seed, sample, arguments.temperature, arguments.decoding
+            model, prepared, arguments.seed, sample, arguments.temperature, arguments.decoding
         )
         human = arguments.seed + sample if arguments.humanise else None
         style = arrangement.Style(programs, arguments.keep_melody, human)
-        song = arrangement.to_midi(model, heard, roll, style)
+        song = arrangement.to_midi(model, prepared, roll, style)
         if not arrangement.has_accompaniment(model, roll):
-            _say("the accompaniment is empty: the network left it silent")
+            say("the accompaniment is empty: the network left it silent")
         for path in write_song(song, arguments.out, name, f"{name}, seed {arguments.seed}"):
             print(path)
 
@@ -177,7 +171,7 @@ def _model(arguments: Arguments) -> Any:
     from musegan_jax.training.load import load_model
 
     _quieten_orbax()
-    return load_model(files.locate(arguments.workdir), _say, arguments.step)
+    return load_model(files.locate(arguments.workdir), arguments.step)
 
 
 def _programs(text: str | None, model: Any, keep_melody: bool) -> tuple[int, ...] | None:
@@ -207,7 +201,7 @@ def export(arguments: Arguments) -> None:
     from musegan_jax.training.load import load_model
 
     _quieten_orbax()
-    model = load_model(files.locate(arguments.workdir), _say, arguments.step)
+    model = load_model(files.locate(arguments.workdir), arguments.step)
     digest = model_file.save(model, arguments.out)
     print(f"iteration  {model.origin['iteration']}")
     print(f"SHA-256    {digest}")
@@ -217,17 +211,15 @@ def export(arguments: Arguments) -> None:
 
 def evaluate(arguments: Arguments) -> None:
     """Measure a model's accompaniments of held-out melodies, print the table and the files."""
-    if not 2 <= arguments.flavours <= 100:
-        raise UserError("--flavours must be from 2 to 100")
-    _check_seed(arguments.seed)
+    _check(arguments, "flavours", "seed")
     from musegan_jax import files
     from musegan_jax.data import sources
     from musegan_jax.evaluation import report
     from musegan_jax.evaluation.evaluate import evaluate
     from musegan_jax.runs import compilation_cache
+    from musegan_jax.runs.processes import say
     from musegan_jax.training.load import load_model
 
-    _check_decoding(arguments.decoding)
     compilation_cache.keep()
     _quieten_orbax()
     model = _model(arguments)
@@ -236,13 +228,13 @@ def evaluate(arguments: Arguments) -> None:
         workdir = files.locate(path)
         if workdir.name in (*models, "training", "copied", "random", "held_out"):
             raise UserError(f"--beside {path}: a second column {workdir.name!r}; rename the folder")
-        models[workdir.name] = load_model(workdir, _say)
+        models[workdir.name] = load_model(workdir)
     trained_on = model.origin.get("config", {}).get("data", {})
     data = sources.load(arguments.dataset or trained_on.get("dataset", "chorales"))
     for name, each in models.items():
         _check_comparable(name, each, model, data)
         if arguments.split in each.origin.get("config", {}).get("data", {}).get("splits", ()):
-            _say(f"{name}: was trained on the split {arguments.split}: its scores flatter it")
+            say(f"{name}: was trained on the split {arguments.split}: its scores flatter it")
     files.make_folder(arguments.out)
     split, flavours, seed = arguments.split, arguments.flavours, arguments.seed
     result = evaluate(models, data, split, flavours, seed, arguments.decoding)
@@ -266,16 +258,14 @@ def _check_comparable(name: str, model: Any, first: Any, data: Any) -> None:
         raise UserError(f"{name}: takes another track for the melody than the model it is beside")
 
 
-def _check_seed(seed: int) -> None:
-    if not 0 <= seed < 2**32:
-        raise UserError(f"--seed must be from 0 to {2**32 - 1}")
-
-
-def _check_decoding(rule: str) -> None:
-    from musegan_jax.config import DECODING
-
-    if rule not in DECODING:
-        raise UserError(f"--decoding = {rule}: it must be one of {', '.join(DECODING)}")
+def _check(arguments: Arguments, *names: str) -> None:
+    """Check these options, and `--decoding` if there is one, before anything heavy is imported."""
+    for name in names:
+        value, option = getattr(arguments, name), f"--{name.replace('_', '-')}"
+        if value is not None:
+            limits.within(name, value, option)
+    if hasattr(arguments, "decoding"):
+        limits.one_of("--decoding", arguments.decoding, DECODING)
 
 
 def _check_out(out: Path) -> None:
@@ -297,10 +287,7 @@ def build_chorales(arguments: Arguments) -> None:
 def build_midi(arguments: Arguments) -> None:
     """Make a dataset file of a folder of MIDI files."""
     _check_out(arguments.out)
-    for name, low, high in (("parts", 1, 16), ("steps_per_beat", 1, 96)):
-        value = getattr(arguments, name)
-        if value is not None and not low <= value <= high:
-            raise UserError(f"--{name.replace('_', '-')} must be from {low} to {high}")
+    _check(arguments, "parts", "steps_per_beat")
     from musegan_jax.data.readers.midi_folder import read_midi_folder
 
     built = read_midi_folder(arguments.folder, arguments.parts, arguments.steps_per_beat)

@@ -105,7 +105,7 @@ def test_silent_and_unplayable_windows_are_left_out():
 
 
 def test_other_tracks_than_the_models_are_refused(data):
-    with pytest.raises(UserError, match="set --model.tracks=4"):
+    with pytest.raises(UserError, match="set model.tracks=4"):
         batches.make_windows(data, config("--model.tracks=5"))
 
 

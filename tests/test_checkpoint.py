@@ -168,6 +168,7 @@ def test_a_checkpoint_says_what_it_is(saved):
     assert record.read(epath.Path(workdir)).result.fingerprint["state"] == marks[3]["state"]
 
 
+@pytest.mark.contract
 def test_saved_on_one_topology_restored_on_another(saved, tmp_path):
     """Four devices to one and to two under pmap: the state is the same bits."""
     config, workdir = saved

@@ -316,7 +316,7 @@ def test_a_key_of_ones_own(model):
     alto = midi.parse(arrangement.to_midi(model, melody, roll), "song").parts[1]
     assert alto.notes[:, 2].tolist() == [LOW + 20 + 5]
     assert any("5 semitones lower" in line for line in remarks(model, melody))
-    with pytest.raises(UserError, match="another --key"):
+    with pytest.raises(UserError, match="another key"):
         prepare_part(score, part, model, shift=40)
 
 

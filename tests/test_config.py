@@ -4,6 +4,7 @@ import dataclasses
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from musegan_jax import config as configs
@@ -49,8 +50,8 @@ def test_overrides(words, field, value):
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["--training.batch"], "unknown config field 'training.batch'"),
-        (["--trainig.batch_size=2"], "unknown config field 'trainig.batch_size'"),
+        (["--training.batch"], "unknown field 'training.batch'"),
+        (["--trainig.batch_size=2"], "unknown field 'trainig.batch_size'"),
         (["--batch_size=2"], "--SECTION.FIELD"),
         (["extra"], "unknown argument 'extra'"),
         (["--training.batch_size"], "needs a value"),
@@ -102,6 +103,29 @@ def test_bad_config_files(tmp_path, text, message):
     with pytest.raises(UserError, match="mine.py") as caught:
         configs.load(path)
     assert message in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("build", "message"),
+    [
+        (
+            lambda: Config(training=configs.TrainingConfig(iterations="5")),
+            "training.iterations = 5: it must be a whole number",
+        ),
+        (
+            lambda: Config(training=configs.TrainingConfig(seed=np.int64(5))),
+            "training.seed = 5: it must be a whole number, not of type int64",
+        ),
+        (lambda: Config(data=configs.DataConfig(splits=["train"])), "it must be a tuple"),
+        (lambda: Config(data=configs.DataConfig(transpose=(0,))), "takes 2 values, not 1"),
+        (lambda: Config(model=configs.ModelConfig(critic_filters=(8, 0.5))), "a whole number"),
+        (lambda: Config(training={"seed": 1}), "training = .*: it must be a TrainingConfig"),
+    ],
+)
+def test_a_config_from_nothing_is_checked_as_well(build, message):
+    with pytest.raises(UserError, match=message):
+        build()
+    assert Config(training=configs.TrainingConfig(penalty_weight=3)).training.penalty_weight == 3
 
 
 def test_a_missing_config_file():

@@ -147,7 +147,7 @@ def test_text_of_other_tracks_is_refused():
 
 
 def test_tables_are_log_probabilities():
-    free = Weights(*[1.0] * len(Weights._fields))._replace(rare=0.0, move=0.0)
+    free = Weights(*[1.0] * len(Weights._fields))._replace(rare=0.0, move=0.0, inversion=0.0)
     tables = make_tables(counted(random_music(5, steps=400)), free)
     for name in ("sonorities", "motions", "intervals", "orders"):
         # Centred: the same constant for all, so that rows still have one sum.

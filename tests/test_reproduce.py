@@ -5,6 +5,7 @@ import os
 import subprocess
 import sys
 
+import jax
 import pytest
 
 from musegan_jax import cli
@@ -27,6 +28,7 @@ def reproduce(capsys, workdir, *words):
     return status, *capsys.readouterr()
 
 
+@pytest.mark.contract
 def test_the_same_again_is_equal(recorded, capsys):
     status, out, err = reproduce(capsys, recorded)
     assert status == 0, err
@@ -80,6 +82,16 @@ def test_what_cannot_be_reproduced(recorded, tmp_path, capsys):
         assert status == 2 and message in err and err.count("\n") == 1, err
 
 
+def test_what_the_runtime_said_is_kept_in_a_named_folder(recorded, tmp_path, capsys, monkeypatch):
+    def fail(*arguments):
+        raise jax.errors.JaxRuntimeError("INTERNAL: first\nand the rest")
+
+    monkeypatch.setattr(loop, "_loop", fail)
+    status, _, err = reproduce(capsys, recorded, "--workdir", str(tmp_path))
+    assert status == 2 and f"(in full: {tmp_path / 'error-0.txt'})" in err
+    assert "and the rest" in (tmp_path / "error-0.txt").read_text()
+
+
 def test_fingerprint_prints_every_part(recorded, capsys):
     assert cli.main(["fingerprint", str(recorded)]) == 0
     lines = capsys.readouterr().out.splitlines()
@@ -119,8 +131,6 @@ def test_the_determinism_switch(tiny, tmp_path):
 
 
 def test_the_determinism_switch_comes_too_late_here(tiny, tmp_path, monkeypatch):
-    import jax
-
     assert jax.devices()  # JAX has started
     config = with_(tiny, "--training.deterministic=true")
     with pytest.raises(UserError, match="JAX has started already"):

@@ -33,12 +33,12 @@ def state_of(workdir, config):
 
 def fingerprint_of(workdir):
     """Of the newest checkpoint, from the array files themselves."""
-    _, saved = load.open_run(epath.Path(workdir), pytest.fail)
+    _, saved = load.open_run(epath.Path(workdir), say=pytest.fail)
     return saved.fingerprint
 
 
 def load_model(workdir):
-    return load.load_model(epath.Path(workdir), pytest.fail)
+    return load.load_model(epath.Path(workdir), say=pytest.fail)
 
 
 def assert_equal(a, b):
@@ -207,6 +207,7 @@ def wait_for_iterations(workdir: Path, wanted: int, run: subprocess.Popen) -> No
     raise AssertionError("the run did not begin")
 
 
+@pytest.mark.contract
 def test_nothing_is_compiled_twice_not_even_after_a_restore(tiny, tmp_path, monkeypatch):
     """Contract test 4, through the loop: a training of many iterations traces the step once."""
     traced = []

@@ -139,7 +139,7 @@ def _check_range(pitches: np.ndarray, model: Model) -> None:
         raise UserError(
             f"the melody spans MIDI pitches {pitches.min()} to {pitches.max()} as given to the "
             f"network, which do not fit the model's {low} to {high}; remove stray notes, choose "
-            "another track, or another --key"
+            "another track, or another key"
         )
 
 

@@ -8,9 +8,9 @@ from musegan_jax.config.fields import (
     OutputConfig,
     ParallelConfig,
     TrainingConfig,
-    as_text,
 )
 from musegan_jax.config.load import from_dict, load, override, shipped
+from musegan_jax.config.values import as_text
 
 __all__ = [
     "DECODING",

@@ -6,8 +6,10 @@ A `Config` is frozen and hashable, so it is a static argument of the compiled st
 import dataclasses
 import hashlib
 import json
+import typing
 from typing import Any
 
+from musegan_jax.config.values import as_text, check_type
 from musegan_jax.errors import UserError
 
 SPLITS = ("train", "valid", "test")
@@ -189,11 +191,13 @@ class TrainingConfig:
 
 @dataclasses.dataclass(frozen=True)
 class ParallelConfig:
-    """How a run lies on devices; numbers change by the order of additions."""
+    """How a run is spread over devices; results differ only by the order of additions."""
 
     strategy: str = field("mesh", "jit: one device; mesh: jit over all of them; pmap")
     devices: int = field(0, "how many to use; 0: all")
-    data: str = field("auto", "where training data lie: device, host, or auto (device up to 1 GiB)")
+    data: str = field(
+        "auto", "where the training data are kept: device, host, or auto (device up to 1 GiB)"
+    )
 
     def rules(self) -> Rules:
         """What each field must be."""
@@ -260,8 +264,14 @@ class Config:
         """Check every value.
 
         Raises:
-            UserError: naming the first field whose value is not allowed.
+            UserError: naming the first field whose type or value is not allowed.
         """
+        for name, section in typing.get_type_hints(Config).items():
+            fields = getattr(self, name)
+            if not isinstance(fields, section):
+                raise UserError(f"config: {name} = {fields!r}: it must be a {section.__name__}")
+            for field, hint in typing.get_type_hints(section).items():
+                check_type(f"{name}.{field}", getattr(fields, field), hint)
         # The model first: what else must be a multiple of depends on its depth.
         for section in ("model", "data", "training", "parallel", "output"):
             for name, (allowed, rule) in getattr(self, section).rules().items():
@@ -291,8 +301,3 @@ class Config:
     def digest(self) -> str:
         """SHA-256 of the values, the same on every machine; a new field changes it."""
         return hashlib.sha256(json.dumps(self.to_dict(), sort_keys=True).encode()).hexdigest()
-
-
-def as_text(value: Any) -> str:
-    """A value as it is written on the command line."""
-    return ",".join(map(str, value)) if isinstance(value, (list, tuple)) else str(value)

@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from musegan_jax import pianoroll
+from musegan_jax import limits, pianoroll
 from musegan_jax.config import Config
 from musegan_jax.errors import UserError
 from musegan_jax.shapes import Array, Bool, Float, Int, Key, UInt8
@@ -39,13 +39,17 @@ def make_windows(dataset: "Dataset", config: Config) -> Windows:
     outside the model's pitches, are left out. Shifts are limited so that no note leaves them.
 
     Raises:
+        TypeError: if an argument is no dataset or no Config.
         UserError: if the dataset and the model differ in tracks, or no window is left.
     """
+    from musegan_jax.data.dataset import Dataset
+
+    limits.instances(config=(config, Config), dataset=(dataset, Dataset))
     if len(dataset.tracks) != config.model.tracks:
         names = ", ".join(track.name for track in dataset.tracks)
         raise UserError(
             f"the dataset has {len(dataset.tracks)} tracks ({names}), the model "
-            f"{config.model.tracks}: set --model.tracks={len(dataset.tracks)}"
+            f"{config.model.tracks}: set model.tracks={len(dataset.tracks)}"
         )
     steps, overhang = config.data.window_steps, config.data.overhang_steps
     low = config.model.lowest_pitch
@@ -54,7 +58,7 @@ def make_windows(dataset: "Dataset", config: Config) -> Windows:
     starts, shifts, within = [], [], []
     candidates = 0
     for piece in dataset.pieces_of(config.data.splits):
-        begin, end = map(int, dataset.boundaries[piece : piece + 2])
+        begin, end = dataset.boundaries[piece : piece + 2].tolist()
         bars = _with_pick_up(dataset.bars_of(piece), begin, overhang)
         bars = bars[bars + steps <= end + overhang]
         hop = config.data.hop_bars
@@ -161,7 +165,17 @@ def to_rolls(
 def draw_batch(
     config: Config, windows: Windows, keys: Key[jax.Array, " B"]
 ) -> Float[jax.Array, "B T P K"]:
-    """Draw one example per key, with replacement: keys `(B,)` -> signed float32 `(B, T, P, K)`."""
+    """Draw one example per key, with replacement: keys `(B,)` -> signed float32 `(B, T, P, K)`.
+
+    Raises:
+        TypeError, ValueError: if the windows are none, or of other tracks than the config's.
+    """
+    limits.instances(config=(config, Config), windows=(windows, Windows))
+    if windows.timeline.shape[1] != config.model.tracks:
+        raise ValueError(
+            f"the windows have {windows.timeline.shape[1]} tracks, the config "
+            f"{config.model.tracks}: make_windows(dataset, config) makes those of a config"
+        )
     windows = jax.tree.map(jnp.asarray, windows)  # outside a compiled step they may be NumPy's
     chosen, shifts = choose(windows.shifts, keys)
     steps = config.data.window_steps

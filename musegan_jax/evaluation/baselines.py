@@ -33,7 +33,7 @@ def nearest_copied(
     Passages are `bars` bars long, not transposed. A shorter remainder is left out.
     """
     pool = passages(training, bars, 1)
-    answers = []
+    accompanied = []
     for piece in held:
         melodies = passages([piece], bars, bars)[..., [condition_track]]
         if not len(melodies) or not len(pool):
@@ -41,8 +41,8 @@ def nearest_copied(
         _, which = nearest(melodies, pool[..., [condition_track]], shifts=(0,))
         copied = pool[which].reshape(-1, *piece.bars.shape[1:])
         copied[..., condition_track] = piece.bars[: len(copied), ..., condition_track]
-        answers.append(Music(piece.name, copied))
-    return answers
+        accompanied.append(Music(piece.name, copied))
+    return accompanied
 
 
 def random_voices(
@@ -59,7 +59,7 @@ def random_voices(
         np.concatenate([pianoroll.runs(np.concatenate(piece.bars)[..., k]) for piece in training])
         for k in range(tracks)
     ]
-    answers = []
+    accompanied = []
     for piece in held:
         roll = np.zeros_like(np.concatenate(piece.bars))
         for k in range(tracks):
@@ -70,5 +70,5 @@ def random_voices(
                 roll[now : now + end - start, pitch, k] = True
                 now += end - start
         roll[..., condition_track] = np.concatenate(piece.bars)[..., condition_track]
-        answers.append(Music(piece.name, roll.reshape(piece.bars.shape)))
-    return answers
+        accompanied.append(Music(piece.name, roll.reshape(piece.bars.shape)))
+    return accompanied

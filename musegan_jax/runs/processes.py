@@ -1,5 +1,8 @@
-"""Communication between the processes of a run. All of them must call each function."""
+"""Communication between the processes of a run. All of them must call each
+function but `say`.
+"""
 
+import sys
 from typing import Any
 
 import jax
@@ -40,6 +43,12 @@ def agree(what: str, sha256: str) -> None:
                 f"{bytes(other).hex()[:12]}..., {bytes(everyone[0]).hex()[:12]}...); give all "
                 "processes the same config and the same data"
             )
+
+
+def say(line: str) -> None:
+    """Print a remark for the user on stderr, in process 0."""
+    if jax.process_index() == 0:
+        print(line, file=sys.stderr, flush=True)
 
 
 def on_host(tree: Any) -> Any:

@@ -182,13 +182,13 @@ def check_same(where: Any, old: Record, new: Record) -> None:
         if not free and before[name] != value:
             raise UserError(
                 f"{where}: this run was started with {name} = {before[name]}, the command says "
-                f"{value}; use the same value, or another --workdir"
+                f"{value}; use the same value, or another workdir"
             )
     if old.dataset_sha256 != new.dataset_sha256:
         raise UserError(
             f"{where}: this run was started on other data ({old.dataset_source}, sha256 "
             f"{old.dataset_sha256[:12]}...) than the command's ({new.dataset_source}, "
-            f"{new.dataset_sha256[:12]}...); give the same dataset, or another --workdir"
+            f"{new.dataset_sha256[:12]}...); give the same dataset, or another workdir"
         )
 
 

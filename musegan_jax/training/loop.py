@@ -1,7 +1,6 @@
 """`train`: the training loop."""
 
 import contextlib
-import sys
 from typing import Any, NamedTuple
 
 import jax
@@ -11,6 +10,7 @@ from etils import epath
 from musegan_jax import files
 from musegan_jax.config import Config
 from musegan_jax.data import batches, sources
+from musegan_jax.data.dataset import Dataset
 from musegan_jax.errors import UserError, first_line
 from musegan_jax.runs import processes, record
 from musegan_jax.runs.checkpoint import Checkpoints, iterations, newest_valid
@@ -22,7 +22,7 @@ from musegan_jax.training.state import TrainState, abstract_state
 from musegan_jax.training.stopping import stop_requests
 
 
-def train(config: Config, workdir: Any) -> list[epath.Path] | None:
+def train(config: Config, workdir: Any, data: Dataset | None = None) -> list[epath.Path] | None:
     """Start or resume the run in `workdir` and train it to `config.training.iterations`.
 
     All processes of a run call this, with the same arguments.
@@ -31,6 +31,7 @@ def train(config: Config, workdir: Any) -> list[epath.Path] | None:
         config: the run.
         workdir: folder of the run, local or a remote address; created if missing, resumed if it
             holds a run.
+        data: what `config.data.dataset` names, if it is loaded already.
 
     Returns:
         In process 0 the files of the last samples, in others none; None if the run was asked to
@@ -42,7 +43,7 @@ def train(config: Config, workdir: Any) -> list[epath.Path] | None:
     layout = parallel.make_layout(config)
     determinism.check(config)
     workdir = files.locate(workdir)
-    data = sources.load(config.data.dataset)
+    data = sources.load(config.data.dataset) if data is None else data
     windows = batches.make_windows(data, config)
     new = record.make(config, data)
     processes.agree("the config", record.config_digest(config))
@@ -78,10 +79,10 @@ def _resume(run: _Run) -> list[epath.Path] | None:
         old = record.read(workdir)
         if old is None:
             raise UserError(
-                f"{workdir}: it has checkpoints but no {record.FILE}; use another --workdir"
+                f"{workdir}: it has checkpoints but no {record.FILE}; use another workdir"
             )
         record.check_same(workdir, old, run.record)
-    saved = newest_valid(workdir, abstract_state(config), _say, set_aside=True)
+    saved = newest_valid(workdir, abstract_state(config), processes.say, set_aside=True)
     if saved is None:
         state, clock = parallel.initial_state(config, run.layout), Clock()
     else:
@@ -190,11 +191,6 @@ def _progress(config: Config, iteration: int, clock: Clock) -> dict[str, Any]:
         "seconds": clock.seconds,
         "config": config.to_dict(),
     }
-
-
-def _say(text: str) -> None:
-    if jax.process_index() == 0:
-        print(text, file=sys.stderr, flush=True)
 
 
 def _write(workdir: epath.Path, run: record.Record) -> None:

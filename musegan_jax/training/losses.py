@@ -27,7 +27,15 @@ def blend(
 
     Returns:
         `(B, T, P, K)`.
+
+    Raises:
+        ValueError: if the shapes are not these: others could broadcast.
     """
+    if real.ndim != 4 or fake.shape != real.shape or weight.shape != real.shape[:1]:
+        raise ValueError(
+            f"real, fake and weight have shapes {real.shape}, {fake.shape} and {weight.shape}; "
+            "they must be (B, T, P, K) twice and (B,)"
+        )
     weight = weight[:, None, None, None]
     return weight * real + (1 - weight) * fake
 

@@ -1,6 +1,5 @@
 """Train again from a run record, and report whether the result is the same."""
 
-import sys
 from typing import Any
 
 import jax
@@ -70,19 +69,20 @@ def reproduce(
     """
     empty = not workdir.exists() or not any(workdir.iterdir())
     if not processes.all_processes(empty):
-        raise UserError(f"{workdir}: the folder is not empty; choose another --workdir")
-    record.check_same(path, run, record.make(config, sources.load(config.data.dataset)))
-    first = jax.process_index() == 0
-    if first:
-        for line in _differences(run, environment(config)):
-            print(line, file=sys.stderr, flush=True)
-    train(config, workdir)
+        raise UserError(f"{workdir}: the folder is not empty; choose another workdir")
+    data = sources.load(config.data.dataset)
+    record.check_same(path, run, record.make(config, data))
+    for line in _differences(run, environment(config)):
+        processes.say(line)
+    train(config, workdir, data)
     processes.all_processes(True)  # wait until process 0 has written the result
     here = record.read(workdir)
     if here is None or here.result is None or here.result.iteration < config.training.iterations:
         raise UserError(f"{workdir}: stopped early, so nothing was compared; start again")
     equal, report = compare(path, run, workdir)
-    return bool(processes.from_process_0(np.array(equal))), report if first else []
+    return bool(
+        processes.from_process_0(np.array(equal))
+    ), report if jax.process_index() == 0 else []
 
 
 def _differences(run: Record, here: dict[str, Any]) -> list[str]:

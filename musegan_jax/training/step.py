@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from musegan_jax import rng
+from musegan_jax import limits, rng
 from musegan_jax.config import Config
 from musegan_jax.data.batches import HostBatch, Windows, batch_of
 from musegan_jax.models.critic import make_critic
@@ -135,6 +135,7 @@ def critic_step(
         The new state and float32 scalars `critic_loss` (penalty included), `wasserstein`
         (`mean D(real) - mean D(fake)`), `penalty` (unweighted) and `critic_gradient_norm`.
     """
+    limits.instances(config=(config, Config), state=(state, TrainState), keys=(keys, UpdateKeys))
     critic = make_critic(config.model)
     _, optimizer = make_optimizers(config)
     condition = condition_of(config, real)
@@ -201,6 +202,7 @@ def generator_step(
         in the minimised value times `supervised_weight`. As only the better one counts, flavours
         may be right in different ways (variety loss: Gupta et al. 2018, Social GAN, section 3.3).
     """
+    limits.instances(config=(config, Config), state=(state, TrainState), keys=(keys, UpdateKeys))
     generator, critic = make_generator(config.model, axis), make_critic(config.model)
     optimizer, _ = make_optimizers(config)
     condition = condition_of(config, real)
@@ -268,13 +270,16 @@ def train_step(
         data: the training data, or this iteration's part of them, gathered by the host.
         root: `rng.root_key` of the run.
         examples: `(B,)` int32, indices in the *global* batch of the examples to work on. They
-            address all random numbers, which so do not depend on the layout over devices.
+            address all random numbers, so these do not depend on the layout over devices.
         axis: the mapped axis, if `examples` is a shard of the global batch.
 
     Returns:
         The new state, with `step` increased by 1; and the metrics of both networks, the critic's
         averaged over its updates, with `parameter_norm`, finite only if every new parameter is.
     """
+    limits.instances(
+        config=(config, Config), state=(state, TrainState), data=(data, (Windows, HostBatch))
+    )
     critic_metrics = []
     for update in range(config.training.critic_updates):
         keys = update_keys(root, state.step, update, examples)
