@@ -122,9 +122,11 @@ def count(
       complete major, minor or diminished triad.
     - `chord_change`: sonorities that differ from that of the beat before; of all but the first,
       without those that are silent like the one before.
-    - `final_triad`: 1 if the last sonority of three or more pitch classes is a major or minor
-      triad with the bass on its root; of 1, or of 0 if there is no such sonority.
-    - `final_tonic`: 1 if the bass of that sonority is that of the reference's (modulo 12); of 1.
+    - `final_triad`: 1 if the pitch classes of the last full chord lie above its bass as in a major,
+      minor or diminished triad in root position, some of which may be missing; of 1. The last full
+      chord is the last step at which as many tracks sound as ever do at once in the piece.
+    - `final_tonic`: 1 if the bass of the last full chord is that of the reference's last full chord
+      (modulo 12); of 1.
 
     Args:
         roll: the piece, step 0 on a beat; drums left out.
@@ -140,12 +142,12 @@ def count(
         **_sonorities(roll, melody, steps_per_beat),
         **_pairs(pitches, order),
         **_motion(own, steps_per_beat),
-        **_ending(roll, reference, melody, steps_per_beat),
+        **_ending(roll, reference, melody),
     }
 
 
 def _sonorities(roll: np.ndarray, melody: int | None, spb: int) -> dict[str, tuple[float, float]]:
-    classes, bass = sonorities(roll, melody, spb)
+    classes, bass = sonorities(roll[::spb], melody)
     number = classes @ BITS
     sounds = number > 0
     sounding = int(sounds.sum())
@@ -165,21 +167,20 @@ def _sonorities(roll: np.ndarray, melody: int | None, spb: int) -> dict[str, tup
 
 
 def sonorities(
-    roll: Bool[np.ndarray, "T 128 K"], melody: int | None, steps_per_beat: int
-) -> tuple[Bool[np.ndarray, "N 12"], Int[np.ndarray, " N"]]:
-    """The pitch classes and the bass at the first step of each beat, of a roll without drums.
+    roll: Bool[np.ndarray, "T 128 K"], melody: int | None
+) -> tuple[Bool[np.ndarray, "T 12"], Int[np.ndarray, " T"]]:
+    """The pitch classes and the bass of each step of a roll without drums.
 
     Returns:
-        Bool `(beats, 12)`, and the bass's MIDI pitch `(beats,)`, -1 where nothing sounds.
+        Bool `(T, 12)`, and the bass's MIDI pitch, int `(T,)`, -1 where nothing sounds.
     """
-    beats = roll[::steps_per_beat]
-    merged = beats.any(axis=2)
+    merged = roll.any(axis=2)
     classes = np.stack([merged[:, pc::12].any(axis=1) for pc in range(12)], axis=1)
     heights = [
         np.inf if k == melody or not roll[..., k].any() else _height(roll[..., k])
         for k in range(roll.shape[2])
     ]
-    voice = beats[..., int(np.argmin(heights))]
+    voice = roll[..., int(np.argmin(heights))]
     lowest = np.where(voice.any(axis=1), voice.argmax(axis=1), merged.argmax(axis=1))
     return classes, np.where(merged.any(axis=1), lowest, -1)
 
@@ -217,19 +218,27 @@ def _motion(pitches: np.ndarray, spb: int) -> dict[str, tuple[float, float]]:
 
 
 def _ending(
-    roll: np.ndarray, reference: np.ndarray, melody: int | None, spb: int
+    roll: np.ndarray, reference: np.ndarray, melody: int | None
 ) -> dict[str, tuple[float, float]]:
-    classes, bass = sonorities(roll, melody, spb)
-    wanted_classes, wanted = sonorities(reference, melody, spb)
-    last = np.flatnonzero(classes.sum(axis=1) >= 3)[-1:]
-    wanted = wanted[np.flatnonzero(wanted_classes.sum(axis=1) >= 3)[-1:]]
-    root = ROOTS[classes[last] @ BITS]
-    good = (root >= 0) & (root == bass[last] % 12) & classes[last, (root + FIFTH) % 12]
-    same = bass[last] % 12 == wanted % 12
+    above, root = _last_chord(roll, melody)
+    _, wanted = _last_chord(reference, melody)
+    if root < 0:
+        return {"final_triad": (0, 0), "final_tonic": (0, 0)}
     return {
-        "final_triad": (int(good.sum()), len(last)),
-        "final_tonic": (int(same.sum()), min(len(last), len(wanted))),
+        "final_triad": (int(any(above <= set(shape) for shape in TRIADS)), 1),
+        "final_tonic": (int(root == wanted), int(wanted >= 0)),
     }
+
+
+def _last_chord(roll: np.ndarray, melody: int | None) -> tuple[set[int], int]:
+    """Semitones of the last full chord above its bass, and the bass's pitch class; -1 if silent."""
+    tracks = roll.any(axis=1).sum(axis=1)
+    if not tracks.any():
+        return set(), -1
+    last = int(np.flatnonzero(tracks == tracks.max())[-1])
+    classes, bass = sonorities(roll, melody)
+    root = int(bass[last]) % 12
+    return {int(pc - root) % 12 for pc in np.flatnonzero(classes[last])}, root
 
 
 def _line(columns: np.ndarray) -> np.ndarray:
