@@ -155,7 +155,9 @@ def accompany(
     accompanied = np.zeros((int(samples), end, MIDI_PITCHES, len(model.tracks)), bool)
     for sample in range(int(samples)):
         notes = road.accompany(model, heard, int(seed), sample, float(temperature), decoding)
-        accompanied[sample, heard.offset :] = arrangement.placed(model, heard, notes)
+        accompanied[sample, heard.offset :] = arrangement.placed(
+            model, notes, heard.condition, heard.shift
+        )
     notes = midi.quantise(part.notes, score.ticks_per_beat / model.steps_per_beat)
     accompanied[..., model.config.condition_track] = midi.to_roll(notes, end)
     if length is None:

@@ -241,7 +241,7 @@ def test_an_evaluation_is_whole(data, result):
     assert not any(name.endswith(".Tune") for name in found["measures"])
     # Real music is nearer to real music than noise is.
     assert found["frechet_distance"]["training"] < found["frechet_distance"]["model"]
-    assert report.wins(found, "training")[0] > report.wins(found, "model")[0]
+    assert report.wins(found["measures"], "training")[0] > report.wins(found["measures"], "model")[0]
     assert 0 < found["diversity"]["model"] and found["melody_fidelity"]["model"] < 0.9
     copies = found["nearest_training_passage"]
     assert copies["held_out"]["mean"] < copies["model"]["mean"] <= 1
@@ -260,12 +260,12 @@ def test_distances_are_in_noise_floors():
     row = {"held_out": 0.5, "noise_floor": 0.1, "scores": {"a": 0.75, "b": None, "c": 0.4}}
     assert report.distance(row, "a") == pytest.approx(2.5)
     assert report.distance(row, "b") is None
-    assert report.wins({"measures": {"x": row}}, "a") == (0, 1)
-    assert report.wins({"measures": {"x": row}}, "b") == (0, 1)  # silent where music is not
-    assert report.wins({"measures": {"x": row}}, "c") == (1, 1)
+    assert report.wins({"x": row}, "a") == (0, 1)
+    assert report.wins({"x": row}, "b") == (0, 1)  # silent where music is not
+    assert report.wins({"x": row}, "c") == (1, 1)
     never = {**row, "held_out": None}
     exact = {"held_out": 0.0, "noise_floor": 0.0, "scores": {"a": 0.0, "b": 0.1}}
-    assert report.wins({"measures": {"x": exact, "y": never}}, "a") == (0, 0)
+    assert report.wins({"x": exact, "y": never}, "a") == (0, 0)
     assert report.distance(exact, "a") == 0 and report.distance(exact, "b") == float("inf")
 
 

@@ -1,18 +1,18 @@
 """Measures of harmony and voice leading: what a teacher hears first.
 
-Input is one whole piece, from its first step to its last: bool `(T, 128, K)`, pitched tracks only,
-the melody among them. Step 0 is on a beat. A *sonority* is the set of pitch classes of all tracks
-at the first step of a beat. Its *bass* is the pitch of the bass track, the one other than the
-melody whose mean pitch is lowest; where that rests, the lowest pitch that sounds. A *line* is a
-track of single notes; other tracks take part in the sonorities only. An *onset* of a line is a step
-at which it sounds another pitch than at the step before; the piece's first step is none. A *move*
-is an onset without a rest before it.
+Input is one whole piece: bool `(T, 128, K)`, pitched tracks only, the melody among them. It is
+measured from the first step that sounds to the last. A *sonority* is the set of pitch classes of
+all tracks at the first step of a beat. Its *bass* is the pitch of the bass track, the one other
+than the melody whose mean pitch is lowest; where that rests, the lowest pitch that sounds. A *line*
+is a track of single notes; other tracks take part in the sonorities only. An *onset* of a line is a
+step at which it sounds another pitch than at the step before, or sounds after a rest; the piece's
+first step is none. A *move* is an onset without a rest before it.
 
 Each measure of a piece is one count divided by another. A score is the mean over pieces of these
 quotients, ignoring NaN (`Counts.score`); `Counts.pool` divides the sums of the counts instead.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -80,8 +80,8 @@ class Counts(NamedTuple):
 
 
 def measure(
-    rolls: Sequence[Bool[np.ndarray, "_ 128 K"]],
-    references: Sequence[Bool[np.ndarray, "_ 128 K"]],
+    rolls: Iterable[Bool[np.ndarray, "_ 128 K"]],
+    references: Iterable[Bool[np.ndarray, "_ 128 K"]],
     lines: Sequence[int],
     melody: int | None,
     steps_per_beat: int,
@@ -117,7 +117,7 @@ def count(
       reference, so that a bass that stays above the tenor crosses it.
     - `leaps`: moves by more than a fifth; of all moves of the lines but the melody.
     - `off_beat`: onsets that are not on a beat; of all onsets of the lines but the melody.
-    - `moves`: onsets of the lines but the melody; per beat and line.
+    - `moves`: onsets of the lines but the melody; per line and beat.
     - `root_or_third`: sonorities with the bass on the root or the third; of those that are a
       complete major, minor or diminished triad.
     - `chord_change`: sonorities that differ from that of the beat before; of all but the first,
@@ -129,25 +129,31 @@ def count(
       (modulo 12); of 1.
 
     Args:
-        roll: the piece, step 0 on a beat; drums left out.
+        roll: the piece, step 0 on a beat; pitched tracks only.
         reference: the real piece with the same melody; `roll` itself if this is the real one.
         lines: the tracks that are lines; of two pitches at once the higher counts.
         melody: the track that was given, whose own motion is not judged; None for none.
         steps_per_beat: time steps in a quarter note.
     """
+    order = np.argsort([-_height(reference[..., k]) for k in lines], kind="stable")
+    sounding = np.flatnonzero(roll.any(axis=(1, 2)))
+    first, end = (sounding[0], sounding[-1] + 1) if len(sounding) else (0, 0)
+    on_beat = np.arange(first, end) % steps_per_beat == 0
+    roll = roll[first:end]
     pitches = _line(roll[..., list(lines)])
     own = pitches[:, [k != melody for k in lines]]
-    order = np.argsort([-_height(reference[..., k]) for k in lines], kind="stable")
     return {
-        **_sonorities(roll, melody, steps_per_beat),
+        **_sonorities(roll, on_beat, melody),
         **_pairs(pitches, order),
-        **_motion(own, steps_per_beat),
+        **_motion(own, on_beat, len(roll) / steps_per_beat),
         **_ending(roll, reference, melody),
     }
 
 
-def _sonorities(roll: np.ndarray, melody: int | None, spb: int) -> dict[str, tuple[float, float]]:
-    classes, bass = sonorities(roll[::spb], melody)
+def _sonorities(
+    roll: np.ndarray, on_beat: np.ndarray, melody: int | None
+) -> dict[str, tuple[float, float]]:
+    classes, bass = (each[on_beat] for each in sonorities(roll, melody))
     number = classes @ BITS
     sounds = number > 0
     sounding = int(sounds.sum())
@@ -205,15 +211,16 @@ def _pairs(pitches: np.ndarray, order: np.ndarray) -> dict[str, tuple[float, flo
     }
 
 
-def _motion(pitches: np.ndarray, spb: int) -> dict[str, tuple[float, float]]:
+def _motion(
+    pitches: np.ndarray, on_beat: np.ndarray, beats: float
+) -> dict[str, tuple[float, float]]:
     begins = (pitches[1:] >= 0) & (pitches[1:] != pitches[:-1])
-    off = np.arange(1, len(pitches)) % spb != 0
     moved, onsets = _moves(pitches), int(begins.sum())
     wide = np.abs(np.diff(pitches, axis=0)) > FIFTH
     return {
         "leaps": (int((moved & wide).sum()), int(moved.sum())),
-        "off_beat": (int(begins[off].sum()), onsets),
-        "moves": (onsets, pitches.size / spb),
+        "off_beat": (int(begins[~on_beat[1:]].sum()), onsets),
+        "moves": (onsets, beats * pitches.shape[1]),
     }
 
 
