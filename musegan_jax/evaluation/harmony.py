@@ -23,6 +23,7 @@ TRIADS = ((0, 4, 7), (0, 3, 7), (0, 3, 6))  # major, minor, diminished
 # Dominant, minor, major, half-diminished and diminished sevenths.
 SEVENTHS = ((0, 4, 7, 10), (0, 3, 7, 10), (0, 4, 7, 11), (0, 3, 6, 10), (0, 3, 6, 9))
 FIFTH = 7  # semitones; a larger move is a leap
+Counted = dict[str, tuple[int, int | float]]  # measure -> part and whole
 BITS = 1 << np.arange(12)  # a set of pitch classes as a number below 4096
 
 
@@ -102,7 +103,7 @@ def count(
     lines: Sequence[int],
     melody: int | None,
     steps_per_beat: int,
-) -> dict[str, tuple[float, float]]:
+) -> Counted:
     """Count in one piece: for each measure in `NAMES` the part and the whole.
 
     - `chord`: sonorities that are a subset of one major, minor or diminished triad or of one
@@ -150,9 +151,7 @@ def count(
     }
 
 
-def _sonorities(
-    roll: np.ndarray, on_beat: np.ndarray, melody: int | None
-) -> dict[str, tuple[float, float]]:
+def _sonorities(roll: np.ndarray, on_beat: np.ndarray, melody: int | None) -> Counted:
     classes, bass = (each[on_beat] for each in sonorities(roll, melody))
     number = classes @ BITS
     sounds = number > 0
@@ -191,7 +190,7 @@ def sonorities(
     return classes, np.where(merged.any(axis=1), lowest, -1)
 
 
-def _pairs(pitches: np.ndarray, order: np.ndarray) -> dict[str, tuple[float, float]]:
+def _pairs(pitches: np.ndarray, order: np.ndarray) -> Counted:
     upper, lower = np.triu_indices(pitches.shape[1], 1)
     step, moved = np.diff(pitches, axis=0), _moves(pitches)
     both = moved[:, upper] & moved[:, lower]
@@ -211,9 +210,7 @@ def _pairs(pitches: np.ndarray, order: np.ndarray) -> dict[str, tuple[float, flo
     }
 
 
-def _motion(
-    pitches: np.ndarray, on_beat: np.ndarray, beats: float
-) -> dict[str, tuple[float, float]]:
+def _motion(pitches: np.ndarray, on_beat: np.ndarray, beats: float) -> Counted:
     begins = (pitches[1:] >= 0) & (pitches[1:] != pitches[:-1])
     moved, onsets = _moves(pitches), int(begins.sum())
     wide = np.abs(np.diff(pitches, axis=0)) > FIFTH
@@ -224,9 +221,7 @@ def _motion(
     }
 
 
-def _ending(
-    roll: np.ndarray, reference: np.ndarray, melody: int | None
-) -> dict[str, tuple[float, float]]:
+def _ending(roll: np.ndarray, reference: np.ndarray, melody: int | None) -> Counted:
     above, root = _last_chord(roll, melody)
     _, wanted = _last_chord(reference, melody)
     if root < 0:
