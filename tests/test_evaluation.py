@@ -278,7 +278,7 @@ def test_what_an_evaluation_writes(data, result, tmp_path):
     assert all(path.stat().st_size > 0 for path in paths)
     assert json.loads((tmp_path / "metrics.json").read_text()) == result.report
     names = {str(path.relative_to(tmp_path)) for path in paths}
-    assert {"metrics.json", "distances.png", "rolls.png"} < names
+    assert {"metrics.json", "distances.png", "rolls.png", "listen.html"} < names
     assert any(name.startswith("songs/") and name.endswith("real.wav") for name in names)
 
 

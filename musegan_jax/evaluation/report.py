@@ -11,6 +11,7 @@ from musegan_jax import files
 from musegan_jax.composing.song import write_song
 from musegan_jax.data import midi
 from musegan_jax.data.dataset import Dataset
+from musegan_jax.evaluation import listening
 from musegan_jax.evaluation.evaluate import Evaluation
 from musegan_jax.evaluation.measures import Music
 from musegan_jax.rendering import plots
@@ -120,7 +121,7 @@ def _number(value: float | None) -> str:
 
 
 def write(result: Evaluation, dataset: Dataset, melody: int, folder: Any) -> Iterator[Any]:
-    """Write `metrics.json`, two pictures and the songs into a folder; yields each path.
+    """Write `metrics.json`, two pictures, the listening page and the songs; yields each path.
 
     Raises:
         UserError: if one cannot be written.
@@ -146,6 +147,10 @@ def write(result: Evaluation, dataset: Dataset, melody: int, folder: Any) -> Ite
     labels = ["real", *(f"flavour {n + 1}" for n in range(len(rows) - 1))]
     plots.grid(rows, labels, [result.held[n].name for n in shown], melody, folder / "rolls.png")
     yield folder / "rolls.png"
+    if result.whole:
+        page = folder / "listen.html"
+        listening.write(result.whole, result.played[0], dataset, result.report["seed"], page)
+        yield page
     songs = files.make_folder(folder / "songs")
     for n in range(min(SONGS, len(result.held))):
         name = result.held[n].name[-60:]  # the end of a long path
