@@ -98,9 +98,7 @@ def prepare_sampler(config: Config, music: TrainingMusic, data: Dataset) -> Samp
             held = held_out.read(data, model, count)
         except UserError as error:
             raise UserError(f"config: output.held_out = {count}: {error}") from error
-    return Sampler(
-        model, melodies, held, config.output.decoding, config.output.held_out_decoding
-    )
+    return Sampler(model, melodies, held, config.output.decoding, config.output.held_out_decoding)
 
 
 def best_score(config: Config, samples: Samples | None) -> float | None:
