@@ -179,15 +179,15 @@ def sonorities(
     Returns:
         Bool `(T, 12)`, and the bass's MIDI pitch, int `(T,)`, -1 where nothing sounds.
     """
-    merged = roll.any(axis=2)
-    classes = np.stack([merged[:, pc::12].any(axis=1) for pc in range(12)], axis=1)
+    merged = np.any(roll, axis=2)
+    classes = np.stack([np.any(merged[:, pc::12], axis=1) for pc in range(12)], axis=1)
     heights = [
         np.inf if k == melody or not roll[..., k].any() else _height(roll[..., k])
         for k in range(roll.shape[2])
     ]
     voice = roll[..., int(np.argmin(heights))]
-    lowest = np.where(voice.any(axis=1), voice.argmax(axis=1), merged.argmax(axis=1))
-    return classes, np.where(merged.any(axis=1), lowest, -1)
+    lowest = np.where(np.any(voice, axis=1), voice.argmax(axis=1), merged.argmax(axis=1))
+    return classes, np.where(np.any(merged, axis=1), lowest, -1)
 
 
 def _pairs(pitches: np.ndarray, order: np.ndarray) -> Counted:

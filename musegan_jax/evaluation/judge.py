@@ -60,11 +60,11 @@ def line_tracks(dataset: Dataset) -> list[int]:
     A few notes that overlap, as when two are played legato, make no chords.
     """
     pieces = dataset.pieces_of(["train"])
-    trained = np.zeros(len(dataset.timeline), bool)
+    chords = sounding = np.zeros(len(dataset.tracks), int)
     for piece in pieces:
-        trained[dataset.boundaries[piece] : dataset.boundaries[piece + 1]] = True
-    pitches = np.bitwise_count(dataset.timeline[trained]).sum(axis=2, dtype=int)
-    chords, sounding = (pitches > 1).sum(axis=0), (pitches > 0).sum(axis=0)
+        pitches = np.bitwise_count(dataset.packed(piece)).sum(axis=2, dtype=int)
+        chords = chords + (pitches > 1).sum(axis=0)
+        sounding = sounding + (pitches > 0).sum(axis=0)
     return [
         k
         for k, track in enumerate(dataset.tracks)
