@@ -213,7 +213,9 @@ def accompany(
     accompanied = np.zeros((samples, end, MIDI_PITCHES, len(model.tracks)), bool)
     for sample in range(samples):
         notes = accompany_prepared(model, prepared, seed, sample, temperature, decoding)
-        accompanied[sample, prepared.offset :] = placed(model, prepared, notes)
+        accompanied[sample, prepared.offset :] = placed(
+            model, notes, prepared.condition, prepared.shift
+        )
     notes = midi.quantise(part.notes, score.ticks_per_beat / model.steps_per_beat)
     accompanied[..., model.config.condition_track] = midi.to_roll(notes, end)
     if length is None:

@@ -109,6 +109,7 @@ def test_held_out_pieces_are_heard(tiny, tmp_path):
     heard = [line for line in lines_of(tmp_path) if "distance" in line]
     assert [line["iteration"] for line in heard] == [1, 2]
     for line in heard:
+        assert line["harmony"] > 0 and {"valid/chord", "real/moves"} < line.keys()
         assert line["distance"] > 0 and 0 <= line["valid/semitone_clash"] <= 1
         assert line["real/empty_bars"] == heard[0]["real/empty_bars"]
     assert heard[0]["distance"] != heard[1]["distance"]

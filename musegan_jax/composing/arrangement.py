@@ -62,7 +62,7 @@ def to_midi(
     programs = list(style.programs or ())
     generator = None if style.humanise is None else np.random.default_rng(style.humanise)
     per_step = score.ticks_per_beat / model.steps_per_beat
-    everywhere = placed(model, melody, roll)
+    everywhere = placed(model, roll, melody.condition, melody.shift)
     generated = generated_tracks(model, style.keep_melody)
     taken = {part.channel} if style.keep_melody else set()
     channels = midi.channels([model.tracks[k] for k in generated], taken)
@@ -84,7 +84,10 @@ def to_midi(
 
 
 def placed(
-    model: Model, melody: Melody, roll: Bool[np.ndarray, "T P K"]
+    model: Model,
+    roll: Bool[np.ndarray, "T P K"],
+    condition: Bool[np.ndarray, "_ 128"],
+    shift: int = 0,
 ) -> Bool[np.ndarray, "T 128 K"]:
     """An accompaniment at the pitches at which it is played: bool `(steps, 128, K)`.
 
@@ -92,20 +95,26 @@ def placed(
     stay in their ranges. A note outside its track's range in training is moved into it by octaves.
     No note begins after the end of the melody's last note. A roll, not a list of notes: where two
     pitches an octave apart become one, their notes overlap.
+
+    Args:
+        model: the generator.
+        roll: its accompaniment.
+        condition: the melody as the network was given it, at least T steps.
+        shift: semitones by which that is above the melody as it was written.
     """
     placed = np.zeros((len(roll), pianoroll.MIDI_PITCHES, len(model.tracks)), bool)
     ranges = model.music.played_ranges(model.config.condition_track)
     for k, track in enumerate(model.tracks):
         pitches = np.arange(roll.shape[1]) + model.config.lowest_pitch
         if k == model.config.condition_track:
-            pitches = pitches - melody.shift
+            pitches = pitches - shift
         elif not track.is_drum:
-            pitches = _within(pitches - frame_of(melody.shift).shift, *ranges[k])
+            pitches = _within(pitches - frame_of(shift).shift, *ranges[k])
         for row, pitch in enumerate(pitches):
             if 0 <= pitch < pianoroll.MIDI_PITCHES:
                 placed[:, pitch, k] |= roll[:, row, k]
     # Notes that sound in the melody's last step may last to the end of the bar.
-    last = np.flatnonzero(melody.condition.any(axis=1))[-1]
+    last = np.flatnonzero(condition.any(axis=1))[-1]
     placed[last:] = np.logical_and.accumulate(placed[last:], axis=0)
     return placed
 

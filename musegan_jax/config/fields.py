@@ -13,7 +13,7 @@ from musegan_jax.config.values import as_text, check_type
 from musegan_jax.errors import UserError
 
 SPLITS = ("train", "valid", "test")
-BEST_BY = ("faults", "empty_bars", "semitone_clash", "distance")
+BEST_BY = ("faults", "empty_bars", "semitone_clash", "distance", "harmony")
 # The decoding rules, of `composing.decoding.RULES`; the first is the default everywhere.
 DECODING = {
     "joint": "all lines together, by what is usual in the training music",
@@ -222,6 +222,9 @@ class OutputConfig:
     keep_best: int = field(0, "how many of the best stay as well, by best_by of their samples")
     best_by: str = field("faults", f"lower is better: {', '.join(BEST_BY)}")
     held_out: int = field(0, "pieces of the split valid to accompany and measure with each sample")
+    held_out_decoding: str = field(
+        "independent", "rule for these: independent leaves the harmony as the network makes it"
+    )
     melodies: tuple[str, ...] = field(
         ("twinkle", "ode_to_joy"), "built-in melodies or MIDI files to accompany in each sample"
     )
@@ -233,9 +236,12 @@ class OutputConfig:
 
     def rules(self) -> Rules:
         """What each field must be."""
-        measurable = self.held_out > 0 if self.best_by == "distance" else bool(self.melodies)
+        of_held_out = self.best_by in ("distance", "harmony")
+        measurable = self.held_out > 0 if of_held_out else bool(self.melodies)
+        known = f"one of {', '.join(DECODING)}"
         return {
-            "decoding": (self.decoding in DECODING, f"one of {', '.join(DECODING)}"),
+            "decoding": (self.decoding in DECODING, known),
+            "held_out_decoding": (self.held_out_decoding in DECODING, known),
             "log_every": _at_least(1, self.log_every),
             "sample_every": _at_least(0, self.sample_every),
             "save_every": _at_least(0, self.save_every),
@@ -243,7 +249,7 @@ class OutputConfig:
             "keep_best": (
                 self.keep_best == 0 or (self.keep_best > 0 and measurable),
                 "at least 0, and 0 without what tells the best: output.melodies, or "
-                "output.held_out for output.best_by=distance",
+                "output.held_out for output.best_by=distance or harmony",
             ),
             "best_by": (self.best_by in BEST_BY, f"one of {', '.join(BEST_BY)}"),
             "held_out": (self.held_out == 0 or self.held_out >= 2, "0, or at least 2"),

@@ -10,6 +10,7 @@ import numpy as np
 from musegan_jax import pianoroll, rng
 from musegan_jax.composing import decoding
 from musegan_jax.composing.accompany import sample_key
+from musegan_jax.composing.arrangement import placed
 from musegan_jax.composing.melody import Melody
 from musegan_jax.evaluation import metrics
 from musegan_jax.evaluation.measures import Music
@@ -45,6 +46,7 @@ def accompany_pieces(
     flavours: int,
     seed: int,
     rule: str = decoding.DEFAULT,
+    played: bool = False,
 ) -> Accompaniments:
     """Accompany the melody of each piece, from its first bar line, in one pass.
 
@@ -54,6 +56,7 @@ def accompany_pieces(
         flavours: noises for each melody.
         seed: of the noises.
         rule: a name in `decoding.RULES`.
+        played: give what `compose` would play (`arrangement.placed`).
     """
     found: list[list[Music]] = [[] for _ in range(flavours)]
     fidelity = []
@@ -62,7 +65,9 @@ def accompany_pieces(
         rolls = _accompany_all(model, melodies, sample_key(seed, flavour), rule)
         for piece, melody, roll in zip(music, melodies, rolls, strict=True):
             full = pianoroll.uncrop(roll, model.config.lowest_pitch)
-            own = full[..., model.config.condition_track]
+            own = full[..., model.config.condition_track].copy()
+            if played:
+                full = placed(model, roll, melody)
             shape = piece.bars.shape[:-1]
             fidelity.append(metrics.melody_fidelity(own.reshape(shape), melody.reshape(shape)))
             full[..., model.config.condition_track] = melody

@@ -45,6 +45,24 @@ def nearest_copied(
     return accompanied
 
 
+def copied_whole(
+    held: Sequence[Music], training: Sequence[Music], condition_track: int, bars: int
+) -> list[Music]:
+    """As `nearest_copied`, but the shorter remainder gets a passage of its own length."""
+    parts = {piece.name: [piece.bars[:0]] for piece in held}
+    for size in range(bars, 0, -1):
+        if size == bars:
+            group = held
+        else:
+            ending = [piece for piece in held if len(piece.bars) % bars == size]
+            group = [Music(piece.name, piece.bars[-size:]) for piece in ending]
+        for piece in nearest_copied(group, training, condition_track, size):
+            parts[piece.name].append(piece.bars)
+    answers = [Music(name, np.concatenate(found)) for name, found in parts.items()]
+    lengths = {piece.name: len(piece.bars) for piece in held}
+    return [answer for answer in answers if len(answer.bars) == lengths[answer.name]]
+
+
 def random_voices(
     held: Sequence[Music], training: Sequence[Music], condition_track: int, seed: int
 ) -> list[Music]:

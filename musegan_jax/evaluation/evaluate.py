@@ -1,5 +1,6 @@
 """A model compared with held-out music, and with baselines that need no network."""
 
+import itertools
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -10,7 +11,15 @@ from musegan_jax.data.dataset import Dataset
 from musegan_jax.errors import UserError
 from musegan_jax.evaluation import baselines, copying, distributions, metrics
 from musegan_jax.evaluation.accompaniments import Accompaniments, accompany_pieces, fits
-from musegan_jax.evaluation.measures import Measures, Music, measure, read_music, track_of
+from musegan_jax.evaluation.judge import judge
+from musegan_jax.evaluation.measures import (
+    Measures,
+    Music,
+    measure,
+    read_music,
+    read_whole,
+    track_of,
+)
 from musegan_jax.models.model import Model
 
 MOST = 300  # pieces of a split
@@ -28,11 +37,15 @@ class Evaluation(NamedTuple):
         report: plain values, ready for JSON.
         held: the held-out pieces.
         accompaniments: of the held-out melodies, by the first model.
+        whole: the held-out pieces, whole (`read_whole`).
+        played: their accompaniments by the first model, as `compose` plays them.
     """
 
     report: dict[str, Any]
     held: list[Music]
     accompaniments: Accompaniments
+    whole: list[Music]
+    played: list[list[Music]]
 
 
 def evaluate(
@@ -80,6 +93,11 @@ def evaluate(
         "copied": measured(baselines.nearest_copied(held, training, track, PASSAGE)),
         "random": measured(baselines.random_voices(held, training, track, seed)),
     }
+    whole = _whole(dataset, held, models)
+    played = {
+        name: accompany_pieces(model, whole, flavours, seed, rule, played=True).flavours
+        for name, model in models.items()
+    }
     report = {
         "split": split,
         "training_pieces": len(training),
@@ -90,6 +108,8 @@ def evaluate(
         "seed": seed,
         "decoding": rule,
         "measures": _table(real, trained, columns, given, seed),
+        "whole_pieces": len(whole),
+        "harmony": _harmony(dataset, training, whole, played, track, seed),
         "frechet_distance": {
             name: distributions.frechet_distance(_features(real, given), _features(column, given))
             for name, column in columns.items()
@@ -100,7 +120,13 @@ def evaluate(
         "diversity": _diversity(held, training, accompanied, generated, track),
         "nearest_training_passage": _copies(held, training, accompanied, generated),
     }
-    return Evaluation(_plain(report), held, next(iter(accompanied.values())))
+    return Evaluation(
+        _plain(report),
+        held,
+        next(iter(accompanied.values())),
+        whole,
+        next(iter(played.values())),
+    )
 
 
 def _pieces(
@@ -161,7 +187,7 @@ def _some(dataset: Dataset, split: str, seed: int) -> np.ndarray:
 
 
 def _table(
-    real: Measures, trained: Measures, columns: dict[str, Measures], melody: str, seed: int
+    real: Measures, trained: Measures, columns: dict[str, Measures], melody: str | None, seed: int
 ) -> dict[str, Any]:
     """For each measure: the scores, the noise floor, and the likeness of the pieces' values."""
     floor = baselines.noise_floor(real, trained, DRAWS, seed)
@@ -185,6 +211,47 @@ def _table(
             "divergence": {column: pair.divergence for column, pair in alike.items()},
         }
     return rows
+
+
+def _whole(dataset: Dataset, held: list[Music], models: Mapping[str, Model]) -> list[Music]:
+    """The held-out pieces, whole: those of which the models can hear the pick-up and the rest."""
+    whole = [piece.music for piece in read_whole(dataset, _numbers(dataset, held))]
+    return [piece for piece in whole if all(fits(model, piece) for model in models.values())]
+
+
+def _numbers(dataset: Dataset, music: list[Music]) -> list[int]:
+    """The pieces' places in the dataset."""
+    numbers = {name: number for number, name in enumerate(dataset.names)}
+    return [numbers[piece.name] for piece in music]
+
+
+def _harmony(
+    dataset: Dataset,
+    training: list[Music],
+    whole: list[Music],
+    played: dict[str, list[list[Music]]],
+    track: int,
+    seed: int,
+) -> dict[str, Any]:
+    """The measures of harmony, as `_table` gives the others; empty if there is no whole piece."""
+    if not whole:
+        return {}
+    judged = judge(dataset, track)
+    references = {piece.name: piece for piece in whole}
+    baseline = {
+        "copied": baselines.copied_whole(whole, training, track, PASSAGE),
+        "random": baselines.random_voices(whole, training, track, seed),
+    }
+    made = {name: itertools.chain(*flavours) for name, flavours in played.items()} | baseline
+    real = judged.measure_real(whole)
+    # One by one: whole and unpacked, the training pieces would fill the memory again.
+    pieces = read_whole(dataset, _numbers(dataset, training))
+    trained = judged.measure_real(piece.music for piece in pieces)
+    columns = {"training": trained} | {
+        name: judged.measure((piece, references[piece.name]) for piece in music)
+        for name, music in made.items()
+    }
+    return _table(real, trained, columns, None, seed)
 
 
 def _features(measures: Measures, melody: str) -> np.ndarray:

@@ -31,15 +31,12 @@ def soundfont_player() -> Any:
 
 
 def write_wav(score: midi.Score, path: files.AnyPath) -> None:
-    """Write a score as a 16-bit stereo WAV file.
-
-    It is played with a SoundFont if the extra `audio` is installed, else with simple waves.
+    """Write a score as a 16-bit stereo WAV file, as `play` plays it.
 
     Raises:
         UserError: if the file cannot be written.
     """
-    player = soundfont_player()
-    sound = _plain(score) if player is None else _soundfont(score, player)
+    sound = play(score)
     loudest = np.abs(sound).max(initial=0.0)
     samples = np.round(sound * (PEAK * 32767 / max(loudest, 1e-9))).astype("<i2")
     # A file object, not a name: `wave` reports a name that it cannot open twice.
@@ -52,6 +49,15 @@ def write_wav(score: midi.Score, path: files.AnyPath) -> None:
         file.setsampwidth(2)
         file.setframerate(SAMPLE_RATE)
         file.writeframes(samples.tobytes())
+
+
+def play(score: midi.Score) -> np.ndarray:
+    """Float `(samples, 2)` at `SAMPLE_RATE`, of any loudness.
+
+    It is played with a SoundFont if the extra `audio` is installed, else with simple waves.
+    """
+    player = soundfont_player()
+    return _plain(score) if player is None else _soundfont(score, player)
 
 
 def _soundfont(score: midi.Score, symusic: Any) -> np.ndarray:

@@ -12,6 +12,12 @@ from musegan_jax.data import midi
 
 # Okabe and Ito's colours, distinct also for colour-blind readers; black is kept for the melody.
 COLOURS = ("#000000", "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#F0E442")
+# The panels of a run's curves that show what held-out pieces tell; parallels are of 100.
+HELD_OUT = (
+    ("valid/disagreement", "valid/empty_bars", "valid/qualified_notes", "valid/semitone_clash"),
+    ("valid/chord", "valid/root_or_third", "valid/final_triad", "valid/moves"),
+    ("valid/parallels",),
+)
 BARS_PER_ROW = 8
 MAX_ROWS = 16  # viewers fail on taller pictures; beyond it, rows get more bars
 
@@ -108,9 +114,8 @@ def curves(metrics_file: str | Path, path: files.AnyPath) -> None:
         ("critic_gradient_norm", "generator_gradient_norm"),
         ("empty_bars", "in_scale", "semitone_clash"),
     )
-    held_out = sorted({name for line in lines for name in line if name.startswith("valid/")})
-    if held_out:
-        panels = (*panels, tuple(held_out))
+    known = {name for line in lines for name in line}
+    panels = (*panels, *(names for names in HELD_OUT if known.intersection(names)))
     figure = Figure(figsize=(9, 2.7 * len(panels)), layout="constrained")
     for axes, names in zip(figure.subplots(len(panels)), panels, strict=True):
         for name, colour in zip(names, COLOURS[1:], strict=False):

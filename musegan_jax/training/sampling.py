@@ -40,14 +40,16 @@ class Samples(NamedTuple):
 class Sampler(NamedTuple):
     """Prepared melodies, by the name of their output files, and held-out pieces.
 
-    Songs are decoded by the rule `decoding`. Measures use the rule `independent`: lines that avoid
-    one another have no clashes even in noise, so their measures could not tell states apart.
+    Songs are decoded by the rule `decoding`, held-out pieces by `held_out_decoding`. Measures of
+    the songs use the rule `independent`: lines that avoid one another have no clashes even in
+    noise, so their measures could not tell states apart.
     """
 
     model: Model  # without variables
     melodies: dict[str, Melody]
     held: held_out.HeldOut | None
     decoding: str
+    held_out_decoding: str
 
     def sample(self, state: TrainState) -> Samples:
         """Accompany all of them, in process 0; other processes get empty samples."""
@@ -64,7 +66,7 @@ class Sampler(NamedTuple):
                 bare = accompany.decode_melody(model, melody, answer, "independent")
                 scores.append(metrics.quick_scores(*as_measured(model, melody, bare)))
             if self.held:
-                measured = self.held.scores(model)
+                measured = self.held.scores(model, self.held_out_decoding)
         names = scores[0] if scores else ()
         means = {name: float(np.mean([s[name] for s in scores])) for name in names}
         return Samples(songs, {**means, **measured})
@@ -96,7 +98,7 @@ def prepare_sampler(config: Config, music: TrainingMusic, data: Dataset) -> Samp
             held = held_out.read(data, model, count)
         except UserError as error:
             raise UserError(f"config: output.held_out = {count}: {error}") from error
-    return Sampler(model, melodies, held, config.output.decoding)
+    return Sampler(model, melodies, held, config.output.decoding, config.output.held_out_decoding)
 
 
 def best_score(config: Config, samples: Samples | None) -> float | None:
