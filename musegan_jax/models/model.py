@@ -103,7 +103,8 @@ def answer(
         )
     if conditions.dtype != bool:
         raise TypeError(f"conditions has dtype {conditions.dtype}; it must be bool")
-    if not jax.numpy.issubdtype(getattr(keys, "dtype", None), jax.dtypes.prng_key):
+    typed = isinstance(keys, jax.Array) and jax.numpy.issubdtype(keys.dtype, jax.dtypes.prng_key)
+    if not typed:
         raise TypeError("keys must be typed JAX keys (B,), as musegan_jax.example_keys makes them")
     if np.shape(keys) != shape[:1]:
         raise ValueError(f"keys has shape {np.shape(keys)}; it must be {shape[:1]}, one a melody")
