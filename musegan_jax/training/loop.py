@@ -1,6 +1,7 @@
 """`train`: the training loop."""
 
 import contextlib
+import dataclasses
 from typing import Any, NamedTuple
 
 import jax
@@ -90,7 +91,8 @@ def _resume(run: _Run) -> list[epath.Path] | None:
     first = 0 if saved is None else saved.iteration
     run = run._replace(record=run.record.begin(old, first))
     if first >= config.training.iterations and old is not None and old.result:
-        run = run._replace(record=old)  # no training will follow: keep the record unchanged
+        # No training will follow: keep the record, but for what an earlier version did not count.
+        run = run._replace(record=dataclasses.replace(old, music=run.record.music))
     with (
         Checkpoints(workdir, config.output) as checkpoints,
         contextlib.closing(Log(config, workdir, first, clock)) as log,

@@ -35,18 +35,18 @@ class Weights(NamedTuple):
         key: of the last bass note, given the whole melody.
     """
 
-    network: float = 0.306
-    sonority: float = 0.1
-    inversion: float = 0.3
-    order: float = 0.064
-    motion: float = 0.304
-    interval: float = 0.128
-    rare: float = 6.0
+    network: float = 0.31
+    sonority: float = 0.12
+    inversion: float = 0.27
+    order: float = 0.15
+    motion: float = 0.22
+    interval: float = 0.13
+    rare: float = 6.7
     rarely: float = -1.0
-    melodic: float = 0.125
-    move: float = 1.69
+    melodic: float = 0.1
+    move: float = 1.25
     rest: float = 1.0
-    last: float = 1.0
+    last: float = 0.96
     key: float = 2.0
 
 
