@@ -174,6 +174,22 @@ def critic_step(
     return state._replace(critic_params=params, critic_opt=opt), metrics
 
 
+def _flavour_terms(
+    config: Config, value: jax.Array, fake: jax.Array, real: jax.Array
+) -> tuple[jax.Array, Metrics]:
+    """Add the diversity and the supervised term to a value; `fake` has all first flavours first."""
+    t, melody = config.training, config.model.condition_track
+    first, second = jnp.split(fake, 2)
+    apart = losses.disagreement(first, second, melody)
+    metrics = {"disagreement": jnp.mean(apart)}
+    value += t.diversity_weight * jnp.mean(jax.nn.relu(t.diversity_target - apart))
+    if t.supervised_weight:
+        entropies = (losses.cross_entropy(each, real, melody) for each in (first, second))
+        metrics["cross_entropy"] = jnp.mean(jnp.minimum(*entropies))
+        value += t.supervised_weight * metrics["cross_entropy"]
+    return value, metrics
+
+
 def generator_step(
     config: Config,
     state: TrainState,
@@ -206,9 +222,8 @@ def generator_step(
     generator, critic = make_generator(config.model, axis), make_critic(config.model)
     optimizer, _ = make_optimizers(config)
     condition = condition_of(config, real)
-    weight, target = config.training.diversity_weight, config.training.diversity_target
-    supervised = config.training.supervised_weight
-    if weight or supervised:  # two flavours of each melody: all first ones, then all second ones
+    two = config.training.diversity_weight > 0 or config.training.supervised_weight > 0
+    if two:  # flavours of each melody: all first ones, then all second ones
         condition = jnp.concatenate([condition, condition])
         noise = jnp.concatenate([_noise(config, each, real) for each in two_flavours(keys.noise)])
     else:
@@ -223,18 +238,11 @@ def generator_step(
             mutable=["batch_stats"],
         )
         score: Any = critic.apply({"params": state.critic_params}, fake, condition)
-        metrics = {"generator_loss": -jnp.mean(score)}
-        value = metrics["generator_loss"]
-        if weight or supervised:
-            melody = config.model.condition_track
-            first, second = jnp.split(fake, 2)
-            apart = losses.disagreement(first, second, melody)
-            metrics["disagreement"] = jnp.mean(apart)
-            value += weight * jnp.mean(jax.nn.relu(target - apart))
-            if supervised:
-                entropies = (losses.cross_entropy(each, real, melody) for each in (first, second))
-                metrics["cross_entropy"] = jnp.mean(jnp.minimum(*entropies))
-                value += supervised * metrics["cross_entropy"]
+        value = -jnp.mean(score)
+        metrics = {"generator_loss": value}
+        if two:
+            value, more = _flavour_terms(config, value, fake, real)
+            metrics |= more
         return value, (metrics, moved.get("batch_stats", {}))
 
     gradient, (metrics, batch_stats) = jax.grad(loss, has_aux=True)(state.generator_params)
