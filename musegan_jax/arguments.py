@@ -260,8 +260,13 @@ def _add_evaluate(subparsers: Any) -> None:
         type=_named,
         action="append",
         default=[],
-        metavar="RUN",
-        help="another run, a column of its own; may be given several times",
+        metavar="RUN_OR_FILE",
+        help="another run or model file, a column of its own; may be given several times",
+    )
+    parser.add_argument(
+        "--noise",
+        action="store_true",
+        help="add a column: what the decoding makes of random numbers, without a network",
     )
     parser.add_argument(
         "--dataset",

@@ -216,6 +216,7 @@ def evaluate(arguments: Arguments) -> None:
     from musegan_jax.data import sources
     from musegan_jax.evaluation import report
     from musegan_jax.evaluation.evaluate import evaluate
+    from musegan_jax.models import model_file
     from musegan_jax.runs import compilation_cache
     from musegan_jax.runs.processes import say
     from musegan_jax.training.load import load_model
@@ -225,10 +226,10 @@ def evaluate(arguments: Arguments) -> None:
     model = _model(arguments)
     models = {"model": model}
     for path in arguments.beside:
-        workdir = files.locate(path)
-        if workdir.name in (*models, "training", "copied", "random", "held_out"):
-            raise UserError(f"--beside {path}: a second column {workdir.name!r}; rename the folder")
-        models[workdir.name] = load_model(workdir)
+        place = files.locate(path)
+        if place.stem in (*models, "training", "noise", "copied", "random", "held_out"):
+            raise UserError(f"--beside {path}: a second column {place.stem!r}; rename it")
+        models[place.stem] = model_file.load(path) if place.is_file() else load_model(place)
     trained_on = model.origin.get("config", {}).get("data", {})
     data = sources.load(arguments.dataset or trained_on.get("dataset", "chorales"))
     for name, each in models.items():
@@ -237,7 +238,8 @@ def evaluate(arguments: Arguments) -> None:
             say(f"{name}: was trained on the split {arguments.split}: its scores flatter it")
     files.make_folder(arguments.out)
     split, flavours, seed = arguments.split, arguments.flavours, arguments.seed
-    result = evaluate(models, data, split, flavours, seed, arguments.decoding)
+    rule, noise = arguments.decoding, arguments.noise
+    result = evaluate(models, data, split, flavours, seed, rule, noise)
     for line in report.table(result.report):
         print(line)
     melody = model.config.condition_track

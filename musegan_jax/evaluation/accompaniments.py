@@ -46,9 +46,9 @@ def accompany_pieces(
     flavours: int,
     seed: int,
     rule: str = decoding.DEFAULT,
-    played: bool = False,
+    network: bool = True,
 ) -> Accompaniments:
-    """Accompany the melody of each piece, from its first bar line, in one pass.
+    """Accompany the melody of each piece in one pass, as `compose` would play it.
 
     Args:
         model: the generator.
@@ -56,27 +56,26 @@ def accompany_pieces(
         flavours: noises for each melody.
         seed: of the noises.
         rule: a name in `decoding.RULES`.
-        played: give what `compose` would play (`arrangement.placed`).
+        network: False for random numbers in place of the network's answers.
     """
     found: list[list[Music]] = [[] for _ in range(flavours)]
     fidelity = []
     melodies = [np.concatenate(piece.bars)[..., model.config.condition_track] for piece in music]
     for flavour in range(flavours):
-        rolls = _accompany_all(model, melodies, sample_key(seed, flavour), rule)
+        rolls = _accompany_all(model, melodies, sample_key(seed, flavour), rule, network)
         for piece, melody, roll in zip(music, melodies, rolls, strict=True):
             full = pianoroll.uncrop(roll, model.config.lowest_pitch)
-            own = full[..., model.config.condition_track].copy()
-            if played:
-                full = placed(model, roll, melody)
+            own = full[..., model.config.condition_track]
             shape = piece.bars.shape[:-1]
             fidelity.append(metrics.melody_fidelity(own.reshape(shape), melody.reshape(shape)))
-            full[..., model.config.condition_track] = melody
-            found[flavour].append(Music(piece.name, full.reshape(piece.bars.shape)))
+            played = placed(model, roll, melody)
+            played[..., model.config.condition_track] = melody
+            found[flavour].append(Music(piece.name, played.reshape(piece.bars.shape)))
     return Accompaniments(found, np.concatenate(fidelity))
 
 
 def _accompany_all(
-    model: Model, melodies: Sequence[np.ndarray], key: jax.Array, rule: str
+    model: Model, melodies: Sequence[np.ndarray], key: jax.Array, rule: str, network: bool
 ) -> list[np.ndarray]:
     """Notes `(T, P, K)` for melodies `(T, 128)`, with noise by their place in the list."""
     unit = np.lcm(ROOM, model.stride)
@@ -95,7 +94,11 @@ def _accompany_all(
             for row, n in enumerate(padded):
                 conditions[row, : len(melodies[n])] = melodies[n]
             keys = rng.example_keys(key, jnp.array(padded, jnp.int32))
-            answers = answer(model, conditions, keys)
+            if network:
+                answers = answer(model, conditions, keys)
+            else:
+                shape = (len(padded), room, model.config.pitches, model.config.tracks)
+                answers = np.asarray(jax.random.uniform(key, shape, minval=-1.0))
             for n, signed, condition in zip(group, answers, conditions, strict=False):
                 roll = decoding.decode(model, signed, condition, rule)
                 rolls[n] = roll[: len(melodies[n])]

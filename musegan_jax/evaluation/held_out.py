@@ -11,7 +11,14 @@ from musegan_jax.errors import UserError
 from musegan_jax.evaluation import metrics
 from musegan_jax.evaluation.accompaniments import accompany_pieces, fits
 from musegan_jax.evaluation.judge import Judge, judge
-from musegan_jax.evaluation.measures import Measures, Whole, measure, read_whole, track_of
+from musegan_jax.evaluation.measures import (
+    Measures,
+    Whole,
+    cut_alike,
+    measure,
+    read_whole,
+    track_of,
+)
 from musegan_jax.models.model import Model
 from musegan_jax.pianoroll import Track
 
@@ -54,14 +61,8 @@ class HeldOut(NamedTuple):
             (`_distance`).
         """
         music = [piece.music for piece in self.whole]
-        flavours = accompany_pieces(model, music, 2, seed=0, rule=rule, played=True).flavours
-        made = [
-            [
-                whole._replace(music=each).cut()
-                for whole, each in zip(self.whole, flavour, strict=True)
-            ]
-            for flavour in flavours
-        ]
+        flavours = accompany_pieces(model, music, 2, seed=0, rule=rule).flavours
+        made = [cut_alike(self.whole, flavour) for flavour in flavours]
         table = measure([*made[0], *made[1]], model.tracks, model.steps_per_beat)
         pairs = [pair for flavour in flavours for pair in zip(flavour, music, strict=True)]
         harmony = self.judge.measure(pairs)

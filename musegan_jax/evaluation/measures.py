@@ -42,6 +42,12 @@ class Whole(NamedTuple):
         return self.music._replace(bars=np.stack(bars))
 
 
+def cut_alike(pieces: Sequence[Whole], music: Sequence[Music]) -> list[Music]:
+    """The bars of `music` at which those of `pieces` lie, which are as long."""
+    both = zip(pieces, music, strict=True)
+    return [piece._replace(music=each).cut() for piece, each in both]
+
+
 def track_of(column: str) -> str:
     """The tracks in a column's name: one (`Alto`), two (`Alto-Bass`) or none."""
     return column.partition(".")[2]

@@ -47,10 +47,9 @@ def table(report: dict[str, Any]) -> Iterator[str]:
     head = f"{'real':>7}" + "".join(f"{name[:10]:>12}" for name in columns)
     yield " " * width + head
     yield from _rows(report["measures"], columns, width)
-    if report["harmony"]:
-        title = f"{report['whole_pieces']} whole pieces"
-        yield from ("", f"{title[:width]:{width}}{head}")
-        yield from _rows(report["harmony"], columns, width)
+    title = f"{report['pieces']} whole pieces"
+    yield from ("", f"{title[:width]:{width}}{head}")
+    yield from _rows(report["harmony"], columns, width)
     yield ""
     for title, label in (("frechet_distance", "Fréchet distance"), ("melody_fidelity", "fidelity")):
         for name, value in report[title].items():
@@ -140,17 +139,17 @@ def write(result: Evaluation, dataset: Dataset, melody: int, folder: Any) -> Ite
         folder / "distances.png",
     )
     yield folder / "distances.png"
-    flavours = result.accompaniments.flavours
+    flavours = result.flavours
     shown = list(range(min(GRID, len(result.held))))
     rows = [[_opening(result.held[n]) for n in shown]]
     rows += [[_opening(flavour[n]) for n in shown] for flavour in flavours[:2]]
     labels = ["real", *(f"flavour {n + 1}" for n in range(len(rows) - 1))]
     plots.grid(rows, labels, [result.held[n].name for n in shown], melody, folder / "rolls.png")
     yield folder / "rolls.png"
-    if result.whole:
-        page = folder / "listen.html"
-        listening.write(result.whole, result.played[0], dataset, result.report["seed"], page)
-        yield page
+    listening.write(
+        result.held, flavours[0], dataset, result.report["seed"], folder / "listen.html"
+    )
+    yield folder / "listen.html"
     songs = files.make_folder(folder / "songs")
     for n in range(min(SONGS, len(result.held))):
         name = result.held[n].name[-60:]  # the end of a long path
