@@ -1,12 +1,15 @@
 """Your own music: the tracks and the range of pitches are those of the dataset.
 
 COMMAND   musegan-jax train --config own --workdir runs/own
-          --data.dataset=mine.npz
 TIME      TODO
 RESULT    TODO
 
-Differs from `quickstart`: pitches and tracks from the dataset; no diversity term, since it is not
-known whether your music has several accompaniments to one melody.
+The dataset is `mine.npz`, of `musegan-jax data build midi FOLDER --out mine.npz`; another is named
+by --data.dataset=other.npz.
+
+Differs from `quickstart`: tracks and pitches are the dataset's; windows of two bars; two critic
+updates in place of five; a supervised term in place of the diversity term, since a few songs teach
+more by it, and may not have several accompaniments to one melody.
 """
 
 from musegan_jax.config import Config, DataConfig, ModelConfig, OutputConfig, TrainingConfig
@@ -16,7 +19,7 @@ def get_config() -> Config:
     """As small as `quickstart`."""
     filters = (16, 32, 64, 128)
     return Config(
-        data=DataConfig(window_steps=64, transpose=(-5, 6)),
+        data=DataConfig(dataset="mine.npz", window_steps=32, transpose=(-5, 6)),
         model=ModelConfig(
             pitches=0,
             generator_filters=filters,
@@ -24,9 +27,11 @@ def get_config() -> Config:
             chroma=True,
         ),
         training=TrainingConfig(
-            iterations=600,
+            iterations=800,
             batch_size=16,
+            critic_updates=2,
             decay_from=0.5,
+            supervised_weight=20.0,
             ema_decay=0.98,
         ),
         output=OutputConfig(sample_every=200, save_every=200, held_out=8),

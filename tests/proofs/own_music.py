@@ -135,15 +135,7 @@ def main() -> int:
     for words in (
         ["data", "build", "midi", "songs", "--out", "mine.npz"],
         ["data", "info", "mine.npz"],
-        [
-            "train",
-            "--config",
-            "own",
-            "--workdir",
-            "runs/mine",
-            "--data.dataset=mine.npz",
-            *overrides,
-        ],
+        ["train", "--config", "own", "--workdir", "runs/mine", *overrides],
     ):
         print("$ musegan-jax", *words, flush=True)
         command = [sys.executable, "-m", "musegan_jax", *words]
