@@ -178,7 +178,7 @@ def accompany(
         model: of `load` or `train`.
         melody: a roll, bool `(T, 128)` on the model's grid (`model.steps_per_beat`), its first step
             on a bar line of 4/4; or a MIDI file, or a built-in melody's name. Of notes that sound
-            together the network hears the melody line, mostly the highest.
+            together the network gets the melody line, mostly the highest.
         seed: of the noise; the same seed gives the same bits.
         samples: how many flavours.
         temperature: factor of the noise: 0 for none, above 1 and flavours stray further.
@@ -186,7 +186,7 @@ def accompany(
         track: of a MIDI file, the melody's by name or number from 1; None for the likeliest.
         key: semitones by which the melody is transposed up for the network, and its answer back;
             None for the octaves that bring it into the range of the training music.
-        melody_only: return of the melody only what the network hears, without chords and a left
+        melody_only: return of the melody only what the network gets, without chords and a left
             hand.
 
     Returns:
