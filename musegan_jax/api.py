@@ -13,8 +13,8 @@ import numpy as np
 from musegan_jax import config as configs
 from musegan_jax import files, limits
 from musegan_jax.composing.accompany import accompany as accompany_prepared
-from musegan_jax.composing.arrangement import placed
-from musegan_jax.composing.melody import load_melody, pick_part, prepare
+from musegan_jax.composing.arrangement import completed, placed
+from musegan_jax.composing.melody import load_melody, prepare
 from musegan_jax.config import (
     DECODING,
     Config,
@@ -26,6 +26,8 @@ from musegan_jax.config import (
 )
 from musegan_jax.data import midi
 from musegan_jax.data.batches import draw_batch, make_windows
+from musegan_jax.data.fit import for_dataset as fit_config
+from musegan_jax.data.melody_line import pick_part
 from musegan_jax.data.notes import from_pretty_midi, notes_to_roll, roll_to_notes, to_pretty_midi
 from musegan_jax.data.sources import load as load_dataset
 from musegan_jax.errors import UserError
@@ -168,14 +170,15 @@ def accompany(
     decoding: str = OutputConfig.decoding,
     track: str | int | None = None,
     key: int | None = None,
+    melody_only: bool = False,
 ) -> Bool[np.ndarray, "N T 128 K"]:
     """Accompany a melody, as `musegan-jax compose` does.
 
     Args:
         model: of `load` or `train`.
         melody: a roll, bool `(T, 128)` on the model's grid (`model.steps_per_beat`), its first step
-            on a bar line of 4/4; or a MIDI file, or a built-in melody's name. Where notes sound
-            together the network hears the highest.
+            on a bar line of 4/4; or a MIDI file, or a built-in melody's name. Of notes that sound
+            together the network gets the melody line, mostly the highest.
         seed: of the noise; the same seed gives the same bits.
         samples: how many flavours.
         temperature: factor of the noise: 0 for none, above 1 and flavours stray further.
@@ -183,6 +186,8 @@ def accompany(
         track: of a MIDI file, the melody's by name or number from 1; None for the likeliest.
         key: semitones by which the melody is transposed up for the network, and its answer back;
             None for the octaves that bring it into the range of the training music.
+        melody_only: return of the melody only what the network gets, without chords and a left
+            hand.
 
     Returns:
         Bool `(samples, T, 128, K)`: the melody as it was given in `model.config.condition_track`,
@@ -191,7 +196,7 @@ def accompany(
 
     Raises:
         TypeError, ValueError: for arguments that cannot be.
-        UserError: if the file cannot be read, or the melody does not fit the model.
+        UserError: if the file cannot be read, or has no melody.
     """
     limits.instances(model=(model, Model))
     seed, samples = limits.whole("seed", seed), limits.whole("samples", samples)
@@ -213,10 +218,10 @@ def accompany(
     accompanied = np.zeros((samples, end, MIDI_PITCHES, len(model.tracks)), bool)
     for sample in range(samples):
         notes = accompany_prepared(model, prepared, seed, sample, temperature, decoding)
-        accompanied[sample, prepared.offset :] = placed(
-            model, notes, prepared.condition, prepared.shift
-        )
-    notes = midi.quantise(part.notes, score.ticks_per_beat / model.steps_per_beat)
+        made = placed(model, notes, prepared.condition, prepared.shift)
+        accompanied[sample, prepared.offset :] = completed(model, prepared, made)
+    own = part.notes[prepared.on_line] if melody_only else part.notes
+    notes = midi.quantise(own, score.ticks_per_beat / model.steps_per_beat)
     accompanied[..., model.config.condition_track] = midi.to_roll(notes, end)
     if length is None:
         return accompanied

@@ -209,13 +209,30 @@ def _add_compose(subparsers: Any) -> None:
     compose.add_argument(
         "--programs",
         metavar="P,P,...",
-        help="General MIDI programs, 0 to 127, of the generated tracks (default: the model's)",
+        help="General MIDI programs of the generated tracks, 0 to 127 or names such as flute "
+        "(default: the model's)",
     )
     compose.add_argument(
         "--keep-melody",
         action=argparse.BooleanOptionalAction,
         default=True,
         help="the melody as it is in the file (default), or as the network plays it",
+    )
+    compose.add_argument(
+        "--melody-only",
+        action="store_true",
+        help="of the melody's track keep the melody line alone, without chords or a left hand",
+    )
+    compose.add_argument(
+        "--keep-accompaniment",
+        action="store_true",
+        help="let the other tracks of the file, drums too, sound beside the answer",
+    )
+    compose.add_argument(
+        "--keep-silence",
+        action="store_true",
+        help="sound and picture from the beginning of the file, not from a bar before the first "
+        "note",
     )
     compose.add_argument(
         "--humanise",
@@ -298,8 +315,15 @@ def _add_data(subparsers: Any) -> None:
         "--parts",
         type=int,
         metavar="N",
-        help="take the first N pitched parts of each file as the tracks; without it, parts are "
-        "sorted by program into Piano, Guitar, Bass, Strings and Drums",
+        help="tracks: the melody and the first N - 1 other pitched parts of each file; without it, "
+        "the other parts are sorted by program into Piano, Guitar, Bass, Strings and Drums",
+    )
+    folder.add_argument(
+        "--melody",
+        default="auto",
+        metavar="auto|NAME|NUMBER",
+        help="the melody's track, the first of the dataset: its name, or its number among those "
+        "with pitched notes, from 1 (default auto: what looks most like a melody in each file)",
     )
     folder.add_argument(
         "--steps-per-beat", type=int, default=4, metavar="N", help="grid (default 4: sixteenths)"
@@ -309,4 +333,7 @@ def _add_data(subparsers: Any) -> None:
         kind.add_argument("--out", required=True, type=_path, help="the .npz file to write")
     info = actions.add_parser("info", help="describe a dataset file")
     info.add_argument("file", type=_path, help="a file of `data build`")
+    info.add_argument(
+        "--picture", type=_path, metavar="PNG", help="draw passages of some pieces into this file"
+    )
     info.set_defaults(run=commands.info)

@@ -120,6 +120,7 @@ def compose(arguments: Arguments) -> None:
     from musegan_jax.composing import arrangement, melody
     from musegan_jax.composing.accompany import accompany
     from musegan_jax.composing.song import write_song
+    from musegan_jax.data.melody_line import pick_part
     from musegan_jax.rendering import audio
     from musegan_jax.runs import compilation_cache
     from musegan_jax.runs.processes import say
@@ -135,12 +136,17 @@ def compose(arguments: Arguments) -> None:
         if both and target.samefile(arguments.melody):
             raise UserError(f"--out {arguments.out}: it would replace the melody; name another")
     score = melody.load_melody(arguments.melody)
-    part = melody.pick_part(score, arguments.track, arguments.melody)
+    part = pick_part(score, arguments.track, arguments.melody)
     model = _model(arguments)
-    programs = _programs(arguments.programs, model, arguments.keep_melody)
+    style = arrangement.Style(
+        programs=_programs(arguments.programs, model, arguments.keep_melody),
+        keep_melody=arguments.keep_melody,
+        melody_only=arguments.melody_only,
+        keep_accompaniment=arguments.keep_accompaniment,
+    )
     prepared = melody.prepare(score, part, model, arguments.key)
     files.make_folder(arguments.out)
-    for line in melody.remarks(model, prepared):
+    for line in (*melody.remarks(model, prepared), *arrangement.remarks(prepared, style)):
         say(line)
     if audio.soundfont_player() is None:
         say("sound: simple waves; the extra `audio` gives instruments")
@@ -149,11 +155,11 @@ def compose(arguments: Arguments) -> None:
             model, prepared, arguments.seed, sample, arguments.temperature, arguments.decoding
         )
         human = arguments.seed + sample if arguments.humanise else None
-        style = arrangement.Style(programs, arguments.keep_melody, human)
-        song = arrangement.to_midi(model, prepared, roll, style)
+        song = arrangement.to_midi(model, prepared, roll, style._replace(humanise=human))
         if not arrangement.has_accompaniment(model, roll):
             say("the accompaniment is empty: the network left it silent")
-        for path in write_song(song, arguments.out, name, f"{name}, seed {arguments.seed}"):
+        title = f"{name}, seed {arguments.seed}"
+        for path in write_song(song, arguments.out, name, title, arguments.keep_silence):
             print(path)
 
 
@@ -179,17 +185,11 @@ def _programs(text: str | None, model: Any, keep_melody: bool) -> tuple[int, ...
     if text is None:
         return None
     from musegan_jax.composing.arrangement import generated_tracks
+    from musegan_jax.composing.instruments import programs_for
 
     tracks = [model.tracks[k] for k in generated_tracks(model, keep_melody)]
     names = [track.name for track in tracks if not track.is_drum]
-    words = [word.strip() for word in text.split(",")]
-    numbers = [int(word) for word in words if word.isascii() and word.isdecimal()]
-    if len(numbers) != len(words) or max(numbers) > 127 or len(words) != len(names):
-        raise UserError(
-            f"--programs {text}: it takes {len(names)} General MIDI programs from 0 to 127, "
-            f"separated by commas, for {', '.join(names)}"
-        )
-    return tuple(numbers)
+    return programs_for(text, names)
 
 
 def export(arguments: Arguments) -> None:
@@ -292,15 +292,18 @@ def build_midi(arguments: Arguments) -> None:
     _check(arguments, "parts", "steps_per_beat")
     from musegan_jax.data.readers.midi_folder import read_midi_folder
 
-    built = read_midi_folder(arguments.folder, arguments.parts, arguments.steps_per_beat)
-    _save(*built, arguments.out)
+    melody = None if arguments.melody == "auto" else arguments.melody
+    built = read_midi_folder(arguments.folder, arguments.parts, arguments.steps_per_beat, melody)
+    _save(built.dataset, built.skipped, arguments.out, built.remarks)
 
 
-def _save(dataset, skipped, out: Path) -> None:  # noqa: ANN001 - their modules load later
-    from musegan_jax.data.dataset import describe, save
+def _save(dataset, skipped, out: Path, remarks=()) -> None:  # noqa: ANN001 - modules load later
+    from musegan_jax.data.dataset import describe, save, shortcomings
     from musegan_jax.data.readers import skipped as reports
 
     save(dataset, out)
+    for line in (*remarks, *shortcomings(dataset)):
+        print(line, file=sys.stderr)
     report = out.with_suffix(".skipped.txt")
     if skipped:
         reports.write_report(skipped, report)
@@ -314,7 +317,15 @@ def _save(dataset, skipped, out: Path) -> None:  # noqa: ANN001 - their modules 
 
 
 def info(arguments: Arguments) -> None:
-    """Describe a dataset file."""
-    from musegan_jax.data.dataset import describe, load
+    """Describe a dataset file, and draw some of it."""
+    from musegan_jax.data.dataset import describe, load, shortcomings
 
-    print(describe(load(arguments.file)))
+    dataset = load(arguments.file)
+    print(describe(dataset))
+    for line in shortcomings(dataset):
+        print(line, file=sys.stderr)
+    if arguments.picture is not None:
+        from musegan_jax.rendering.plots import passages
+
+        passages(dataset, arguments.picture)
+        print(arguments.picture)

@@ -1,5 +1,7 @@
 """Windows and batches: what is offered, and that drawing is a pure function of keys."""
 
+import dataclasses
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -8,7 +10,7 @@ import pytest
 from conftest import make_dataset
 from musegan_jax import config as configs
 from musegan_jax import pianoroll, rng
-from musegan_jax.data import batches, dataset
+from musegan_jax.data import batches, dataset, fit
 from musegan_jax.errors import UserError
 from musegan_jax.pianoroll import Track
 
@@ -98,10 +100,84 @@ def test_silent_and_unplayable_windows_are_left_out():
         "--model.tracks=1", "--data.hop_bars=2", "--model.lowest_pitch=32", "--model.pitches=64"
     )
     np.testing.assert_array_equal(batches.make_windows(data, settings).starts, [32])
-    with pytest.raises(UserError, match="no window to train on: of 3 windows"):
+    why = "no window to train on: of 3 .*, in 1 all tracks are silent, in 2 a note lies outside"
+    with pytest.raises(UserError, match=why):
         batches.make_windows(
             data, configs.override(settings, ["--model.pitches=16", "--model.lowest_pitch=100"])
         )
+
+
+def test_windows_without_a_melody_are_left_out_and_counted():
+    """Else the network learns to answer to silence. A track that is mostly silent is named."""
+    roll = np.zeros((128, 128, 3), bool)
+    roll[:, 48, 1] = True
+    roll[64:96, 72, 0] = True
+    roll[120:, 40, 2] = True
+    tracks = [Track("Melody", 0), Track("Guitar", 24), Track("Bass", 32)]
+    piece = dataset.Piece("one", pianoroll.pack(roll), np.arange(0, 128, 16))
+    data = dataset.build([piece], tracks, 4, "test")
+    said = []
+    settings = config("--model.tracks=3")
+    np.testing.assert_array_equal(
+        batches.make_windows(data, settings, said.append).starts, [48, 64, 80]
+    )
+    assert said == [
+        "left out 4 of 7 windows: in 4 the melody (track Melody) is silent",
+        "the track Bass is silent in 100% of the windows",
+    ]
+    with pytest.raises(UserError, match=r"in 6 the melody \(track Bass\) is silent"):
+        other = config("--model.tracks=3", "--model.condition_track=2", "--data.hop_bars=1")
+        short = dataset.build([piece._replace(roll=pianoroll.pack(roll[:112]))], tracks, 4, "test")
+        batches.make_windows(short, other)
+
+
+def test_a_config_takes_tracks_and_pitches_from_the_dataset(data):
+    """What a config leaves open; what it says stays."""
+    low, high = pianoroll.pitch_bounds(data.timeline)
+    settings = configs.override(configs.Config(), ["--data.transpose=-5,6", "--model.pitches=0"])
+    with pytest.raises(UserError, match="pitches = 0: the dataset's"):
+        batches.make_windows(data, settings)
+    six = dataclasses.replace(
+        data,
+        timeline=np.concatenate([data.timeline, data.timeline[:, :2]], axis=1),
+        tracks=(*data.tracks, Track("Fifth", 0), Track("Sixth", 0)),
+    )
+    fitted = fit.for_dataset(settings, six)
+    model = fitted.model
+    assert model.tracks == 6 and model.pitches % model.multiple == 0
+    assert model.lowest_pitch <= low - 5 and model.lowest_pitch + model.pitches > high + 6
+    assert model.pitches - (high - low + 12) < model.multiple
+    assert (batches.make_windows(six, fitted).shifts == (-5, 6)).all()  # no note at the edge
+    assert fit.for_dataset(fitted, six) == fitted
+    # Stated: as it is, though another number of tracks would fit.
+    stated = configs.override(settings, ["--model.tracks=5", "--model.pitches=64"])
+    assert fit.for_dataset(stated, six) == stated
+    with pytest.raises(UserError, match="the dataset has 6 tracks .*, the model 5"):
+        batches.make_windows(six, stated)
+    wrong = configs.override(settings, ["--model.condition_track=3"])
+    with pytest.raises(UserError, match="condition_track = 3: it must be a track number"):
+        fit.for_dataset(
+            wrong, dataclasses.replace(data, timeline=data.timeline[:, :2], tracks=data.tracks[:2])
+        )
+
+
+def test_drums_need_no_room_for_transposition():
+    roll = np.zeros((32, 128, 2), bool)
+    roll[:, 60, 0] = roll[:, 30, 1] = True
+    tracks = [Track("Melody", 0), Track("Drums", 0, True)]
+    data = dataset.build([dataset.Piece("a", pianoroll.pack(roll), np.array([0]))], tracks, 4, "t")
+    assert fit.pitch_rows(data, (-5, 6), 1) == (30, 37)
+    assert fit.pitch_rows(data, (-5, 6), 16) == (25, 48)
+    assert fit.pitch_rows(data, (-24, 24), 128) == (0, 128)
+    silent = dataclasses.replace(data, timeline=np.zeros_like(data.timeline))
+    assert fit.pitch_rows(silent, (0, 0), 16) == (0, 128)
+
+
+@pytest.mark.parametrize("name", ["quickstart", "chorales", "reference", "tiny"])
+def test_the_configs_of_the_chorales_say_what_they_need(data, name):
+    """Runs of the shipped configs are reproduced: nothing of them may come from the dataset."""
+    settings = configs.load(f"configs/{name}.py")
+    assert fit.for_dataset(settings, data) == settings
 
 
 def test_other_tracks_than_the_models_are_refused(data):

@@ -16,8 +16,9 @@ from conftest import in_new_process
 from musegan_jax import api
 from musegan_jax.composing import arrangement
 from musegan_jax.composing.accompany import accompany
-from musegan_jax.composing.melody import load_melody, pick_part, prepare
+from musegan_jax.composing.melody import load_melody, prepare
 from musegan_jax.data import midi
+from musegan_jax.data.melody_line import pick_part
 from musegan_jax.training import determinism, loop
 
 PAGE = Path("docs/python.md").resolve()

@@ -15,6 +15,7 @@ from musegan_jax.shapes import Bool
 ACCENTS = (8, 3, 0)  # added to the velocity on a bar line, on a beat, elsewhere
 JITTER = 4  # largest random change of a velocity, up or down
 DELAY = 0.01  # largest random delay of an accompaniment note, seconds
+NONE = np.zeros((0, 4), np.int64)  # no notes
 
 
 class Style(NamedTuple):
@@ -25,11 +26,15 @@ class Style(NamedTuple):
             for the tracks' own programs.
         keep_melody: write the melody's own notes, not the network's version of it.
         humanise: seed of small random changes in timing and velocity; None for none.
+        melody_only: of the melody's part, write only the notes of the melody line.
+        keep_accompaniment: write the other parts of the melody's file as well.
     """
 
     programs: tuple[int, ...] | None = None
     keep_melody: bool = True
     humanise: int | None = None
+    melody_only: bool = False
+    keep_accompaniment: bool = False
 
 
 AS_GIVEN = Style()
@@ -46,7 +51,8 @@ def to_midi(
 ) -> mido.MidiFile:
     """A song of the melody, with its own messages unchanged, and the generated tracks of `roll`.
 
-    Tempo, key and meter come from the melody's file; nothing else of its other tracks is kept.
+    Tempo, key and meter come from the melody's file; its other tracks are kept only if the style
+    says so, after the generated ones.
 
     Args:
         model: the generator.
@@ -57,14 +63,17 @@ def to_midi(
     score, part = melody.score, melody.part
     song = mido.MidiFile(type=1, ticks_per_beat=score.ticks_per_beat)
     song.tracks = [_marks(score)]
+    kept = _others(melody) if style.keep_accompaniment else []
     if style.keep_melody:
-        song.tracks.append(_own_track(score, part))
+        dropped = part.notes[~melody.on_line & style.melody_only]
+        song.tracks.append(_own_track(score, part, dropped))
     programs = list(style.programs or ())
     generator = None if style.humanise is None else np.random.default_rng(style.humanise)
     per_step = score.ticks_per_beat / model.steps_per_beat
-    everywhere = placed(model, roll, melody.condition, melody.shift)
+    made = placed(model, roll, melody.condition, melody.shift)
+    everywhere = completed(model, melody, made)
     generated = generated_tracks(model, style.keep_melody)
-    taken = {part.channel} if style.keep_melody else set()
+    taken = {each.channel for each in (*kept, *([part] if style.keep_melody else []))}
     channels = midi.channels([model.tracks[k] for k in generated], taken)
     for k, channel in zip(generated, channels, strict=True):
         track = model.tracks[k]
@@ -80,7 +89,32 @@ def to_midi(
         rows = rows[lasting]
         program = programs.pop(0) if programs and not track.is_drum else track.program
         song.tracks.append(midi.note_track(track.name, channel, program, rows))
+    song.tracks += [_own_track(score, each) for each in kept]
     return song
+
+
+def _others(melody: Melody) -> list[midi.Part]:
+    return [part for part in melody.score.parts if part is not melody.part]
+
+
+def remarks(melody: Melody, style: Style) -> list[str]:
+    """Remarks for the user on what of the melody's file is not in the song, one line each."""
+    said = []
+    others = _others(melody)
+    if others and not style.keep_accompaniment:
+        names = [part.name or ("drums" if part.is_drum else "unnamed") for part in others]
+        shown = ", ".join(names[:4]) + (", ..." if len(names) > 4 else "")
+        said.append(
+            f"left out, the file's other tracks: {shown} (they stay with --keep-accompaniment)"
+        )
+    below = np.count_nonzero(~melody.on_line)
+    if below and style.keep_melody and style.melody_only:
+        said.append(f"left out, {below} notes of chords or a left hand")
+    elif below and style.keep_melody:
+        said.append(
+            "chords or a left hand sound on beside the answer (without them: --melody-only)"
+        )
+    return said
 
 
 def placed(
@@ -117,6 +151,28 @@ def placed(
     last = np.flatnonzero(condition.any(axis=1))[-1]
     placed[last:] = np.logical_and.accumulate(placed[last:], axis=0)
     return placed
+
+
+def completed(
+    model: Model, melody: Melody, roll: Bool[np.ndarray, "T 128 K"]
+) -> Bool[np.ndarray, "T 128 K"]:
+    """Hold what sounds with the end of the melody to the end of that bar; drums are not held.
+
+    A tune that ends inside a bar would otherwise break off there.
+
+    Args:
+        model: the generator.
+        melody: the accompanied melody.
+        roll: from `placed`.
+    """
+    last = int(np.flatnonzero(melody.condition.any(axis=1))[-1])
+    per_step = melody.score.ticks_per_beat / model.steps_per_beat
+    lines = midi.quantise_ticks(melody.score.bar_lines(), per_step) - melody.offset
+    end = int(lines[np.searchsorted(lines, last, side="right")])
+    pitched = [k for k, track in enumerate(model.tracks) if not track.is_drum]
+    held = roll.copy()
+    held[last:end, :, pitched] = roll[last, :, pitched].T
+    return held
 
 
 def _within(pitches: np.ndarray, low: int, high: int) -> np.ndarray:
@@ -167,14 +223,28 @@ def _marks(score: midi.Score) -> mido.MidiTrack:
     return _relative(sorted(timed, key=lambda pair: pair[0]))
 
 
-def _own_track(score: midi.Score, part: midi.Part) -> mido.MidiTrack:
-    """The part's own messages, unchanged, and the names and words of its track."""
+def _own_track(score: midi.Score, part: midi.Part, dropped: np.ndarray = NONE) -> mido.MidiTrack:
+    """The part's own messages, unchanged, and the names and words of its track.
+
+    Without the notes in `dropped`, rows of `part.notes`.
+    """
     kinds = ("track_name", "instrument_name", "lyrics", "text")
+    onsets = {(int(start), int(pitch)) for start, _, pitch, _ in dropped}
+    silenced: dict[int, bool] = {}  # pitch -> whether what sounds of it last began is dropped
     timed = []
     now = 0
     for message in score.midi.tracks[part.track]:
         now += message.time
         own = message.type in kinds if message.is_meta else _channel(message) == part.channel
+        if own and onsets and message.type in ("note_on", "note_off"):
+            pitch = message.note
+            if message.type == "note_on" and message.velocity:
+                was, silenced[pitch] = silenced.get(pitch, True), (now, pitch) in onsets
+                if silenced[pitch] and not was:  # it ends the note that sounds
+                    message = mido.Message("note_off", channel=part.channel, note=pitch)
+                own = not (silenced[pitch] and was)
+            else:
+                own = not silenced.get(pitch, False)
         if own:
             timed.append((now, message))
     # A note without a release lasts until the end of its track.

@@ -87,10 +87,15 @@ class DataConfig:
 class ModelConfig:
     """The two networks."""
 
-    tracks: int = field(4, "K, tracks of a roll; as many as the dataset has")
+    tracks: int = field(
+        4, "K, tracks of a roll; where this is the default, `train` takes the dataset's number"
+    )
     condition_track: int = field(0, "the track that is the melody, from 0")
     lowest_pitch: int = field(0, "MIDI number of the roll's lowest row")
-    pitches: int = field(128, "P, rows of the roll, semitones")
+    pitches: int = field(
+        128,
+        "P, rows of the roll, semitones; 0: as many as the dataset needs, and lowest_pitch from it",
+    )
     generator_filters: tuple[int, ...] = field(
         (64, 128, 256, 512), "channels of the generator's blocks, outermost first; sets its depth"
     )
@@ -121,8 +126,8 @@ class ModelConfig:
                 f"a track number from 0 to {self.tracks - 1}",
             ),
             "pitches": (
-                0 < self.pitches <= 128 and self.pitches % self.multiple == 0,
-                f"a multiple of {self.multiple} (2 to the number of filters), at most 128",
+                0 <= self.pitches <= 128 and self.pitches % self.multiple == 0,
+                f"a multiple of {self.multiple} (2 to the number of filters), at most 128, or 0",
             ),
             "lowest_pitch": (
                 0 <= self.lowest_pitch <= room,

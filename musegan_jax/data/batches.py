@@ -5,6 +5,7 @@ unpacking there. If they do not fit, the host makes the same choices from the sa
 the packed windows; the device does the rest.
 """
 
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import jax
@@ -31,12 +32,21 @@ class Windows(NamedTuple):
     within: Array | None = None
 
 
-def make_windows(dataset: "Dataset", config: Config) -> Windows:
+def make_windows(
+    dataset: "Dataset", config: Config, say: Callable[[str], None] | None = None
+) -> Windows:
     """Find the windows of the config's splits, as NumPy arrays (put them on the device once).
 
     Windows start on bar lines and lie within one piece; with `data.overhang_steps`, they may reach
-    into silence before its pick-up and after its end. Silent windows, and windows with a note
-    outside the model's pitches, are left out. Shifts are limited so that no note leaves them.
+    into silence before its pick-up and after its end. Silent windows, windows whose melody is
+    silent, and windows with a note outside the model's pitches are left out. Shifts are limited so
+    that no note leaves them.
+
+    Args:
+        dataset: with as many tracks as the model.
+        config: fitted to it (`fit.for_dataset`), or with all values its own.
+        say: called with a line for each reason for which windows were left out, and for each track
+            that is silent in most of the rest.
 
     Raises:
         TypeError: if an argument is no dataset or no Config.
@@ -45,30 +55,26 @@ def make_windows(dataset: "Dataset", config: Config) -> Windows:
     from musegan_jax.data.dataset import Dataset
 
     limits.instances(config=(config, Config), dataset=(dataset, Dataset))
-    if len(dataset.tracks) != config.model.tracks:
-        names = ", ".join(track.name for track in dataset.tracks)
-        raise UserError(
-            f"the dataset has {len(dataset.tracks)} tracks ({names}), the model "
-            f"{config.model.tracks}: set model.tracks={len(dataset.tracks)}"
-        )
-    steps, overhang = config.data.window_steps, config.data.overhang_steps
+    _check_tracks(dataset, config)
+    overhang = config.data.overhang_steps
+    steps, melody = config.data.window_steps, config.model.condition_track
     low = config.model.lowest_pitch
     high = low + config.model.pitches - 1
     drums = np.array([track.is_drum for track in dataset.tracks])
     starts, shifts, within = [], [], []
-    candidates = 0
-    for piece in dataset.pieces_of(config.data.splits):
-        begin, end = dataset.boundaries[piece : piece + 2].tolist()
-        bars = _with_pick_up(dataset.bars_of(piece), begin, overhang)
-        bars = bars[bars + steps <= end + overhang]
-        hop = config.data.hop_bars
-        for start in bars[::hop] if hop else bars[:1]:
-            candidates += 1
-            first, last = max(start, begin), min(start + steps, end)
-            window = dataset.timeline[first:last]
-            bounds = pianoroll.pitch_bounds(window)
-            if bounds is None or bounds[0] < low or bounds[1] > high:
-                continue
+    left_out = dict.fromkeys(("silent", "unheard", "outside"), 0)
+    quiet = np.zeros(len(dataset.tracks), int)
+    for start, begin, end in _candidates(dataset, config):
+        first, last = max(start, begin), min(start + steps, end)
+        window = dataset.timeline[first:last]
+        bounds = pianoroll.pitch_bounds(window)
+        if bounds is None:
+            left_out["silent"] += 1
+        elif bounds[0] < low or bounds[1] > high:
+            left_out["outside"] += 1
+        elif not window[:, melody].any():
+            left_out["unheard"] += 1
+        else:
             bounds = pianoroll.pitch_bounds(window[:, ~drums]) or (low, high)
             starts.append(start)
             within.append((first - start, last - start))
@@ -78,12 +84,21 @@ def make_windows(dataset: "Dataset", config: Config) -> Windows:
                     min(config.data.transpose[1], high - bounds[1]),
                 )
             )
+            quiet += ~window.any(axis=(0, 2))
+    told = _told(left_out, dataset.tracks[melody].name, low, high)
+    total = len(starts) + sum(left_out.values())
     if not starts:
         raise UserError(
-            f"no window to train on: of {candidates} windows of {steps} steps in the split "
-            f"{'+'.join(config.data.splits)}, all are silent or leave MIDI pitches {low} to "
-            f"{high}; change data.splits, data.window_steps, model.lowest_pitch or model.pitches"
+            f"no window to train on: of {total} windows of {steps} steps in the split "
+            f"{'+'.join(config.data.splits)}, {told or 'none lies within a piece'}; change "
+            "data.splits, data.window_steps, model.condition_track, model.lowest_pitch or "
+            "model.pitches"
         )
+    if say and told:
+        say(f"left out {total - len(starts)} of {total} windows: {told}")
+    for track, count in zip(dataset.tracks, quiet, strict=True):
+        if say and 2 * count > len(starts):
+            say(f"the track {track.name} is silent in {count / len(starts):.0%} of the windows")
     return Windows(
         # So that windows of the first and the last piece do not reach beyond the timeline.
         timeline=np.pad(dataset.timeline, ((overhang, overhang), (0, 0), (0, 0))),
@@ -92,6 +107,16 @@ def make_windows(dataset: "Dataset", config: Config) -> Windows:
         drums=drums,
         within=np.array(within, np.int32) if overhang else None,
     )
+
+
+def _told(left_out: dict[str, int], melody: str, low: int, high: int) -> str:
+    """Why how many windows were left out; empty if none was."""
+    reasons = {
+        "silent": "all tracks are silent",
+        "unheard": f"the melody (track {melody}) is silent",
+        "outside": f"a note lies outside MIDI pitches {low} to {high}",
+    }
+    return ", ".join(f"in {n} {reasons[why]}" for why, n in left_out.items() if n)
 
 
 def _with_pick_up(bars: np.ndarray, begin: int, overhang: int) -> np.ndarray:
@@ -103,6 +128,35 @@ def _with_pick_up(bars: np.ndarray, begin: int, overhang: int) -> np.ndarray:
         return bars
     before = 2 * bars[0] - bars[1]
     return np.append(before, bars) if before >= begin - overhang else bars
+
+
+def _check_tracks(dataset: "Dataset", config: Config) -> None:
+    if len(dataset.tracks) != config.model.tracks:
+        names = ", ".join(track.name for track in dataset.tracks)
+        raise UserError(
+            f"the dataset has {len(dataset.tracks)} tracks ({names}), the model "
+            f"{config.model.tracks}: set model.tracks={len(dataset.tracks)}"
+        )
+    if not config.model.pitches:
+        raise UserError(
+            "model.pitches = 0: the dataset's, which are not yet known; from Python, use "
+            "musegan_jax.fit_config(config, dataset)"
+        )
+
+
+def _candidates(dataset: "Dataset", config: Config) -> Iterator[tuple[int, int, int]]:
+    """The steps at which a window of the config's splits may start, and its piece's bounds."""
+    steps, hop, overhang = (
+        config.data.window_steps,
+        config.data.hop_bars,
+        config.data.overhang_steps,
+    )
+    for piece in dataset.pieces_of(config.data.splits):
+        begin, end = dataset.boundaries[piece : piece + 2].tolist()
+        bars = _with_pick_up(dataset.bars_of(piece), begin, overhang)
+        bars = bars[bars + steps <= end + overhang].tolist()
+        for start in bars[::hop] if hop else bars[:1]:
+            yield start, begin, end
 
 
 class HostBatch(NamedTuple):

@@ -30,13 +30,13 @@ def soundfont_player() -> Any:
     return None if symusic.__version__ == "0.6.0" else symusic
 
 
-def write_wav(score: midi.Score, path: files.AnyPath) -> None:
-    """Write a score as a 16-bit stereo WAV file, as `play` plays it.
+def write_wav(score: midi.Score, path: files.AnyPath, start: int = 0) -> None:
+    """Write a score, from the tick `start` on, as a 16-bit stereo WAV file, as `play` plays it.
 
     Raises:
         UserError: if the file cannot be written.
     """
-    sound = play(score)
+    sound = play(score)[round(float(score.seconds(start)) * SAMPLE_RATE) :]
     loudest = np.abs(sound).max(initial=0.0)
     samples = np.round(sound * (PEAK * 32767 / max(loudest, 1e-9))).astype("<i2")
     # A file object, not a name: `wave` reports a name that it cannot open twice.

@@ -7,8 +7,9 @@ from typing import Any
 
 import numpy as np
 
-from musegan_jax import files
+from musegan_jax import files, pianoroll
 from musegan_jax.data import midi
+from musegan_jax.data.dataset import Dataset
 
 # Okabe and Ito's colours, distinct also for colour-blind readers; black is kept for the melody.
 COLOURS = ("#000000", "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#F0E442")
@@ -28,8 +29,10 @@ def _save(figure: Any, path: files.AnyPath) -> None:
         figure.savefig(temporary, dpi=110, metadata={"Software": None})
 
 
-def piano_roll(score: midi.Score, title: str, path: files.AnyPath) -> None:
+def piano_roll(score: midi.Score, title: str, path: files.AnyPath, start: int = 0) -> None:
     """Draw a score as a PNG: one colour per part, the first part black; rows of numbered bars.
+
+    Without the bars before the tick `start`; the others keep their numbers.
 
     Raises:
         UserError: if the file cannot be written.
@@ -38,6 +41,8 @@ def piano_roll(score: midi.Score, title: str, path: files.AnyPath) -> None:
     from matplotlib.figure import Figure
 
     lines = score.bar_lines()
+    skipped = min(int(np.searchsorted(lines, start)), len(lines) - 2)
+    lines = lines[skipped:]
     bars = len(lines) - 1
     per_row = max(BARS_PER_ROW, -(-bars // MAX_ROWS))
     rows = -(-bars // per_row)
@@ -64,7 +69,8 @@ def piano_roll(score: midi.Score, title: str, path: files.AnyPath) -> None:
             )
         axes.set_xlim(marks[0], marks[0] + width)
         axes.set_ylim(low, high)
-        axes.set_xticks(marks[:-1], [str(row * per_row + n + 1) for n in range(len(marks) - 1)])
+        first = skipped + row * per_row + 1
+        axes.set_xticks(marks[:-1], [str(first + n) for n in range(len(marks) - 1)])
         octaves = range(-(-low // 12) * 12, high + 1, 12)
         axes.set_yticks(list(octaves), [f"C{pitch // 12 - 1}" for pitch in octaves])
         axes.grid(color="#dddddd", linewidth=0.8)
@@ -175,8 +181,11 @@ def grid(
     titles: Sequence[str],
     melody: int,
     path: files.AnyPath,
+    legend: Sequence[str] = (),
 ) -> None:
     """Draw rolls, bool `(T, 128, K)`, in rows and columns as a PNG; the track `melody` is black.
+
+    `legend` may give the K tracks' names.
 
     Raises:
         UserError: if the file cannot be written.
@@ -206,4 +215,32 @@ def grid(
         axes.set_title(_readable(title), fontsize=9)
     for axes in panels[-1]:
         axes.set_xlabel("step")
+    if legend:
+        order = [melody, *(k for k in range(len(legend)) if k != melody)]
+        handles = [(COLOURS[n % len(COLOURS)], _readable(legend[k])) for n, k in enumerate(order)]
+        _legend(figure, "", handles)
     _save(figure, path)
+
+
+def passages(dataset: Dataset, path: files.AnyPath, pieces: int = 5, bars: int = 4) -> None:
+    """Draw passages of a dataset as a PNG: its first track black, a row for each of some pieces.
+
+    From each piece, three passages: its beginning, its middle, its end.
+
+    Raises:
+        UserError: if the file cannot be written.
+    """
+    chosen = np.unique(np.linspace(0, len(dataset.names) - 1, pieces).astype(int))
+    rows, labels = [], []
+    for piece in chosen:
+        end = int(dataset.boundaries[piece + 1])
+        starts = dataset.bars_of(piece)
+        starts = starts if len(starts) else dataset.boundaries[piece : piece + 1]
+        lines = np.append(starts, end)
+        first = [0, max((len(starts) - bars) // 2, 0), max(len(starts) - bars, 0)]
+        spans = [(lines[n], lines[min(n + bars, len(starts))]) for n in first]
+        rows.append([pianoroll.unpack(dataset.timeline[a:b]) for a, b in spans])
+        # A long name would be drawn over the row above.
+        labels.append(_readable(dataset.names[piece])[-24:])
+    names = [track.name for track in dataset.tracks]
+    grid(rows, labels, ("beginning", "middle", "end"), 0, path, names)

@@ -10,7 +10,7 @@ from etils import epath
 
 from musegan_jax import files
 from musegan_jax.config import Config
-from musegan_jax.data import batches, sources
+from musegan_jax.data import batches, fit, sources
 from musegan_jax.data.dataset import Dataset
 from musegan_jax.errors import UserError, first_line
 from musegan_jax.runs import processes, record
@@ -45,7 +45,8 @@ def train(config: Config, workdir: Any, data: Dataset | None = None) -> list[epa
     determinism.check(config)
     workdir = files.locate(workdir)
     data = sources.load(config.data.dataset) if data is None else data
-    windows = batches.make_windows(data, config)
+    config = fit.for_dataset(config, data)
+    windows = batches.make_windows(data, config, processes.say)
     new = record.make(config, data)
     processes.agree("the config", record.config_digest(config))
     processes.agree("the dataset", new.dataset_sha256)

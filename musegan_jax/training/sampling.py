@@ -12,10 +12,11 @@ from etils import epath
 
 from musegan_jax import files
 from musegan_jax.composing import accompany, arrangement
-from musegan_jax.composing.melody import Melody, load_melody, pick_part, prepare
+from musegan_jax.composing.melody import Melody, load_melody, prepare
 from musegan_jax.composing.song import write_song
 from musegan_jax.config import Config
 from musegan_jax.data.dataset import Dataset
+from musegan_jax.data.melody_line import pick_part
 from musegan_jax.data.training_music import TrainingMusic
 from musegan_jax.errors import UserError
 from musegan_jax.evaluation import held_out, metrics
