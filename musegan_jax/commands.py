@@ -185,7 +185,7 @@ def _programs(text: str | None, model: Any, keep_melody: bool) -> tuple[int, ...
     if text is None:
         return None
     from musegan_jax.composing.arrangement import generated_tracks
-    from musegan_jax.composing.instruments import programs_for
+    from musegan_jax.data.instruments import programs_for
 
     tracks = [model.tracks[k] for k in generated_tracks(model, keep_melody)]
     names = [track.name for track in tracks if not track.is_drum]

@@ -9,6 +9,7 @@ from musegan_jax import pianoroll
 from musegan_jax.composing.decoding.frame import frame_of
 from musegan_jax.composing.melody import Melody
 from musegan_jax.data import midi
+from musegan_jax.data.instruments import range_of
 from musegan_jax.models.model import Model
 from musegan_jax.shapes import Bool
 
@@ -77,7 +78,13 @@ def to_midi(
     channels = midi.channels([model.tracks[k] for k in generated], taken)
     for k, channel in zip(generated, channels, strict=True):
         track = model.tracks[k]
-        notes = pianoroll.runs(everywhere[..., k])
+        program = programs.pop(0) if programs and not track.is_drum else track.program
+        column = everywhere[..., k]
+        if style.programs and not track.is_drum and k != model.config.condition_track:
+            # The tracks' own instruments were heeded when the voices were decided.
+            every = np.arange(pianoroll.MIDI_PITCHES)
+            column = _moved(column, _within(every, *range_of(program)))
+        notes = pianoroll.runs(column)
         pitches = notes[:, 2]
         ticks = np.floor((notes[:, :2] + melody.offset) * per_step + 0.5).astype(np.int64)
         velocities = np.full(len(notes), midi.VELOCITY)
@@ -87,7 +94,6 @@ def to_midi(
         # If steps are finer than ticks, a note may have no length and its release would come first.
         lasting = rows[:, 0] < rows[:, 1]
         rows = rows[lasting]
-        program = programs.pop(0) if programs and not track.is_drum else track.program
         song.tracks.append(midi.note_track(track.name, channel, program, rows))
     song.tracks += [_own_track(score, each) for each in kept]
     return song
@@ -144,9 +150,7 @@ def placed(
             pitches = pitches - shift
         elif not track.is_drum:
             pitches = _within(pitches - frame_of(shift).shift, *ranges[k])
-        for row, pitch in enumerate(pitches):
-            if 0 <= pitch < pianoroll.MIDI_PITCHES:
-                placed[:, pitch, k] |= roll[:, row, k]
+        placed[..., k] = _moved(roll[..., k], pitches)
     # Notes that sound in the melody's last step may last to the end of the bar.
     last = np.flatnonzero(condition.any(axis=1))[-1]
     placed[last:] = np.logical_and.accumulate(placed[last:], axis=0)
@@ -173,6 +177,15 @@ def completed(
     held = roll.copy()
     held[last:end, :, pitched] = roll[last, :, pitched].T
     return held
+
+
+def _moved(column: np.ndarray, pitches: np.ndarray) -> np.ndarray:
+    """A track `(T, P)` with row n at pitch `pitches[n]`: bool `(T, 128)`; others are left out."""
+    moved = np.zeros((len(column), pianoroll.MIDI_PITCHES), bool)
+    for row, pitch in enumerate(pitches):
+        if 0 <= pitch < pianoroll.MIDI_PITCHES:
+            moved[:, pitch] |= column[:, row]
+    return moved
 
 
 def _within(pitches: np.ndarray, low: int, high: int) -> np.ndarray:

@@ -78,7 +78,9 @@ def prepare(score: midi.Score, part: midi.Part, model: Model, shift: int | None 
     line = line[offset:]
     shift = _octaves(line[line >= 0], model) if shift is None else shift
     given, folded = fold(np.where(line >= 0, line + shift, REST), model)
-    room = -(-steps // model.stride) * model.stride
+    # With silence after the end, as in training: beyond the array the network sees neither notes
+    # nor silence.
+    room = (-(-steps // model.stride) + 1) * model.stride
     condition = np.zeros((room, pianoroll.MIDI_PITCHES), bool)
     sounding = np.flatnonzero(given != REST)
     condition[sounding, given[sounding]] = True

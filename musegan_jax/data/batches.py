@@ -62,7 +62,7 @@ def make_windows(
     high = low + config.model.pitches - 1
     drums = np.array([track.is_drum for track in dataset.tracks])
     starts, shifts, within = [], [], []
-    left_out = dict.fromkeys(("silent", "unheard", "outside"), 0)
+    left_out: dict[str, int] = dict.fromkeys(("silent", "unheard", "outside"), 0)
     quiet = np.zeros(len(dataset.tracks), int)
     for start, begin, end in _candidates(dataset, config):
         first, last = max(start, begin), min(start + steps, end)

@@ -6,6 +6,7 @@ import numpy as np
 
 from musegan_jax.config import Config
 from musegan_jax.data.dataset import Dataset
+from musegan_jax.data.instruments import range_of
 from musegan_jax.data.statistics import MOST_LINES, Statistics, count, empty, from_text
 from musegan_jax.errors import UserError
 from musegan_jax.pianoroll import MIDI_PITCHES, Track, most_at_once, pitch_bounds, unpack
@@ -40,14 +41,17 @@ class TrainingMusic(NamedTuple):
     def played_ranges(self, melody: int) -> list[tuple[int, int]]:
         """The lowest and highest pitch that each track may be played at.
 
-        Of lines these are the training pieces' own; of others, and in files of earlier versions,
-        random transposition is included.
+        Of lines these are the training pieces' own, as far as the track's instrument has them; of
+        others, and in files of earlier versions, random transposition is included.
         """
         ranges = list(self.ranges)
         if self.statistics is not None:
             for k, (low, high) in zip(self.lines(melody), self.statistics.ranges, strict=True):
+                bottom, top = range_of(self.tracks[k].program)
+                own = max(int(low), bottom), min(int(high), top)
                 if low >= 0:
-                    ranges[k] = (int(low), int(high))
+                    # An instrument that has less than an octave of them is not the right one.
+                    ranges[k] = own if own[1] - own[0] >= 11 else (int(low), int(high))
         return ranges
 
     def to_dict(self) -> dict[str, Any]:

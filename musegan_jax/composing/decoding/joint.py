@@ -68,6 +68,7 @@ def decode(
     first, end = sounding[0], sounding[-1] + 1
     chords = [k for k, t in enumerate(model.tracks) if not t.is_drum and k not in lines]
     tune = highest(given[first:end, :, None])[:, 0]
+    ranges = music.played_ranges(melody)
     task = _Task(
         tables=make_tables(music.statistics, weights),
         weights=weights,
@@ -76,7 +77,11 @@ def decode(
         # At the octave at which it will be played: it may be the lowest that sounds.
         tune=np.where(tune >= 0, tune + low - 12 * frame.octaves, -1),
         chords=uncrop(notes[first:end][..., chords], low),
-        odds=_odds(signed[first:end][..., searched], music.statistics, lines, searched, low, frame),
+        odds=_odds(
+            signed[first:end][..., searched],
+            low,
+            [(a + frame.shift, b + frame.shift) for a, b in (ranges[k] for k in searched)],
+        ),
         rests=_rests(music.statistics)[[lines.index(k) for k in searched]],
     )
     pitches = _search(task)
@@ -111,24 +116,18 @@ class _Task(NamedTuple):
     rests: np.ndarray
 
 
-def _odds(
-    signed: np.ndarray,
-    counts: Statistics,
-    lines: list[int],
-    searched: list[int],
-    low: int,
-    frame: Frame,
-) -> np.ndarray:
-    """Log-odds of the cells `(T, P, L)` by MIDI pitch: `(T, L, 128)`."""
+def _odds(signed: np.ndarray, low: int, ranges: list[tuple[int, int]]) -> np.ndarray:
+    """Log-odds of the cells `(T, P, L)` by MIDI pitch, `(T, L, 128)`, and minus infinity elsewhere.
+
+    `ranges` are of the lines, in the network's pitches; `low` is the pitch of its lowest row.
+    """
     share = np.clip((1 + signed.astype(np.float64)) / 2, LEAST, 1 - LEAST)
     steps, pitches, _ = signed.shape
-    odds = np.full((steps, len(searched), MIDI_PITCHES), -np.inf)
+    odds = np.full((steps, len(ranges), MIDI_PITCHES), -np.inf)
     odds[:, :, low : low + pitches] = np.log(share / (1 - share)).swapaxes(1, 2)
-    for n, k in enumerate(searched):
-        lowest, highest_ = counts.ranges[lines.index(k)] + frame.shift
-        if lowest <= highest_:
-            odds[:, n, : max(lowest, 0)] = -np.inf
-            odds[:, n, highest_ + 1 :] = -np.inf
+    for n, (lowest, highest_) in enumerate(ranges):
+        odds[:, n, : max(lowest, 0)] = -np.inf
+        odds[:, n, highest_ + 1 :] = -np.inf
     return odds
 
 

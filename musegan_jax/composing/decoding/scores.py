@@ -35,18 +35,18 @@ class Weights(NamedTuple):
         key: of the last bass note, given the whole melody.
     """
 
-    network: float = 0.31
+    network: float = 0.38
     sonority: float = 0.12
-    inversion: float = 0.27
-    order: float = 0.15
-    motion: float = 0.22
-    interval: float = 0.13
-    rare: float = 6.7
+    inversion: float = 0.47
+    order: float = 0.18
+    motion: float = 0.19
+    interval: float = 0.1
+    rare: float = 6.6
     rarely: float = -1.0
-    melodic: float = 0.1
-    move: float = 1.25
+    melodic: float = 0.06
+    move: float = 0.96
     rest: float = 1.0
-    last: float = 0.96
+    last: float = 2.4
     key: float = 2.0
 
 

@@ -1,8 +1,45 @@
-"""General MIDI programs by number or by name."""
+"""General MIDI programs: their names and the pitches that the instruments play."""
 
 import difflib
 
 from musegan_jax.errors import UserError
+
+# Lowest and highest MIDI pitch in usual writing, by program. Of others (synthesisers, organs with
+# stops of all octaves, effects) every pitch sounds.
+RANGES = {
+    **dict.fromkeys(range(6), (21, 108)),  # pianos
+    6: (29, 89),  # harpsichord
+    **dict.fromkeys(range(24, 32), (40, 88)),  # guitars
+    **dict.fromkeys(range(32, 40), (28, 67)),  # basses
+    40: (55, 103),  # violin
+    41: (48, 91),  # viola
+    42: (36, 76),  # cello
+    43: (28, 67),  # contrabass
+    46: (23, 103),  # harp
+    **dict.fromkeys((52, 53), (36, 84)),  # choir
+    56: (52, 84),  # trumpet
+    57: (40, 77),  # trombone
+    58: (28, 58),  # tuba
+    59: (52, 84),  # muted trumpet
+    60: (34, 77),  # French horn
+    64: (56, 88),  # soprano saxophone
+    65: (49, 81),  # alto saxophone
+    66: (44, 76),  # tenor saxophone
+    67: (36, 69),  # baritone saxophone
+    68: (58, 91),  # oboe
+    69: (52, 81),  # English horn
+    70: (34, 75),  # bassoon
+    71: (50, 94),  # clarinet
+    72: (74, 108),  # piccolo
+    73: (59, 98),  # flute
+    74: (53, 93),  # recorder
+}
+EVERY = (0, 127)
+
+
+def range_of(program: int) -> tuple[int, int]:
+    """The lowest and highest MIDI pitch of a General MIDI program's instrument."""
+    return RANGES.get(program, EVERY)
 
 
 def program_of(word: str, option: str) -> int:
