@@ -327,6 +327,22 @@ def test_what_cannot_be_judged_is_left_out(data, model):
     assert all(len(line) <= 80 for line in report.table(result.report))
 
 
+def test_chords_and_drums_have_no_voice_leading(data, model):
+    """What is not defined for a dataset is None in the report, and a dash in the table."""
+    roll = pianoroll.unpack(data.timeline)
+    roll[..., 1] |= pianoroll.transpose(roll, 7)[..., 1]  # fifths
+    tracks = (*TRACKS[:2], Track("Drums", 0, True))
+    band = dataclasses.replace(data, timeline=pianoroll.pack(roll), tracks=tracks)
+    found = evaluate({"model": model}, band, "test", flavours=2, seed=0)
+    rows = found.report["harmony"]
+    undefined = {name for name, row in rows.items() if row["held_out"] is None}
+    assert undefined == {"parallels", "crossing", "leaps", "off_beat", "moves"}
+    assert 0 < rows["chord"]["held_out"] <= 1 and rows["chord"]["scores"]["model"] is not None
+    lines = list(report.table(found.report))
+    assert next(line for line in lines if line.startswith("parallels")).split()[1] == "-"
+    json.dumps(found.report, allow_nan=False)
+
+
 def test_a_melody_alone_has_nothing_to_judge(model):
     alone = made_up(6)
     alone = dataset.build(
