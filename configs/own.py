@@ -1,8 +1,10 @@
 """Your own music: the tracks and the range of pitches are those of the dataset.
 
 COMMAND   musegan-jax train --config own --workdir runs/own
-TIME      TODO
-RESULT    TODO
+TIME      not measured on a quiet machine; 800 iterations at 0.4 a second beside other jobs
+RESULT    after 600 iterations on 12 made-up songs (tests/proofs/own_music.py), held-out ones: the
+          bass has the chord's root in 98 % of the steps, the guitar the chord in 92 %; drums on
+          fixed steps are not learnt (exact in 30 %)
 
 The dataset is `mine.npz`, of `musegan-jax data build midi FOLDER --out mine.npz`; another is named
 by --data.dataset=other.npz.

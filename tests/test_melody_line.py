@@ -79,8 +79,8 @@ def test_of_chords_the_melody_is_the_highest_note():
 
 def test_a_note_held_below_does_not_become_the_melody():
     # The upper voice stops; the lower one was there before.
-    assert line_of([(0, 8, 76)], [(0, 16, 67)], [(16, 24, 74), (16, 24, 65)]) == (
-        [76] * 8 + [-1] * 8 + [74] * 8
+    assert line_of([(0, 8, 76)], [(0, 24, 67)], [(24, 32, 74), (24, 32, 65)]) == (
+        [76] * 8 + [-1] * 16 + [74] * 8
     )
 
 
