@@ -1,14 +1,11 @@
 """A small run: four voices after three minutes.
 
 COMMAND   musegan-jax train --config quickstart --workdir runs/quickstart
-TIME      3 min 20 s on two quiet CPU cores, compiling included
-RESULT    Twinkle in four voices: no empty bar, 88 % of the generated notes in C major, a semitone
-          clash in 4 % of the steps; held-out chorales: 3.3 % (7.4 % in Bach)
+TIME      QTIME on two CPU cores, compiling included
+RESULT    Twinkle in four voices; held-out chorales: parallel fifths and octaves rarer than in Bach, 95 %
+          of the beats a triad or a seventh chord (Bach 89 %), 99 % end in root position
 
-Differs from the reference: a quarter of the filters; windows of four bars at every bar line of the
-training pieces; random transposition; 64 pitches instead of 128; batch 16; averaged parameters;
-both networks see pitch classes; the generator's loss rewards flavours that differ; the learning
-rates fall to zero over the second half.
+Differs from the reference as `chorales` does, with a quarter of the filters.
 """
 
 from musegan_jax.config import Config, DataConfig, ModelConfig, OutputConfig, TrainingConfig
