@@ -11,7 +11,7 @@ from musegan_jax import cli
 from musegan_jax.errors import UserError
 from musegan_jax.runs.environment import environment
 from musegan_jax.training import determinism, loop
-from test_train import copy, fingerprint_of, with_
+from test_train import change_record, copy, fingerprint_of, with_
 
 
 @pytest.fixture(scope="module")
@@ -59,9 +59,9 @@ def test_where_another_run_first_differs(recorded, tmp_path, capsys):
     assert "the state first differs at iteration 2: " in out and "generator_params" in out
     # A record that was tampered with is seen too.
     copy(recorded, tmp_path)
-    record = json.loads((tmp_path / "run.json").read_text())
-    record["result"]["fingerprint"]["critic_params"] = "0" * 64
-    (tmp_path / "run.json").write_text(json.dumps(record))
+    values = json.loads((tmp_path / "run.json").read_text())
+    values["result"]["fingerprint"]["critic_params"] = "0" * 64
+    change_record(tmp_path, result=values["result"])
     status, out, _ = reproduce(capsys, tmp_path)
     assert status == 1 and out.strip() == "the state first differs at iteration 4: critic_params"
 

@@ -114,10 +114,16 @@ def curves(metrics_file: str | Path, path: files.AnyPath) -> None:
     figure = Figure(figsize=(9, 2.7 * len(panels)), layout="constrained")
     for axes, names in zip(figure.subplots(len(panels)), panels, strict=True):
         for name, colour in zip(names, COLOURS[1:], strict=False):
-            points = [(line["iteration"], line[name]) for line in lines if name in line]
+            # A number, not the text that a damaged line may have there.
+            points = [
+                (line["iteration"], line[name])
+                for line in lines
+                if isinstance(line.get(name), (int, float))
+            ]
             if points:
                 axes.plot(*zip(*points, strict=True), label=name, color=colour, linewidth=1)
-            real = [line[other] for line in lines if (other := _of_real_music(name)) in line]
+            other = _of_real_music(name)
+            real = [v for line in lines if isinstance(v := line.get(other), (int, float))]
             if real:  # the value of the held-out music itself, the target
                 axes.axhline(real[-1], color=colour, linewidth=1, linestyle="--")
         axes.grid(color="#dddddd")

@@ -6,9 +6,10 @@ from pathlib import Path
 
 def cpu_threads() -> int:
     """The number of XLA's threads on CPU. Sums are split among them, so the bits depend on it."""
-    wanted = os.environ.get("NPROC", "")
-    if wanted.isdecimal():
-        return int(wanted)
+    for name in ("PJRT_NPROC", "NPROC"):  # the first is the stronger
+        wanted = os.environ.get(name, "")
+        if wanted.isdecimal():
+            return int(wanted)
     # Not every system has `sched_getaffinity`.
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 

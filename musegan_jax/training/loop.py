@@ -2,13 +2,14 @@
 
 import contextlib
 import sys
+from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 import jax
 import numpy as np
 from etils import epath
 
-from musegan_jax import files
+from musegan_jax import files, numerics
 from musegan_jax.config import Config
 from musegan_jax.data import batches, sources
 from musegan_jax.errors import UserError, first_line
@@ -38,6 +39,11 @@ def train(config: Config, workdir: Any) -> list[epath.Path]:
     Raises:
         UserError: for everything that the user can fix; also if a loss or norm is not finite.
     """
+    with numerics.pinned():
+        return _train(config, workdir)
+
+
+def _train(config: Config, workdir: Any) -> list[epath.Path]:
     layout = parallel.make_layout(config)
     determinism.check(config)
     workdir = files.locate(workdir)
@@ -95,6 +101,9 @@ def _resume(run: _Run) -> list[epath.Path]:
     ):
         _write(workdir, run.record)
         log.say(_opening(run, first))
+        if old is not None and saved is not None and first < config.training.iterations:
+            for line in _changes(old, run.record):
+                log.say(line)
         if saved is not None:
             # The run may have been killed after the checkpoint but before this line.
             log.saved(first, saved.fingerprint)
@@ -144,7 +153,9 @@ def _loop(
                 fingerprint = checkpoints.save(state, iteration, progress, score)
                 log.saved(iteration, fingerprint)
             if samples is not None:
-                # Large files last: if the disk fills up, the checkpoint is already safe.
+                # Large files last, and only when the checkpoint is on the disk: saving goes on in
+                # the background, and samples must not take the room that it needs.
+                checkpoints.wait()
                 log.scalars(iteration, samples.finite)
                 folder = run.workdir / "samples" / f"{iteration:06d}"
                 written = sampling.write(samples, folder, iteration)
@@ -188,7 +199,8 @@ def _progress(config: Config, iteration: int, clock: Clock) -> dict[str, Any]:
 
 def _say(text: str) -> None:
     if jax.process_index() == 0:
-        print(text, file=sys.stderr, flush=True)
+        with contextlib.suppress(OSError):  # as in `Progress.say`
+            print(text, file=sys.stderr, flush=True)
 
 
 def _write(workdir: epath.Path, run: record.Record) -> None:
@@ -205,6 +217,19 @@ def _opening(run: _Run, first: int) -> str:
     if first:
         return f"{run.workdir}: resuming at iteration {first} of {goal} ({what})"
     return f"{run.workdir}: {goal} from the start ({what})"
+
+
+def _changes(old: record.Record, new: record.Record) -> Iterator[str]:
+    """What is not as in the last session, so that numbers differ from a run never stopped."""
+    before, now = record.last_decayed(old.config), record.last_decayed(new.config)
+    if before != now:
+        yield (
+            f"the learning rates now reach 0 at iteration {now}, not {before}: a run that was "
+            "given this end from the start has other numbers"
+        )
+    lines = record.differences(old.sessions[-1], new.sessions[-1])
+    if lines:
+        yield f"not as in the last session, so bits may differ: {'; '.join(lines)}"
 
 
 def _due(iteration: int, every: int) -> bool:
