@@ -5,7 +5,6 @@ config is a `UserError`, as on the command line.
 """
 
 import os
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -39,6 +38,7 @@ from musegan_jax.models.model_file import save
 from musegan_jax.pianoroll import MIDI_PITCHES, Track
 from musegan_jax.rng import example_keys, root_key, update_key
 from musegan_jax.shapes import Bool
+from musegan_jax.terminal import say
 from musegan_jax.training.losses import blend, gradient_penalty
 from musegan_jax.training.state import TrainState, create_state, inference_variables
 from musegan_jax.training.step import critic_step, generator_step, train_step, update_keys
@@ -67,7 +67,7 @@ def load(source: AnyPath | None = None, step: int | None = None) -> Model:
         return model_file.load(source)
     from musegan_jax.training.load import load_model
 
-    return load_model(files.locate(source), _say, step)
+    return load_model(files.locate(source), say, step)
 
 
 def load_config(name_or_path: AnyPath, *overrides: str) -> Config:
@@ -201,7 +201,3 @@ def _check_roll(melody: Any, model: Model) -> np.ndarray:
     if len(roll) > longest:
         raise ValueError(f"melody has {len(roll)} steps (T); up to {longest} are accompanied")
     return roll
-
-
-def _say(line: str) -> None:
-    print(line, file=sys.stderr)

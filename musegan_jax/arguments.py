@@ -2,20 +2,20 @@
 
 import argparse
 import dataclasses
-import sys
 import textwrap
 from pathlib import Path
 from typing import Any, NoReturn
 
 import musegan_jax
 from musegan_jax import commands, config
+from musegan_jax.terminal import say
 
 
 class _Parser(argparse.ArgumentParser):
     """Errors on one line."""
 
     def error(self, message: str) -> NoReturn:
-        print(f"{self.prog}: {message}; see {self.prog} --help", file=sys.stderr)
+        say(f"{self.prog}: {message}; see {self.prog} --help")
         raise SystemExit(2)
 
 

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from musegan_jax.errors import UserError
+from musegan_jax.terminal import say, show
 
 Arguments = argparse.Namespace
 
@@ -26,7 +27,7 @@ def train(arguments: Arguments) -> None:
         from musegan_jax.training.loop import train
 
         for path in train(settings, arguments.workdir):
-            print(path)
+            show(path)
 
 
 @contextlib.contextmanager
@@ -79,17 +80,13 @@ def _quieten_orbax() -> None:
     sys.unraisablehook = hook
 
 
-def _say(line: str) -> None:
-    print(line, file=sys.stderr)
-
-
 def fingerprint(arguments: Arguments) -> None:
     """Print the fingerprint of a checkpoint."""
     from musegan_jax import files
     from musegan_jax.training.load import open_run
 
     _quieten_orbax()
-    _, saved = open_run(files.locate(arguments.workdir), _say, arguments.step)
+    _, saved = open_run(files.locate(arguments.workdir), say, arguments.step)
     print(f"{'iteration':<17} {saved.iteration}")
     for name, digest in saved.fingerprint.items():
         print(f"{name:<17} {digest}")
@@ -109,7 +106,7 @@ def reproduce(arguments: Arguments) -> int:
         workdir = arguments.workdir or stack.enter_context(tempfile.TemporaryDirectory())
         equal, lines = again.reproduce(path, run, settings, files.locate(workdir))
     for line in lines:
-        print(line)
+        show(line)
     return 0 if equal else 1
 
 
@@ -147,9 +144,9 @@ def compose(arguments: Arguments) -> None:
     heard = melody.prepare(score, part, model, arguments.key)
     files.make_folder(arguments.out)
     for line in melody.remarks(model, heard):
-        _say(line)
+        say(line)
     if audio.soundfont_player() is None:
-        _say("sound: simple waves; the extra `audio` gives instruments")
+        say("sound: simple waves; the extra `audio` gives instruments")
     for sample, name in enumerate(names):
         roll = accompany(
             model, heard, arguments.seed, sample, arguments.temperature, arguments.decoding
@@ -158,9 +155,9 @@ def compose(arguments: Arguments) -> None:
         style = arrangement.Style(programs, arguments.keep_melody, human)
         song = arrangement.to_midi(model, heard, roll, style)
         if not arrangement.has_accompaniment(model, roll):
-            _say("the accompaniment is empty: the network left it silent")
+            say("the accompaniment is empty: the network left it silent")
         for path in write_song(song, arguments.out, name, f"{name}, seed {arguments.seed}"):
-            print(path)
+            show(path)
 
 
 def _model(arguments: Arguments) -> Any:
@@ -177,7 +174,7 @@ def _model(arguments: Arguments) -> Any:
     from musegan_jax.training.load import load_model
 
     _quieten_orbax()
-    return load_model(files.locate(arguments.workdir), _say, arguments.step)
+    return load_model(files.locate(arguments.workdir), say, arguments.step)
 
 
 def _programs(text: str | None, model: Any, keep_melody: bool) -> tuple[int, ...] | None:
@@ -207,12 +204,12 @@ def export(arguments: Arguments) -> None:
     from musegan_jax.training.load import load_model
 
     _quieten_orbax()
-    model = load_model(files.locate(arguments.workdir), _say, arguments.step)
+    model = load_model(files.locate(arguments.workdir), say, arguments.step)
     digest = model_file.save(model, arguments.out)
     print(f"iteration  {model.origin['iteration']}")
     print(f"SHA-256    {digest}")
     print(f"bytes      {arguments.out.stat().st_size}")
-    print(arguments.out)
+    show(arguments.out)
 
 
 def evaluate(arguments: Arguments) -> None:
@@ -220,7 +217,7 @@ def evaluate(arguments: Arguments) -> None:
     if not 2 <= arguments.flavours <= 100:
         raise UserError("--flavours must be from 2 to 100")
     _check_seed(arguments.seed)
-    from musegan_jax import files
+    from musegan_jax import files, numerics
     from musegan_jax.composing import decoding
     from musegan_jax.data import sources
     from musegan_jax.evaluation import report
@@ -237,21 +234,22 @@ def evaluate(arguments: Arguments) -> None:
         workdir = files.locate(path)
         if workdir.name in (*models, "training", "copied", "random", "held_out"):
             raise UserError(f"--beside {path}: a second column {workdir.name!r}; rename the folder")
-        models[workdir.name] = load_model(workdir, _say)
+        models[workdir.name] = load_model(workdir, say)
     trained_on = model.origin.get("config", {}).get("data", {})
     data = sources.load(arguments.dataset or trained_on.get("dataset", "chorales"))
     for name, each in models.items():
         _check_comparable(name, each, model, data)
         if arguments.split in each.origin.get("config", {}).get("data", {}).get("splits", ()):
-            _say(f"{name}: was trained on the split {arguments.split}: its scores flatter it")
+            say(f"{name}: was trained on the split {arguments.split}: its scores flatter it")
     files.make_folder(arguments.out)
     split, flavours, seed = arguments.split, arguments.flavours, arguments.seed
-    result = evaluate(models, data, split, flavours, seed, arguments.decoding)
+    with numerics.pinned():
+        result = evaluate(models, data, split, flavours, seed, arguments.decoding)
     for line in report.table(result.report):
-        print(line)
+        show(line)
     melody = model.config.condition_track
     for path in report.write(result, data, melody, files.locate(arguments.out)):
-        print(path)
+        show(path)
 
 
 def _check_comparable(name: str, model: Any, first: Any, data: Any) -> None:
@@ -310,12 +308,12 @@ def _save(dataset, skipped, out: Path) -> None:  # noqa: ANN001 - their modules 
     if skipped:
         reports.write_report(skipped, report)
         for line in reports.summarise(skipped):
-            print(line, file=sys.stderr)
-        print(f"{len(skipped)} files skipped; all of them are named in {report}", file=sys.stderr)
+            say(line)
+        say(f"{len(skipped)} files skipped; all of them are named in {report}")
     else:
         report.unlink(missing_ok=True)
     print(describe(dataset))
-    print(out)
+    show(out)
 
 
 def info(arguments: Arguments) -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 PACKAGE = Path("musegan_jax")
 # Each layer may import those before it, and its own.
 LAYERS = [
-    {"errors", "files", "rng", "pianoroll", "hashing", "shapes"},
+    {"errors", "terminal", "files", "numerics", "rng", "pianoroll", "hashing", "shapes"},
     {"config"},
     {"data"},
     {"models", "rendering"},

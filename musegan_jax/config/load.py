@@ -160,5 +160,6 @@ def _parse(text: str, hint: Any) -> Any:
         return {"true": True, "false": False}.get(text.lower(), text)
     try:
         return ast.literal_eval(text)
-    except (ValueError, SyntaxError):
+    # It evaluates any literal: nesting, or a list as a key, fail in ways of their own.
+    except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError):
         return text

@@ -17,6 +17,7 @@ from musegan_jax import files
 from musegan_jax.config import Config
 from musegan_jax.errors import UserError
 from musegan_jax.runs.timing import Clock
+from musegan_jax.terminal import say
 
 LINES_EVERY = 30.0  # seconds between progress lines where there is no terminal
 
@@ -250,9 +251,7 @@ class Progress:
         """Print a line above the bar."""
         if self._bar is not None:
             self._bar.clear()
-        # The reader may have left, as after `| head`, or the disk be full: training continues.
-        with contextlib.suppress(OSError):
-            print(text, file=sys.stderr, flush=True)
+        say(text)
         if self._bar is not None:
             self._bar.refresh()
 

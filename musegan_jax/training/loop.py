@@ -1,7 +1,6 @@
 """`train`: the training loop."""
 
 import contextlib
-import sys
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
@@ -18,6 +17,7 @@ from musegan_jax.runs.checkpoint import Checkpoints, iterations, newest_valid
 from musegan_jax.runs.fingerprint import Fingerprint
 from musegan_jax.runs.logging import Log
 from musegan_jax.runs.timing import Clock
+from musegan_jax.terminal import say
 from musegan_jax.training import determinism, parallel, sampling
 from musegan_jax.training.state import TrainState, abstract_state
 from musegan_jax.training.stopping import stop_requests
@@ -199,8 +199,7 @@ def _progress(config: Config, iteration: int, clock: Clock) -> dict[str, Any]:
 
 def _say(text: str) -> None:
     if jax.process_index() == 0:
-        with contextlib.suppress(OSError):  # as in `Progress.say`
-            print(text, file=sys.stderr, flush=True)
+        say(text)
 
 
 def _write(workdir: epath.Path, run: record.Record) -> None:

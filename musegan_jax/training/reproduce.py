@@ -1,6 +1,5 @@
 """Train again from a run record, and report whether the result is the same."""
 
-import sys
 from typing import Any
 
 import jax
@@ -14,6 +13,7 @@ from musegan_jax.runs import processes, record
 from musegan_jax.runs.environment import environment
 from musegan_jax.runs.logging import read_lines
 from musegan_jax.runs.record import Record
+from musegan_jax.terminal import say
 from musegan_jax.training.loop import train
 
 # These do not change the numbers of the training; they save time and space.
@@ -81,7 +81,7 @@ def reproduce(
     first = jax.process_index() == 0
     if first:
         for line in _differences(run, environment(config)):
-            print(line, file=sys.stderr, flush=True)
+            say(line)
     for part in _parts(run, config):
         train(part, workdir)
     processes.all_processes(True)  # wait until process 0 has written the result
