@@ -147,6 +147,8 @@ def compose(arguments: Arguments) -> None:
         say(line)
     if audio.soundfont_player() is None:
         say("sound: simple waves; the extra `audio` gives instruments")
+    if audio.excerpt(heard.score) is not heard.score:
+        say(f"sound: a part, of up to {audio.MAX_SECONDS // 60} minutes; the MIDI file is whole")
     for sample, name in enumerate(names):
         roll = accompany(
             model, heard, arguments.seed, sample, arguments.temperature, arguments.decoding

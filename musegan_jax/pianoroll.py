@@ -20,7 +20,7 @@ from musegan_jax.shapes import Array, Bool, Float, Int, Shaped, UInt8
 from musegan_jax.terminal import is_text
 
 MIDI_PITCHES = 128
-MAX_NAME = 1000  # characters in a track's name
+MAX_NAME = 200  # characters in a track's name
 
 
 class Track(NamedTuple):

@@ -68,6 +68,13 @@ def test_a_generator_without_statistics(tmp_path):
     assert model_file.load(tmp_path / "m.safetensors").variables["batch_stats"] == {}
 
 
+def test_six_filters(tmp_path):
+    """Networks so deep that the default window of a whole config would not fit them."""
+    model = make((1, 1, 1, 1, 1, 1))
+    model_file.save(changed(model, window_steps=64), tmp_path / "m.safetensors")
+    assert model_file.load(tmp_path / "m.safetensors").config == model.config
+
+
 def test_equal_models_have_equal_hashes(model, tmp_path):
     digests = [
         model_file.save(each, tmp_path / "m.safetensors")
@@ -117,6 +124,12 @@ def rewritten(path, arrays=None, **about):
         {"ranges": [[84, 48], [40, 70], [0, 127]]},
         {"ranges": [["a", "b"], [40, 70], [0, 127]]},
         {"single_lines": ["no", False, False]},
+        {"tracks": [["\ud800", 40, False], ["Alto", 41, False], ["Kit", 0, True]]},
+        {"tracks": [["x" * 9999, 40, False], ["Alto", 41, False], ["Kit", 0, True]]},
+        {"origin": []},
+        {"origin": {"config": 3}},
+        {"origin": {"config": {"data": {"splits": 3}}}},
+        {"origin": {"config": {"data": {"dataset": "\udcff"}}}},
     ],
 )
 def test_what_does_not_fit_is_told(path, about):

@@ -10,6 +10,10 @@ from musegan_jax import pianoroll
 from musegan_jax.data import melodies, midi
 from musegan_jax.errors import UserError
 from musegan_jax.models.model import Model
+from musegan_jax.terminal import shown
+
+# Of a melody: the network's memory grows with its steps, by 21 kB a step with the shipped model.
+MAX_STEPS = 20_000
 
 
 class Melody(NamedTuple):
@@ -60,7 +64,8 @@ def pick_part(score: midi.Score, track: str | None, name: str) -> midi.Part:
         raise UserError(f"{name}: it has drums only; give a file with a melody")
     if track is None:
         return max(pitched, key=melody_likeness)
-    listed = "; ".join(f"{n} {part.name or 'unnamed'}" for n, part in enumerate(pitched, 1))
+    names = [shown(part.name, 40) or "unnamed" for part in pitched]
+    listed = "; ".join(f"{n} {name}" for n, name in enumerate(names, 1))
     if track.isdecimal() and 1 <= int(track) <= len(pitched):
         return pitched[int(track) - 1]
     named = [part for part in pitched if part.name.casefold() == track.casefold()]
@@ -94,7 +99,7 @@ def prepare(score: midi.Score, part: midi.Part, model: Model, shift: int | None 
             most with the melodies of the training data.
 
     Raises:
-        UserError: if it does not fit into the model's range.
+        UserError: if it is too long, or does not fit into the model's range.
     """
     per_step = score.ticks_per_beat / model.steps_per_beat
     notes = midi.quantise(part.notes, per_step)
@@ -103,6 +108,11 @@ def prepare(score: midi.Score, part: midi.Part, model: Model, shift: int | None 
     end = int(notes[:, 1].max())
     # To the end of the last bar, so that the accompaniment fills it.
     steps = min((int(line) for line in lines if line >= end), default=end) - offset
+    if steps > MAX_STEPS:
+        raise UserError(
+            f"the melody lasts {steps / model.steps_per_beat:.0f} beats from its first note; up to "
+            f"{MAX_STEPS // model.steps_per_beat} are accompanied by this model: give a part of it"
+        )
     roll = midi.to_roll(notes - np.array([offset, offset, 0, 0]), steps)
     top = pianoroll.MIDI_PITCHES - 1 - roll[:, ::-1].argmax(axis=1)
     line = np.zeros_like(roll)
@@ -147,7 +157,7 @@ def remarks(model: Model, melody: Melody) -> Iterator[str]:
     """Remarks for the user on how this melody was changed for this model, one line each."""
     pitched = sum(not part.is_drum for part in melody.score.parts)
     if pitched > 1:
-        name = melody.part.name or f"of program {melody.part.program}"
+        name = shown(melody.part.name, 40) or f"of program {melody.part.program}"
         yield f"melody: the track {name}, of {pitched} tracks (another: --track)"
     per_step = melody.score.ticks_per_beat / model.steps_per_beat
     notes = midi.quantise(melody.part.notes, per_step)

@@ -15,6 +15,13 @@ SAMPLE_RATE = 44100
 # With many notes above 100, symusic 0.5.9 never returned from `render`; above 108 it is silent.
 HIGHEST = 96
 TAIL = 1.5  # seconds after the last note for it to die away
+# Sound takes 10 MB a minute, and time by its length and by how many notes sound at once. A file
+# within the limits of `midi` may last an hour and hold every key down, so only a beginning is
+# played: so many seconds, and so many of all notes together, without a SoundFont and with one.
+MAX_SECONDS = 600
+LONGEST = (3_000, 12_000)
+SILENCE = 60  # seconds before the first note; after a longer one the sound begins with it
+BLOCK = 2**20  # samples that are converted at once
 PEAK = 0.89  # of full scale: -1 dB, so that no player's resampling clips
 
 
@@ -33,15 +40,18 @@ def soundfont_player() -> Any:
 def write_wav(score: midi.Score, path: files.AnyPath) -> None:
     """Write a score as a 16-bit stereo WAV file.
 
-    It is played with a SoundFont if the extra `audio` is installed, else with simple waves.
+    It is played with a SoundFont if the extra `audio` is installed, else with simple waves; of a
+    long score the beginning (`excerpt`).
 
     Raises:
         UserError: if the file cannot be written.
     """
     player = soundfont_player()
+    score = excerpt(score, LONGEST[player is not None])
     sound = _plain(score) if player is None else _soundfont(score, player)
-    loudest = np.abs(sound).max(initial=0.0)
-    samples = np.round(sound * (PEAK * 32767 / max(loudest, 1e-9))).astype("<i2")
+    blocks = [sound[at : at + BLOCK] for at in range(0, len(sound), BLOCK)]
+    loudest = max((float(np.abs(block).max()) for block in blocks), default=0.0)
+    factor = PEAK * 32767 / max(loudest, 1e-9)
     # A file object, not a name: `wave` reports a name that it cannot open twice.
     with (
         files.replacing(path) as temporary,
@@ -51,7 +61,64 @@ def write_wav(score: midi.Score, path: files.AnyPath) -> None:
         file.setnchannels(2)
         file.setsampwidth(2)
         file.setframerate(SAMPLE_RATE)
-        file.writeframes(samples.tobytes())
+        # Block by block: at once, an hour would take several times its 600 MB of memory.
+        for block in blocks:
+            file.writeframesraw(np.round(block * factor).astype("<i2").tobytes())
+
+
+def excerpt(score: midi.Score, note_seconds: float = LONGEST[True]) -> midi.Score:
+    """The beginning of a score, as much as is played, without a long silence; most are whole.
+
+    Args:
+        score: of any length.
+        note_seconds: the most seconds that its notes may sound, all together, for the time that it
+            takes to play them.
+    """
+    starts = [score.seconds(part.notes[:, 0]) for part in score.parts]
+    ends = [score.seconds(part.notes[:, 1]) for part in score.parts]
+
+    def fits(second: float) -> bool:
+        sounding = (
+            np.minimum(end, second) - np.minimum(start, second)
+            for start, end in zip(starts, ends, strict=True)
+        )
+        return second <= MAX_SECONDS and sum(map(np.sum, sounding)) <= note_seconds
+
+    first = min((int(part.notes[:, 0].min()) for part in score.parts), default=0)
+    if score.seconds(first) > SILENCE:
+        return excerpt(_cut(score, first, score.end), note_seconds)
+    if fits(float(score.seconds(score.end))):
+        return score
+    low, high = 0, score.end  # ticks: the first fits, the second does not
+    while high - low > 1:
+        middle = (low + high) // 2
+        low, high = (middle, high) if fits(float(score.seconds(middle))) else (low, middle)
+    return _cut(score, 0, low)
+
+
+def _cut(score: midi.Score, begin: int, end: int) -> midi.Score:
+    """From one tick to another, where what sounds ends; no note may sound at the first.
+
+    What comes before it, such as programs and tempos, comes at once.
+    """
+    song = mido.MidiFile(type=score.midi.type, ticks_per_beat=score.ticks_per_beat)
+    for track in score.midi.tracks:
+        kept, tick, now, sounding = mido.MidiTrack(), 0, begin, set()
+        for message in track:
+            tick += message.time
+            if tick > end or message.type == "end_of_track":
+                break
+            kept.append(message.copy(time=max(tick - now, 0)))
+            now = max(tick, now)
+            if message.type in ("note_on", "note_off"):
+                key = (message.channel, message.note)
+                off = message.type == "note_off" or message.velocity == 0
+                (sounding.discard if off else sounding.add)(key)
+        for channel, note in sorted(sounding):
+            kept.append(mido.Message("note_off", channel=channel, note=note, time=end - now))
+            now = end
+        song.tracks.append(kept)
+    return midi.parse(song, "a part of the score")
 
 
 def _soundfont(score: midi.Score, symusic: Any) -> np.ndarray:
@@ -118,7 +185,7 @@ def _plain(score: midi.Score) -> np.ndarray:
         if len(voice) > len(total):
             voice, total = total, voice
         total[: len(voice)] += voice
-    return np.repeat(total[:, None], 2, axis=1)
+    return np.broadcast_to(total[:, None], (len(total), 2))
 
 
 def _organ(phase: np.ndarray) -> np.ndarray:
