@@ -374,8 +374,12 @@ BAD = {
     "deep literal": [
         "train", "--config", "tiny", "--workdir", "OUT", "--training.seed=" + 9000 * "[",
     ],
-    "long number": ["train", "--config", "tiny", "--workdir", "OUT", "--data.transpose=" + 5000 * "1"],
-    "too many": ["train", "--config", "tiny", "--workdir", "OUT", "--training.iterations=2147483648"],
+    "long number": [
+        "train", "--config", "tiny", "--workdir", "OUT", "--data.transpose=" + 5000 * "1",
+    ],
+    "too many": [
+        "train", "--config", "tiny", "--workdir", "OUT", "--training.iterations=2147483648",
+    ],
     "no folder": ["data", "build", "midi", "none", "--out", "OUT.npz"],
     "no music in it": ["data", "build", "midi", "configs", "--out", "OUT.npz"],
     "suffix": ["data", "build", "midi", "tests", "--out", "OUT.zip"],

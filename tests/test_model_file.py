@@ -24,9 +24,10 @@ TRACKS = (Track("Tune", 40), Track("Alto", 41), Track("Kit", 0, True))
 
 def make(filters=(4, 8)) -> Model:
     config = ModelConfig(tracks=3, generator_filters=filters, pitches=64, lowest_pitch=28)
-    noise = np.zeros((1, *noise_shape(filters, 8, 64)), np.float32)
+    steps = max(8, 2 ** len(filters))
+    noise = np.zeros((1, *noise_shape(filters, steps, 64)), np.float32)
     variables = make_generator(config).init(
-        jax.random.key(0), np.zeros((1, 8, 64, 1), np.float32), noise, train=False
+        jax.random.key(0), np.zeros((1, steps, 64, 1), np.float32), noise, train=False
     )
     ranges = ((48, 84), (40, 70), (0, 127))
     variables = jax.device_get({"batch_stats": {}, **variables})
