@@ -8,6 +8,7 @@ import ast
 import difflib
 import runpy
 import typing
+import warnings
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
@@ -61,7 +62,7 @@ def _check_known(name: str, prefix: str = "") -> None:
     close = nearest(name, every)
     if "did you mean" not in close:
         close = nearest(name, TYPES[section] if section in TYPES else SECTIONS)
-    raise UserError(f"{prefix}unknown config field {name!r}{close}")
+    raise UserError(f"{prefix}unknown config field {name[:80]!r}{close}")
 
 
 def _convert(value: Any, hint: Any, where: str) -> Any:
@@ -78,7 +79,7 @@ def _convert(value: Any, hint: Any, where: str) -> Any:
         return float(value)
     if type(value) is not hint:
         kind = {int: "a whole number", float: "a number", str: "text", bool: "true or false"}[hint]
-        raise UserError(f"config: {where} = {as_text(value)}: it must be {kind}")
+        raise UserError(f"config: {where} = {as_text(value)[:80]}: it must be {kind}")
     return value
 
 
@@ -159,7 +160,9 @@ def _parse(text: str, hint: Any) -> Any:
     if hint is bool:
         return {"true": True, "false": False}.get(text.lower(), text)
     try:
-        return ast.literal_eval(text)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of literals such as 1a
+            return ast.literal_eval(text)
     # It evaluates any literal: nesting, or a list as a key, fail in ways of their own.
     except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError):
         return text

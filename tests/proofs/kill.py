@@ -8,8 +8,8 @@ TIME      17 s a kill with one process, half a minute with two, on two cores
 Saves after every iteration, so that most kills fall into a save. With several processes (of two
 CPU devices each) one of them is killed, the others must end by themselves within a minute, and all
 are started again. With `--disk` the run is not killed: it writes samples as well, on a disk with
-room for a random part of what it still has to write, and must end by itself, in one line, with every
-checkpoint that it said was saved. The short versions in the test suite are test_train.py's
+room for a random part of what it still has to write, and must end by itself, in one line, with
+every checkpoint that it said was saved. The short versions in the test suite are test_train.py's
 `test_sigkill_at_a_random_moment_changes_nothing` and test_distributed.py.
 """
 
