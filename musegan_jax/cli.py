@@ -2,6 +2,7 @@
 
 # Few imports here: before `main` runs, Ctrl-C is a traceback.
 import contextlib
+import io
 import os
 import signal
 import sys
@@ -97,7 +98,7 @@ def _open_streams() -> None:
     sys.stderr = sys.stderr or open(os.devnull, "w")
     # A terminal that cannot show a letter gets an escape for it.
     for stream in (sys.stdout, sys.stderr):
-        if hasattr(stream, "reconfigure"):
+        if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
 
 

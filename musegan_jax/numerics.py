@@ -56,13 +56,14 @@ def pinned() -> Iterator[None]:
     In this thread, while the block runs. `musegan_jax.rng` pins what concerns random numbers for
     the whole process, because keys are also made outside of such blocks.
     """
+    config: Any = jax.config  # whose attributes type checkers do not know
     with contextlib.ExitStack() as stack:
         # Only where they differ: to enter a context makes JAX trace functions again.
-        if jax.config.jax_enable_x64:
+        if config.jax_enable_x64:
             stack.enter_context(jax.enable_x64(False))
-        if jax.config.jax_disable_jit:
+        if config.jax_disable_jit:
             stack.enter_context(jax.disable_jit(False))
-        if jax.config.jax_numpy_dtype_promotion != "standard":
+        if config.jax_numpy_dtype_promotion != "standard":
             stack.enter_context(jax.numpy_dtype_promotion("standard"))
         yield
 
