@@ -29,7 +29,7 @@ NOT_COMPARED = {
     *("training.batch_size", "model.dtype", "parallel.strategy", "strategy", "precision.networks"),
     *("commit", "python", "packages.jax", "device", "cpu"),
 }
-# What comes of taking a file for a record that is none.
+# What reading a file that is not a record may raise.
 DAMAGE = (OSError, LookupError, ValueError, TypeError, AttributeError, ArithmeticError, UserError)
 
 
@@ -107,7 +107,7 @@ def write_readme(folder: Path) -> None:
 
 
 def side(path: Path) -> SimpleNamespace:
-    """What of a record is compared."""
+    """The part of a record that is compared."""
     record = load(path)
     kind = record["benchmark"]
     if kind not in COMPARED_BY:

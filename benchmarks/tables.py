@@ -194,7 +194,7 @@ def contents(record: dict) -> list[tuple[str, str, list[dict]]]:
 
 
 def train_step_note(record: dict) -> str:
-    """What there is to do, and what the device can do."""
+    """The least work of an iteration, and the device's peak."""
     peak, matmul, wall = record["peak"], record["matmul_tflops"], record.get("wall")
     note = f"""Least work of an iteration: {record["minimum_flops"]["iteration"] / 1e9:.1f} GFLOP
         for each example of its batch, all updates included; TFLOP/s{" and MFU" if peak else ""}

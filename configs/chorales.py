@@ -18,7 +18,7 @@ def get_config() -> Config:
     """The recommended run."""
     filters = (32, 64, 128, 256)
     return Config(
-        data=DataConfig(window_steps=64, transpose=(-5, 6)),
+        data=DataConfig(window_steps=64, overhang_steps=32, transpose=(-5, 6)),
         model=ModelConfig(
             lowest_pitch=28,
             pitches=64,
@@ -27,10 +27,12 @@ def get_config() -> Config:
             chroma=True,
         ),
         training=TrainingConfig(
-            iterations=3000,
+            iterations=5000,
             batch_size=16,
+            critic_updates=2,
             decay_from=0.5,
             diversity_weight=20.0,
+            supervised_weight=3.0,
             ema_decay=0.995,
         ),
         output=OutputConfig(log_every=10, sample_every=500, save_every=500, held_out=8),

@@ -18,7 +18,7 @@ def get_config() -> Config:
     """Small enough for two CPU cores."""
     filters = (16, 32, 64, 128)
     return Config(
-        data=DataConfig(window_steps=64, transpose=(-5, 6)),
+        data=DataConfig(window_steps=64, overhang_steps=32, transpose=(-5, 6)),
         model=ModelConfig(
             lowest_pitch=28,
             pitches=64,
@@ -27,11 +27,13 @@ def get_config() -> Config:
             chroma=True,
         ),
         training=TrainingConfig(
-            iterations=600,
+            iterations=1000,
             batch_size=16,
+            critic_updates=2,
             decay_from=0.5,
             diversity_weight=20.0,
+            supervised_weight=3.0,
             ema_decay=0.98,
         ),
-        output=OutputConfig(sample_every=200, save_every=200, melodies=("twinkle",), held_out=8),
+        output=OutputConfig(sample_every=250, save_every=250, melodies=("twinkle",), held_out=8),
     )

@@ -9,7 +9,7 @@ RESULT    networks of 8,270,852 and 2,766,785 parameters; on the split `train` a
 The data are the first two bars of each of music21's 4/4 chorales, 323 windows. To use the lab's own
 229 files (the folder `gan/original_midi` of its repository), build a dataset from them
 
-    musegan-jax data build midi original_midi --parts 4 --out lab.npz
+    musegan-jax data build midi original_midi --parts 4 --melody 1 --out lab.npz
 
 and train with `--data.dataset=lab.npz`.
 """

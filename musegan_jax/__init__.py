@@ -40,6 +40,7 @@ __all__ = [
     "draw_noise",
     "example_keys",
     "from_pretty_midi",
+    "fit_config",
     "generator_step",
     "gradient_penalty",
     "inference_variables",

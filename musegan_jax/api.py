@@ -11,12 +11,12 @@ from typing import Any
 import numpy as np
 
 from musegan_jax import config as configs
-from musegan_jax import files
-from musegan_jax.composing import accompany as road
-from musegan_jax.composing import arrangement
-from musegan_jax.composing import decoding as rules
-from musegan_jax.composing.melody import load_melody, pick_part, prepare
+from musegan_jax import files, limits
+from musegan_jax.composing.accompany import accompany as accompany_prepared
+from musegan_jax.composing.arrangement import completed, placed
+from musegan_jax.composing.melody import load_melody, prepare
 from musegan_jax.config import (
+    DECODING,
     Config,
     DataConfig,
     ModelConfig,
@@ -26,6 +26,8 @@ from musegan_jax.config import (
 )
 from musegan_jax.data import midi
 from musegan_jax.data.batches import draw_batch, make_windows
+from musegan_jax.data.fit import for_dataset as fit_config
+from musegan_jax.data.melody_line import pick_part
 from musegan_jax.data.notes import from_pretty_midi, notes_to_roll, roll_to_notes, to_pretty_midi
 from musegan_jax.data.sources import load as load_dataset
 from musegan_jax.errors import UserError
@@ -37,11 +39,55 @@ from musegan_jax.models.model import Model, answer
 from musegan_jax.models.model_file import save
 from musegan_jax.pianoroll import MIDI_PITCHES, Track
 from musegan_jax.rng import example_keys, root_key, update_key
+from musegan_jax.runs import compilation_cache
 from musegan_jax.shapes import Bool
-from musegan_jax.terminal import say
+from musegan_jax.training import determinism
 from musegan_jax.training.losses import blend, gradient_penalty
 from musegan_jax.training.state import TrainState, create_state, inference_variables
 from musegan_jax.training.step import critic_step, generator_step, train_step, update_keys
+
+__all__ = [
+    "Config",
+    "Critic",
+    "DataConfig",
+    "Model",
+    "ModelConfig",
+    "OutputConfig",
+    "ParallelConfig",
+    "Track",
+    "TrainState",
+    "TrainingConfig",
+    "UNetGenerator",
+    "UserError",
+    "accompany",
+    "answer",
+    "blend",
+    "create_state",
+    "critic_step",
+    "draw_batch",
+    "draw_noise",
+    "example_keys",
+    "from_pretty_midi",
+    "generator_step",
+    "gradient_penalty",
+    "inference_variables",
+    "load",
+    "load_config",
+    "load_dataset",
+    "make_critic",
+    "make_generator",
+    "make_windows",
+    "noise_shape",
+    "notes_to_roll",
+    "roll_to_notes",
+    "root_key",
+    "save",
+    "to_pretty_midi",
+    "train",
+    "train_step",
+    "update_key",
+    "update_keys",
+]
 
 
 def load(source: AnyPath | None = None, step: int | None = None) -> Model:
@@ -53,10 +99,10 @@ def load(source: AnyPath | None = None, step: int | None = None) -> Model:
         step: the checkpoint of that iteration, of a run; None for the newest that can be read.
 
     Raises:
-        UserError: if there is none, or it is damaged.
+        TypeError, ValueError: if `step` is no iteration, or `source` not a run's.
+        UserError: if there is no such model, or it is damaged.
     """
-    if step is not None and (isinstance(step, bool) or not isinstance(step, int)):
-        raise TypeError(f"step = {step!r}: it must be a whole number, the iteration")
+    step = None if step is None else limits.whole("step", step)
     if source is None:
         if step is not None:
             raise ValueError(f"step = {step}: give the folder of a run, whose checkpoint it is")
@@ -67,7 +113,7 @@ def load(source: AnyPath | None = None, step: int | None = None) -> Model:
         return model_file.load(source)
     from musegan_jax.training.load import load_model
 
-    return load_model(files.locate(source), say, step)
+    return load_model(files.locate(source), step)
 
 
 def load_config(name_or_path: AnyPath, *overrides: str) -> Config:
@@ -87,6 +133,9 @@ def load_config(name_or_path: AnyPath, *overrides: str) -> Config:
 def train(config: Config | AnyPath, workdir: AnyPath) -> Model:
     """Train, or go on training, the run in `workdir`, as `musegan-jax train` does.
 
+    Ctrl-C and SIGTERM save first, then raise KeyboardInterrupt; a call with the same arguments
+    goes on from there.
+
     Args:
         config: a `Config`, the name of a shipped one, or a Python file with `get_config()`.
         workdir: folder of the run; created, or continued if it holds one.
@@ -95,15 +144,19 @@ def train(config: Config | AnyPath, workdir: AnyPath) -> Model:
         The model of the run's newest checkpoint.
 
     Raises:
+        TypeError: if `config` is neither a Config nor a name.
         UserError: for whatever is wrong with the config, the data or the folder; if a loss is not
-            finite.
+            finite; if `training.deterministic` is set and JAX has started without its flag.
+        KeyboardInterrupt: if a signal stopped the run.
     """
+    config = load_config(config) if isinstance(config, (str, os.PathLike)) else config
+    limits.instances(config=(config, (Config, str)))
+    determinism.enable(config)
+    _keep_programs()
     from musegan_jax.training import loop
 
-    config = load_config(config) if isinstance(config, (str, os.PathLike)) else config
-    if not isinstance(config, Config):
-        raise TypeError(f"config is a {type(config).__name__}; it must be a Config or a name")
-    loop.train(config, workdir)
+    if loop.train(config, workdir) is None:
+        raise KeyboardInterrupt(f"the run was stopped and saved; train again goes on ({workdir})")
     return load(workdir)
 
 
@@ -114,22 +167,27 @@ def accompany(
     seed: int = 0,
     samples: int = 1,
     temperature: float = 1.0,
-    decoding: str = rules.DEFAULT,
+    decoding: str = OutputConfig.decoding,
     track: str | int | None = None,
+    key: int | None = None,
+    melody_only: bool = False,
 ) -> Bool[np.ndarray, "N T 128 K"]:
     """Accompany a melody, as `musegan-jax compose` does.
 
     Args:
         model: of `load` or `train`.
         melody: a roll, bool `(T, 128)` on the model's grid (`model.steps_per_beat`), its first step
-            on a bar line of 4/4; or a MIDI file, or a built-in melody's name. Where notes sound
-            together the network hears the highest.
+            on a bar line of 4/4; or a MIDI file, or a built-in melody's name. Of notes that sound
+            together the network gets the melody line, mostly the highest.
         seed: of the noise; the same seed gives the same bits.
         samples: how many flavours.
         temperature: factor of the noise: 0 for none, above 1 and flavours stray further.
-        decoding: the rule by which the network's answer becomes notes: lines, independent or
-            threshold.
+        decoding: the rule by which the network's answer becomes notes (`config.DECODING`).
         track: of a MIDI file, the melody's by name or number from 1; None for the likeliest.
+        key: semitones by which the melody is transposed up for the network, and its answer back;
+            None for the octaves that bring it into the range of the training music.
+        melody_only: return of the melody only what the network gets, without chords and a left
+            hand.
 
     Returns:
         Bool `(samples, T, 128, K)`: the melody as it was given in `model.config.condition_track`,
@@ -138,9 +196,14 @@ def accompany(
 
     Raises:
         TypeError, ValueError: for arguments that cannot be.
-        UserError: if the file cannot be read, or the melody does not fit the model.
+        UserError: if the file cannot be read, or has no melody.
     """
-    _check_arguments(model, seed, samples, temperature, decoding)
+    limits.instances(model=(model, Model))
+    seed, samples = limits.whole("seed", seed), limits.whole("samples", samples)
+    temperature = limits.number("temperature", temperature)
+    key = None if key is None else limits.whole("key", key)
+    limits.one_of("decoding", decoding, DECODING)
+    _keep_programs()
     if isinstance(melody, (str, os.PathLike)):
         name, length = str(melody), None
         score = load_melody(name)
@@ -150,35 +213,20 @@ def accompany(
         tune = [Track("Melody", 0)]
         score = midi.parse(midi.from_roll(roll[..., None], tune, model.steps_per_beat, 100), name)
     part = pick_part(score, None if track is None else str(track), name)
-    heard = prepare(score, part, model)
-    end = heard.offset + heard.steps
-    accompanied = np.zeros((int(samples), end, MIDI_PITCHES, len(model.tracks)), bool)
-    for sample in range(int(samples)):
-        notes = road.accompany(model, heard, int(seed), sample, float(temperature), decoding)
-        accompanied[sample, heard.offset :] = arrangement.placed(model, heard, notes)
-    notes = midi.quantise(part.notes, score.ticks_per_beat / model.steps_per_beat)
+    prepared = prepare(score, part, model, key)
+    end = prepared.offset + prepared.steps
+    accompanied = np.zeros((samples, end, MIDI_PITCHES, len(model.tracks)), bool)
+    for sample in range(samples):
+        notes = accompany_prepared(model, prepared, seed, sample, temperature, decoding)
+        made = placed(model, notes, prepared.condition, prepared.shift)
+        accompanied[sample, prepared.offset :] = completed(model, prepared, made)
+    own = part.notes[prepared.on_line] if melody_only else part.notes
+    notes = midi.quantise(own, score.ticks_per_beat / model.steps_per_beat)
     accompanied[..., model.config.condition_track] = midi.to_roll(notes, end)
     if length is None:
         return accompanied
     padding = max(length - end, 0)
     return np.pad(accompanied[:, :length], ((0, 0), (0, padding), (0, 0), (0, 0)))
-
-
-def _check_arguments(model: Any, seed: Any, samples: Any, temperature: Any, decoding: Any) -> None:
-    if not isinstance(model, Model):
-        raise TypeError(f"model is a {type(model).__name__}; load one with musegan_jax.load()")
-    if model.variables is None:
-        raise ValueError("the model has no variables; load a trained one with musegan_jax.load()")
-    for name, value, low, high in (("seed", seed, 0, 2**32 - 1), ("samples", samples, 1, 1000)):
-        if isinstance(value, bool) or not np.issubdtype(np.asarray(value).dtype, np.integer):
-            raise TypeError(f"{name} = {value!r}: it must be a whole number")
-        if not low <= value <= high:
-            raise ValueError(f"{name} = {value}: it must be from {low} to {high}")
-    if isinstance(temperature, str) or np.ndim(temperature) or not 0 <= temperature <= 10:
-        raise ValueError(f"temperature = {temperature!r}: it must be a number from 0 to 10")
-    if decoding not in rules.RULES:
-        known = ", ".join(rules.RULES)
-        raise ValueError(f"decoding = {decoding!r}: it must be one of {known}")
 
 
 def _check_roll(melody: Any, model: Model) -> np.ndarray:
@@ -201,3 +249,9 @@ def _check_roll(melody: Any, model: Model) -> np.ndarray:
     if len(roll) > longest:
         raise ValueError(f"melody has {len(roll)} steps (T); up to {longest} are accompanied")
     return roll
+
+
+def _keep_programs() -> None:
+    """Keep compiled programs as the command does, and as it does not where bits must repeat."""
+    if not determinism.is_set():
+        compilation_cache.keep()

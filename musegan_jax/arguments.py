@@ -1,4 +1,4 @@
-"""What can be said to the command `musegan-jax`."""
+"""The options of the command `musegan-jax`."""
 
 import argparse
 import dataclasses
@@ -12,7 +12,10 @@ from musegan_jax.terminal import say
 
 
 class _Parser(argparse.ArgumentParser):
-    """Errors on one line."""
+    """Errors on one line, and no abbreviations: a new option would change what they mean."""
+
+    def __init__(self, **settings: Any) -> None:
+        super().__init__(allow_abbrev=False, **settings)
 
     def error(self, message: str) -> NoReturn:
         say(f"{self.prog}: {message}; see {self.prog} --help")
@@ -24,7 +27,6 @@ def make_parser() -> argparse.ArgumentParser:
     parser = _Parser(
         prog="musegan-jax",
         description="Train accompaniment GANs, and turn a melody into an accompanied piece.",
-        allow_abbrev=False,
     )
     parser.add_argument("--version", action="version", version=musegan_jax.__version__)
     _add_debug(parser, False)
@@ -67,7 +69,6 @@ def _add_train(subparsers: Any) -> None:
         "already, go on from its newest checkpoint.",
         epilog=_fields(),
         formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
     )
     train.add_argument(
         "--config",
@@ -98,7 +99,7 @@ def _fields() -> str:
     for section in dataclasses.fields(config.Config):
         values = getattr(config.Config(), section.name)
         about = str(type(values).__doc__).splitlines()[0]
-        lines += ["", f"{section.name}: {about}"]
+        lines += ["", *textwrap.wrap(f"{section.name}: {about}", 78, subsequent_indent="  ")]
         for field in dataclasses.fields(values):
             value = config.as_text(getattr(values, field.name))
             lines.append(f"  --{section.name}.{field.name}={value}")
@@ -130,10 +131,10 @@ def _add_model(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--model", type=_named, metavar="FILE", help="a model file of `export`")
     parser.add_argument(
         "--decoding",
-        default="lines",
+        default=config.OutputConfig.decoding,
         metavar="RULE",
-        help="how the network's answer becomes notes: lines (default; single lines that avoid "
-        "clashes), independent (the same, each for itself), threshold (every cell above 0)",
+        help=config.OutputConfig.__dataclass_fields__["decoding"].metadata["meaning"]
+        + " (default %(default)s)",
     )
 
 
@@ -149,7 +150,6 @@ def _add_fingerprint(subparsers: Any) -> None:
         help="SHA-256 of a run's state",
         description="Print SHA-256 of the parameters, statistics and optimizer states that a run "
         "has saved: two runs have the same only if every bit is the same.",
-        allow_abbrev=False,
     )
     parser.add_argument("workdir", type=_named, help="folder of the run")
     _add_step(parser)
@@ -164,7 +164,6 @@ def _add_reproduce(subparsers: Any) -> None:
         "for bit, or where it first differs. Exit status 0: equal; 1: it differs.",
         epilog="Fields that do not change the run can be set, for example "
         "--data.dataset=elsewhere.npz or --parallel.strategy=jit.",
-        allow_abbrev=False,
     )
     parser.add_argument("record", metavar="RUN.json", help="the run.json of a run")
     parser.add_argument(
@@ -179,7 +178,6 @@ def _add_compose(subparsers: Any) -> None:
         "compose",
         help="accompany a melody",
         description="Write an accompanied MELODY as MIDI, WAV and PNG.",
-        allow_abbrev=False,
     )
     compose.add_argument(
         "melody", type=_named, help="a MIDI file, or twinkle, ode_to_joy, korobeiniki"
@@ -205,13 +203,14 @@ def _add_compose(subparsers: Any) -> None:
         "--key",
         type=int,
         metavar="SEMITONES",
-        help="let the network hear the melody so much higher (lower: --key=-5), and move its "
-        "answer back (default: by octaves into the range that it knows)",
+        help="transpose the melody by this many semitones for the network (down: --key=-5), and "
+        "its answer back (default: by octaves into the range that it knows)",
     )
     compose.add_argument(
         "--programs",
         metavar="P,P,...",
-        help="General MIDI programs, 0 to 127, of the generated tracks (default: the model's)",
+        help="General MIDI programs of the generated tracks, 0 to 127 or names such as flute "
+        "(default: the model's)",
     )
     compose.add_argument(
         "--keep-melody",
@@ -220,10 +219,27 @@ def _add_compose(subparsers: Any) -> None:
         help="the melody as it is in the file (default), or as the network plays it",
     )
     compose.add_argument(
+        "--melody-only",
+        action="store_true",
+        help="of the melody's track keep the melody line alone, without chords or a left hand",
+    )
+    compose.add_argument(
+        "--keep-accompaniment",
+        action="store_true",
+        help="let the other tracks of the file, drums too, sound beside the answer",
+    )
+    compose.add_argument(
+        "--keep-silence",
+        action="store_true",
+        help="sound and picture from the beginning of the file, not from a bar before the first "
+        "note",
+    )
+    compose.add_argument(
         "--humanise",
         action=argparse.BooleanOptionalAction,
         default=True,
-        help="accents of the meter, small chances in loudness and time (default), or none",
+        help="accents on bar lines and beats, small random changes of loudness and timing "
+        "(default), or none",
     )
     compose.set_defaults(run=commands.compose)
 
@@ -234,7 +250,6 @@ def _add_export(subparsers: Any) -> None:
         help="a run's generator as one file",
         description="Write what `compose --model` needs of a run: the (averaged) parameters in "
         "half precision and the statistics, with a hash.",
-        allow_abbrev=False,
     )
     parser.add_argument("workdir", type=_named, help="folder of the run")
     _add_step(parser)
@@ -251,9 +266,9 @@ def _add_evaluate(subparsers: Any) -> None:
     parser = subparsers.add_parser(
         "evaluate",
         help="measure a model against held-out music",
-        description="Accompany held-out melodies, several times each, and measure the answers "
-        "beside held-out music, the training music, and answers that need no network.",
-        allow_abbrev=False,
+        description="Accompany held-out melodies, several times each, and measure the "
+        "accompaniments beside held-out music, the training music, and accompaniments without a "
+        "network.",
     )
     _add_model(parser)
     parser.add_argument("--out", required=True, type=_path, help="folder to write into")
@@ -262,8 +277,13 @@ def _add_evaluate(subparsers: Any) -> None:
         type=_named,
         action="append",
         default=[],
-        metavar="RUN",
-        help="another run, a column of its own; may be given several times",
+        metavar="RUN_OR_FILE",
+        help="another run or model file, a column of its own; may be given several times",
+    )
+    parser.add_argument(
+        "--noise",
+        action="store_true",
+        help="add a column: what the decoding makes of random numbers, without a network",
     )
     parser.add_argument(
         "--dataset",
@@ -283,29 +303,37 @@ def _add_evaluate(subparsers: Any) -> None:
 
 
 def _add_data(subparsers: Any) -> None:
-    data = subparsers.add_parser("data", help="build and inspect datasets", allow_abbrev=False)
+    data = subparsers.add_parser("data", help="build and inspect datasets")
     actions = data.add_subparsers(required=True, metavar="ACTION", dest="action")
-    build = actions.add_parser("build", help="make a dataset file", allow_abbrev=False)
+    build = actions.add_parser("build", help="make a dataset file")
     kinds = build.add_subparsers(required=True, metavar="SOURCE", dest="source")
-    chorales = kinds.add_parser(
-        "chorales", help="Bach's chorales in the installed music21", allow_abbrev=False
-    )
+    chorales = kinds.add_parser("chorales", help="Bach's chorales in the installed music21")
     chorales.set_defaults(run=commands.build_chorales)
-    folder = kinds.add_parser("midi", help="a folder of MIDI files", allow_abbrev=False)
-    folder.add_argument("folder", type=Path, help="searched with all folders below it")
+    folder = kinds.add_parser("midi", help="a folder of MIDI files")
+    folder.add_argument("folder", type=_path, help="searched with all folders below it")
     folder.add_argument(
         "--parts",
         type=int,
         metavar="N",
-        help="take the first N pitched parts of each file as the tracks; without it, parts are "
-        "sorted by program into Piano, Guitar, Bass, Strings and Drums",
+        help="tracks: the melody and the first N - 1 other pitched parts of each file; without it, "
+        "the other parts are sorted by program into Piano, Guitar, Bass, Strings and Drums",
+    )
+    folder.add_argument(
+        "--melody",
+        default="auto",
+        metavar="auto|NAME|NUMBER",
+        help="the melody's track, the first of the dataset: its name, or its number among those "
+        "with pitched notes, from 1 (default auto: what looks most like a melody in each file)",
     )
     folder.add_argument(
         "--steps-per-beat", type=int, default=4, metavar="N", help="grid (default 4: sixteenths)"
     )
     folder.set_defaults(run=commands.build_midi)
     for kind in (chorales, folder):
-        kind.add_argument("--out", required=True, type=Path, help="the .npz file to write")
-    info = actions.add_parser("info", help="describe a dataset file", allow_abbrev=False)
-    info.add_argument("file", type=Path)
+        kind.add_argument("--out", required=True, type=_path, help="the .npz file to write")
+    info = actions.add_parser("info", help="describe a dataset file")
+    info.add_argument("file", type=_path, help="a file of `data build`")
+    info.add_argument(
+        "--picture", type=_path, metavar="PNG", help="draw passages of some pieces into this file"
+    )
     info.set_defaults(run=commands.info)

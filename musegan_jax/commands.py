@@ -10,6 +10,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from musegan_jax import limits
+from musegan_jax.config import DECODING
 from musegan_jax.errors import UserError
 from musegan_jax.terminal import say, show
 
@@ -26,13 +28,13 @@ def train(arguments: Arguments) -> None:
     with _processes(arguments, settings), _reported(files.locate(arguments.workdir)):
         from musegan_jax.training.loop import train
 
-        for path in train(settings, arguments.workdir):
+        for path in train(settings, arguments.workdir) or ():
             show(path)
 
 
 @contextlib.contextmanager
 def _reported(workdir: Any) -> Iterator[None]:
-    """Keep all that the runtime said of a failure in a file; the message ends by naming it."""
+    """Write the runtime's full error to a file of the workdir; the message ends with its name."""
     try:
         yield
     except UserError as error:
@@ -86,7 +88,7 @@ def fingerprint(arguments: Arguments) -> None:
     from musegan_jax.training.load import open_run
 
     _quieten_orbax()
-    _, saved = open_run(files.locate(arguments.workdir), say, arguments.step)
+    _, saved = open_run(files.locate(arguments.workdir), arguments.step)
     print(f"{'iteration':<17} {saved.iteration}")
     for name, digest in saved.fingerprint.items():
         print(f"{name:<17} {digest}")
@@ -104,6 +106,8 @@ def reproduce(arguments: Arguments) -> int:
     run, settings = again.plan(path, arguments.overrides)
     with _processes(arguments, settings), contextlib.ExitStack() as stack:
         workdir = arguments.workdir or stack.enter_context(tempfile.TemporaryDirectory())
+        if arguments.workdir:
+            stack.enter_context(_reported(files.locate(workdir)))
         equal, lines = again.reproduce(path, run, settings, files.locate(workdir))
     for line in lines:
         show(line)
@@ -112,21 +116,16 @@ def reproduce(arguments: Arguments) -> int:
 
 def compose(arguments: Arguments) -> None:
     """Accompany a melody, and print the files."""
-    if not 1 <= arguments.samples <= 1000:
-        raise UserError("--samples must be from 1 to 1000")
-    if not 0 <= arguments.temperature <= 10:
-        raise UserError("--temperature must be from 0 to 10")
-    if arguments.key is not None and not -127 <= arguments.key <= 127:
-        raise UserError("--key must be from -127 to 127")
-    _check_seed(arguments.seed)
+    _check(arguments, "samples", "temperature", "key", "seed")
     from musegan_jax import files
-    from musegan_jax.composing import arrangement, decoding, melody
+    from musegan_jax.composing import arrangement, melody
     from musegan_jax.composing.accompany import accompany
-    from musegan_jax.composing.song import write_song
+    from musegan_jax.composing.song import beginning, write_song
+    from musegan_jax.data.melody_line import pick_part
     from musegan_jax.rendering import audio
     from musegan_jax.runs import compilation_cache
+    from musegan_jax.runs.processes import say
 
-    decoding.check(arguments.decoding, "--decoding")
     compilation_cache.keep()
 
     stem = Path(arguments.melody).stem
@@ -138,27 +137,33 @@ def compose(arguments: Arguments) -> None:
         if both and target.samefile(arguments.melody):
             raise UserError(f"--out {arguments.out}: it would replace the melody; name another")
     score = melody.load_melody(arguments.melody)
-    part = melody.pick_part(score, arguments.track, arguments.melody)
+    part = pick_part(score, arguments.track, arguments.melody)
     model = _model(arguments)
-    programs = _programs(arguments.programs, model, arguments.keep_melody)
-    heard = melody.prepare(score, part, model, arguments.key)
+    style = arrangement.Style(
+        programs=_programs(arguments.programs, model, arguments.keep_melody),
+        keep_melody=arguments.keep_melody,
+        melody_only=arguments.melody_only,
+        keep_accompaniment=arguments.keep_accompaniment,
+    )
+    prepared = melody.prepare(score, part, model, arguments.key)
     files.make_folder(arguments.out)
-    for line in melody.remarks(model, heard):
+    for line in (*melody.remarks(model, prepared), *arrangement.remarks(prepared, style)):
         say(line)
     if audio.soundfont_player() is None:
         say("sound: simple waves; the extra `audio` gives instruments")
-    if audio.excerpt(heard.score) is not heard.score:
+    start = 0 if arguments.keep_silence else beginning(prepared.score)
+    if start + audio.excerpt(prepared.score, start).end < prepared.score.end:
         say(f"sound: a part, of up to {audio.MAX_SECONDS // 60} minutes; the MIDI file is whole")
     for sample, name in enumerate(names):
         roll = accompany(
-            model, heard, arguments.seed, sample, arguments.temperature, arguments.decoding
+            model, prepared, arguments.seed, sample, arguments.temperature, arguments.decoding
         )
         human = arguments.seed + sample if arguments.humanise else None
-        style = arrangement.Style(programs, arguments.keep_melody, human)
-        song = arrangement.to_midi(model, heard, roll, style)
+        song = arrangement.to_midi(model, prepared, roll, style._replace(humanise=human))
         if not arrangement.has_accompaniment(model, roll):
             say("the accompaniment is empty: the network left it silent")
-        for path in write_song(song, arguments.out, name, f"{name}, seed {arguments.seed}"):
+        title = f"{name}, seed {arguments.seed}"
+        for path in write_song(song, arguments.out, name, title, arguments.keep_silence):
             show(path)
 
 
@@ -176,7 +181,7 @@ def _model(arguments: Arguments) -> Any:
     from musegan_jax.training.load import load_model
 
     _quieten_orbax()
-    return load_model(files.locate(arguments.workdir), say, arguments.step)
+    return load_model(files.locate(arguments.workdir), arguments.step)
 
 
 def _programs(text: str | None, model: Any, keep_melody: bool) -> tuple[int, ...] | None:
@@ -184,17 +189,11 @@ def _programs(text: str | None, model: Any, keep_melody: bool) -> tuple[int, ...
     if text is None:
         return None
     from musegan_jax.composing.arrangement import generated_tracks
+    from musegan_jax.data.instruments import programs_for
 
     tracks = [model.tracks[k] for k in generated_tracks(model, keep_melody)]
     names = [track.name for track in tracks if not track.is_drum]
-    words = [word.strip() for word in text.split(",")]
-    numbers = [int(word) for word in words if word.isascii() and word.isdecimal()]
-    if len(numbers) != len(words) or max(numbers) > 127 or len(words) != len(names):
-        raise UserError(
-            f"--programs {text}: it takes {len(names)} General MIDI programs from 0 to 127, "
-            f"separated by commas, for {', '.join(names)}"
-        )
-    return tuple(numbers)
+    return programs_for(text, names)
 
 
 def export(arguments: Arguments) -> None:
@@ -206,7 +205,7 @@ def export(arguments: Arguments) -> None:
     from musegan_jax.training.load import load_model
 
     _quieten_orbax()
-    model = load_model(files.locate(arguments.workdir), say, arguments.step)
+    model = load_model(files.locate(arguments.workdir), arguments.step)
     digest = model_file.save(model, arguments.out)
     print(f"iteration  {model.origin['iteration']}")
     print(f"SHA-256    {digest}")
@@ -216,27 +215,25 @@ def export(arguments: Arguments) -> None:
 
 def evaluate(arguments: Arguments) -> None:
     """Measure a model's accompaniments of held-out melodies, print the table and the files."""
-    if not 2 <= arguments.flavours <= 100:
-        raise UserError("--flavours must be from 2 to 100")
-    _check_seed(arguments.seed)
+    _check(arguments, "flavours", "seed")
     from musegan_jax import files, numerics
-    from musegan_jax.composing import decoding
     from musegan_jax.data import sources
     from musegan_jax.evaluation import report
     from musegan_jax.evaluation.evaluate import evaluate
+    from musegan_jax.models import model_file
     from musegan_jax.runs import compilation_cache
+    from musegan_jax.runs.processes import say
     from musegan_jax.training.load import load_model
 
-    decoding.check(arguments.decoding, "--decoding")
     compilation_cache.keep()
     _quieten_orbax()
     model = _model(arguments)
     models = {"model": model}
     for path in arguments.beside:
-        workdir = files.locate(path)
-        if workdir.name in (*models, "training", "copied", "random", "held_out"):
-            raise UserError(f"--beside {path}: a second column {workdir.name!r}; rename the folder")
-        models[workdir.name] = load_model(workdir, say)
+        place = files.locate(path)
+        if place.stem in (*models, "training", "noise", "copied", "random", "held_out"):
+            raise UserError(f"--beside {path}: a second column {place.stem!r}; rename it")
+        models[place.stem] = model_file.load(path) if place.is_file() else load_model(place)
     trained_on = model.origin.get("config", {}).get("data", {})
     data = sources.load(arguments.dataset or trained_on.get("dataset", "chorales"))
     for name, each in models.items():
@@ -245,8 +242,9 @@ def evaluate(arguments: Arguments) -> None:
             say(f"{name}: was trained on the split {arguments.split}: its scores flatter it")
     files.make_folder(arguments.out)
     split, flavours, seed = arguments.split, arguments.flavours, arguments.seed
+    rule, noise = arguments.decoding, arguments.noise
     with numerics.pinned():
-        result = evaluate(models, data, split, flavours, seed, arguments.decoding)
+        result = evaluate(models, data, split, flavours, seed, rule, noise)
     for line in report.table(result.report):
         show(line)
     melody = model.config.condition_track
@@ -267,9 +265,14 @@ def _check_comparable(name: str, model: Any, first: Any, data: Any) -> None:
         raise UserError(f"{name}: takes another track for the melody than the model it is beside")
 
 
-def _check_seed(seed: int) -> None:
-    if not 0 <= seed < 2**32:
-        raise UserError(f"--seed must be from 0 to {2**32 - 1}")
+def _check(arguments: Arguments, *names: str) -> None:
+    """Check these options, and `--decoding` if there is one, before anything heavy is imported."""
+    for name in names:
+        value, option = getattr(arguments, name), f"--{name.replace('_', '-')}"
+        if value is not None:
+            limits.within(name, value, option)
+    if hasattr(arguments, "decoding"):
+        limits.one_of("--decoding", arguments.decoding, DECODING)
 
 
 def _check_out(out: Path) -> None:
@@ -291,21 +294,21 @@ def build_chorales(arguments: Arguments) -> None:
 def build_midi(arguments: Arguments) -> None:
     """Make a dataset file of a folder of MIDI files."""
     _check_out(arguments.out)
-    for name, low, high in (("parts", 1, 16), ("steps_per_beat", 1, 96)):
-        value = getattr(arguments, name)
-        if value is not None and not low <= value <= high:
-            raise UserError(f"--{name.replace('_', '-')} must be from {low} to {high}")
+    _check(arguments, "parts", "steps_per_beat")
     from musegan_jax.data.readers.midi_folder import read_midi_folder
 
-    built = read_midi_folder(arguments.folder, arguments.parts, arguments.steps_per_beat)
-    _save(*built, arguments.out)
+    melody = None if arguments.melody == "auto" else arguments.melody
+    built = read_midi_folder(arguments.folder, arguments.parts, arguments.steps_per_beat, melody)
+    _save(built.dataset, built.skipped, arguments.out, built.remarks)
 
 
-def _save(dataset, skipped, out: Path) -> None:  # noqa: ANN001 - their modules load later
-    from musegan_jax.data.dataset import describe, save
+def _save(dataset, skipped, out: Path, remarks=()) -> None:  # noqa: ANN001 - modules load later
+    from musegan_jax.data.dataset import describe, save, shortcomings
     from musegan_jax.data.readers import skipped as reports
 
     save(dataset, out)
+    for line in (*remarks, *shortcomings(dataset)):
+        print(line, file=sys.stderr)
     report = out.with_suffix(".skipped.txt")
     if skipped:
         reports.write_report(skipped, report)
@@ -319,7 +322,15 @@ def _save(dataset, skipped, out: Path) -> None:  # noqa: ANN001 - their modules 
 
 
 def info(arguments: Arguments) -> None:
-    """Describe a dataset file."""
-    from musegan_jax.data.dataset import describe, load
+    """Describe a dataset file, and draw some of it."""
+    from musegan_jax.data.dataset import describe, load, shortcomings
 
-    print(describe(load(arguments.file)))
+    dataset = load(arguments.file)
+    print(describe(dataset))
+    for line in shortcomings(dataset):
+        print(line, file=sys.stderr)
+    if arguments.picture is not None:
+        from musegan_jax.rendering.plots import passages
+
+        passages(dataset, arguments.picture)
+        print(arguments.picture)

@@ -47,7 +47,11 @@ def _module(array: Array) -> Any:
 
 
 def pack(roll: Bool[Array, "*b T P K"]) -> UInt8[Array, "*b T K 16"]:
-    """Bool `(..., T, 128, K)` -> packed uint8 `(..., T, K, 16)`."""
+    """Bool `(..., T, 128, K)` -> packed uint8 `(..., T, K, 16)`.
+
+    Raises:
+        ValueError: if there are not 128 pitches.
+    """
     if roll.shape[-2] != MIDI_PITCHES:
         raise ValueError(f"a packed roll holds {MIDI_PITCHES} pitches, not {roll.shape[-2]}")
     return _module(roll).packbits(roll.swapaxes(-1, -2), axis=-1)

@@ -11,6 +11,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from musegan_jax import limits
 from musegan_jax.shapes import Key
 
 # Environment variables can change these two settings: then JAX draws other numbers, which without
@@ -28,17 +29,19 @@ def root_key(seed: int) -> jax.Array:
     a run must not depend on that.
 
     Raises:
-        ValueError: if `seed` is not from 0 to 2**32 - 1: JAX would wrap it round silently.
+        TypeError: if `seed` is not a whole number.
+        ValueError: if it is not from 0 to 2**32 - 1: JAX would wrap it round silently.
     """
-    if not 0 <= seed < 2**32:
-        raise ValueError(f"seed = {seed}: it must be from 0 to 2**32 - 1")
-    return jax.random.key(seed, impl="threefry2x32")
+    return jax.random.key(limits.whole("seed", seed), impl="threefry2x32")
 
 
 def stream(root: jax.Array, name: str) -> jax.Array:
     """The scalar key of one named stream of `root`; `name` is one of `STREAMS`.
 
     The name enters through SHA-256 because Python's own `hash` differs from process to process.
+
+    Raises:
+        ValueError: for another name.
     """
     if name not in STREAMS:
         raise ValueError(f"unknown random stream {name!r}; one of {', '.join(STREAMS)}")
@@ -47,7 +50,11 @@ def stream(root: jax.Array, name: str) -> jax.Array:
 
 
 def update_key(root: jax.Array, name: str, iteration: jax.Array | int, update: int) -> jax.Array:
-    """The scalar key of one update (critic 0..n-1, generator n) within one iteration."""
+    """The scalar key of one update (critic 0..n-1, generator n) within one iteration.
+
+    Raises:
+        ValueError: if `name` is not one of `STREAMS`.
+    """
     return jax.random.fold_in(jax.random.fold_in(stream(root, name), iteration), update)
 
 

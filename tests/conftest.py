@@ -2,6 +2,8 @@
 
 import os
 import signal
+import subprocess
+import sys
 
 # What a shell starts in the background ignores SIGINT, and so would the runs that tests interrupt.
 if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
@@ -66,6 +68,15 @@ def make_dataset(pieces: int = 12, bars: int = 4, seed: int = 0) -> dataset.Data
         made.append(dataset.Piece(f"piece {n}", pianoroll.pack(roll), np.arange(0, 16 * bars, 16)))
     tracks = [pianoroll.Track(name, 40 + k) for k, name in enumerate("SATB")]
     return dataset.build(made, tracks, 4, "made up")
+
+
+def in_new_process(code: str, **environment: str) -> str:
+    """Run code in a Python of its own, which must not fail; returns what it printed."""
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, env=os.environ | environment
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout
 
 
 def changed(model, **facts):

@@ -1,5 +1,7 @@
 """Windows and batches: what is offered, and that drawing is a pure function of keys."""
 
+import dataclasses
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -8,7 +10,7 @@ import pytest
 from conftest import make_dataset
 from musegan_jax import config as configs
 from musegan_jax import pianoroll, rng
-from musegan_jax.data import batches, dataset
+from musegan_jax.data import batches, dataset, fit
 from musegan_jax.errors import UserError
 from musegan_jax.pianoroll import Track
 
@@ -98,14 +100,88 @@ def test_silent_and_unplayable_windows_are_left_out():
         "--model.tracks=1", "--data.hop_bars=2", "--model.lowest_pitch=32", "--model.pitches=64"
     )
     np.testing.assert_array_equal(batches.make_windows(data, settings).starts, [32])
-    with pytest.raises(UserError, match="no window to train on: of 3 windows"):
+    why = "no window to train on: of 3 .*, in 1 all tracks are silent, in 2 a note lies outside"
+    with pytest.raises(UserError, match=why):
         batches.make_windows(
             data, configs.override(settings, ["--model.pitches=16", "--model.lowest_pitch=100"])
         )
 
 
+def test_windows_without_a_melody_are_left_out_and_counted():
+    """Else the network learns to answer to silence. A track that is mostly silent is named."""
+    roll = np.zeros((128, 128, 3), bool)
+    roll[:, 48, 1] = True
+    roll[64:96, 72, 0] = True
+    roll[120:, 40, 2] = True
+    tracks = [Track("Melody", 0), Track("Guitar", 24), Track("Bass", 32)]
+    piece = dataset.Piece("one", pianoroll.pack(roll), np.arange(0, 128, 16))
+    data = dataset.build([piece], tracks, 4, "test")
+    said = []
+    settings = config("--model.tracks=3")
+    np.testing.assert_array_equal(
+        batches.make_windows(data, settings, said.append).starts, [48, 64, 80]
+    )
+    assert said == [
+        "left out 4 of 7 windows: in 4 the melody (track Melody) is silent",
+        "the track Bass is silent in 100% of the windows",
+    ]
+    with pytest.raises(UserError, match=r"in 6 the melody \(track Bass\) is silent"):
+        other = config("--model.tracks=3", "--model.condition_track=2", "--data.hop_bars=1")
+        short = dataset.build([piece._replace(roll=pianoroll.pack(roll[:112]))], tracks, 4, "test")
+        batches.make_windows(short, other)
+
+
+def test_a_config_takes_tracks_and_pitches_from_the_dataset(data):
+    """What a config leaves open; what it says stays."""
+    low, high = pianoroll.pitch_bounds(data.timeline)
+    settings = configs.override(configs.Config(), ["--data.transpose=-5,6", "--model.pitches=0"])
+    with pytest.raises(UserError, match="pitches = 0: the dataset's"):
+        batches.make_windows(data, settings)
+    six = dataclasses.replace(
+        data,
+        timeline=np.concatenate([data.timeline, data.timeline[:, :2]], axis=1),
+        tracks=(*data.tracks, Track("Fifth", 0), Track("Sixth", 0)),
+    )
+    fitted = fit.for_dataset(settings, six)
+    model = fitted.model
+    assert model.tracks == 6 and model.pitches % model.multiple == 0
+    assert model.lowest_pitch <= low - 5 and model.lowest_pitch + model.pitches > high + 6
+    assert model.pitches - (high - low + 12) < model.multiple
+    assert (batches.make_windows(six, fitted).shifts == (-5, 6)).all()  # no note at the edge
+    assert fit.for_dataset(fitted, six) == fitted
+    # Stated: as it is, though another number of tracks would fit.
+    stated = configs.override(settings, ["--model.tracks=5", "--model.pitches=64"])
+    assert fit.for_dataset(stated, six) == stated
+    with pytest.raises(UserError, match="the dataset has 6 tracks .*, the model 5"):
+        batches.make_windows(six, stated)
+    wrong = configs.override(settings, ["--model.condition_track=3"])
+    with pytest.raises(UserError, match="condition_track = 3: it must be a track number"):
+        fit.for_dataset(
+            wrong, dataclasses.replace(data, timeline=data.timeline[:, :2], tracks=data.tracks[:2])
+        )
+
+
+def test_drums_need_no_room_for_transposition():
+    roll = np.zeros((32, 128, 2), bool)
+    roll[:, 60, 0] = roll[:, 30, 1] = True
+    tracks = [Track("Melody", 0), Track("Drums", 0, True)]
+    data = dataset.build([dataset.Piece("a", pianoroll.pack(roll), np.array([0]))], tracks, 4, "t")
+    assert fit.pitch_rows(data, (-5, 6), 1) == (30, 37)
+    assert fit.pitch_rows(data, (-5, 6), 16) == (25, 48)
+    assert fit.pitch_rows(data, (-24, 24), 128) == (0, 128)
+    silent = dataclasses.replace(data, timeline=np.zeros_like(data.timeline))
+    assert fit.pitch_rows(silent, (0, 0), 16) == (0, 128)
+
+
+@pytest.mark.parametrize("name", ["quickstart", "chorales", "reference", "tiny"])
+def test_the_configs_of_the_chorales_say_what_they_need(data, name):
+    """Runs of the shipped configs are reproduced: nothing of them may come from the dataset."""
+    settings = configs.load(f"configs/{name}.py")
+    assert fit.for_dataset(settings, data) == settings
+
+
 def test_other_tracks_than_the_models_are_refused(data):
-    with pytest.raises(UserError, match="set --model.tracks=4"):
+    with pytest.raises(UserError, match="set model.tracks=4"):
         batches.make_windows(data, config("--model.tracks=5"))
 
 
@@ -122,3 +198,43 @@ def test_drums_are_not_transposed():
     assert (sounding[:, :, 1] == (np.arange(128) == 36)).all()
     melody = {int(row.argmax()) for row in sounding[:, :, 0]}
     assert len(melody) > 4 and melody <= set(range(55, 67))
+
+
+def pick_up_and_end() -> dataset.Dataset:
+    """Two pieces of one pitch each: a beat of pick-up, two bars, and three beats at the end."""
+    pieces = []
+    for name, pitch in (("a", 60), ("b", 72)):
+        roll = np.zeros((4 + 32 + 12, 128, 1), bool)
+        roll[:, pitch] = True
+        pieces.append(dataset.Piece(name, pianoroll.pack(roll), np.array([4, 20, 36])))
+    return dataset.build(pieces, [Track("Melody", 0)], 4, "test")
+
+
+@pytest.mark.parametrize(
+    ("overhang", "wanted"),
+    [
+        (0, [(0, 32)]),
+        (4, [(0, 32), (0, 28)]),  # the last bar is four steps short of a second window
+        (20, [(12, 32), (0, 32), (0, 28), (0, 12)]),
+    ],
+)
+def test_windows_reach_into_silence_and_never_into_another_piece(overhang, wanted):
+    data = pick_up_and_end()
+    settings = config("--model.tracks=1", f"--data.overhang_steps={overhang}")
+    windows = batches.make_windows(data, settings)
+    assert len(windows.starts) == 2 * len(wanted)
+    if not overhang:
+        assert windows.within is None  # the compiled step is as it was without the field
+    rolls = [np.asarray(draw(settings, windows, n=64)) > 0]
+    keys = rng.example_keys(rng.root_key(0), jnp.arange(64, dtype=jnp.int32))
+    chosen, shifts = (np.asarray(each)[:, None] for each in batches.choose(windows.shifts, keys))
+    fed = batches.gather(windows, chosen, shifts, 32)
+    rolls.append(np.asarray(batches.batch_of(settings, fed, 0, keys)) > 0)
+    np.testing.assert_array_equal(*rolls)  # the host feeds what the device would draw
+    spans = set()
+    for roll in rolls[0][..., 0]:
+        steps, pitches = np.nonzero(roll)
+        assert len(set(pitches)) == 1
+        spans.add((pitches[0], steps[0], steps[-1] + 1))
+        assert len(steps) == steps[-1] + 1 - steps[0]
+    assert spans == {(pitch, *span) for span in wanted for pitch in (60, 72)}

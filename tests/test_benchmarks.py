@@ -9,6 +9,7 @@ import sys
 
 import pytest
 
+from conftest import in_new_process
 from musegan_jax import config as configs
 from musegan_jax.errors import UserError
 
@@ -91,9 +92,7 @@ def test_one_gradient_is_summed_per_update_on_a_tpu_slice():
         "    found = t.measure(update, config, layout, 'v5e')['collectives']\n"
         "    print(*(each['bytes'] for each in found if each['bytes'] > 100_000))\n"
     )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
-    sizes = [[int(word) for word in line.split()] for line in done.stdout.splitlines()]
+    sizes = [[int(word) for word in line.split()] for line in in_new_process(code).splitlines()]
     critic, generator = (sum(found) for found in sizes)
     assert [len(found) for found in sizes] == [1, 1]
     assert critic > 4 * 600_000 and generator > 4 * 2_000_000

@@ -218,6 +218,7 @@ def test_a_checkpoint_is_on_the_disk_before_it_has_its_name(tiny, tmp_path, monk
     assert len(found) > 5 and late in ([], ["commit_success.txt"])
 
 
+@pytest.mark.contract
 def test_saved_on_one_topology_restored_on_another(saved, tmp_path):
     """Four devices to one and to two under pmap: the state is the same bits."""
     config, workdir = saved

@@ -14,7 +14,7 @@ import mido
 import pytest
 
 import musegan_jax
-from conftest import make_dataset
+from conftest import in_new_process, make_dataset
 from musegan_jax import cli
 from musegan_jax import config as configs
 from musegan_jax.data import dataset, melodies
@@ -49,9 +49,7 @@ def test_help_and_imports_are_light():
         "heavy = {'jax', 'numpy', 'mido', 'matplotlib', 'orbax'} & set(sys.modules)\n"
         "assert not heavy, heavy"
     )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
-    assert all(len(line) <= 80 for line in done.stdout.splitlines())
+    assert all(len(line) <= 80 for line in in_new_process(code).splitlines())
 
 
 def test_compose_writes_a_song(workdir, tmp_path, capsys):
@@ -93,13 +91,37 @@ def test_a_run_is_exported_and_composed_with(workdir, tmp_path, capsys):
     for folder, words in (("file", ["--model", out]), ("shipped", [])):
         status, _, err = run(
             capsys, "compose", "twinkle", *words, "--out", tmp_path / folder,
-            "--programs", "0,1,2", "--key=2", "--temperature", "0.5", "--no-humanise",
+            "--programs", "0,honky,2", "--key=2", "--temperature", "0.5", "--no-humanise",
         )  # fmt: skip
         assert status == 0, err
         assert "2 semitones higher" in err
         song = mido.MidiFile(tmp_path / folder / "twinkle.mid")
         programs = [m.program for track in song.tracks for m in track if m.type == "program_change"]
-        assert programs[-3:] == [0, 1, 2]
+        assert programs[-3:] == [0, 3, 2]
+
+
+def test_own_music_needs_no_override(tmp_path, capsys, monkeypatch):
+    """Twelve songs with the melody on the last track, by the README's commands."""
+    from proofs.own_music import song
+
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "music").mkdir()
+    for n in range(12):
+        song(n, bars=8).save(tmp_path / "music" / f"{n}.mid")
+    status, out, err = run(capsys, "data", "build", "midi", "music", "--out", "mine.npz")
+    assert status == 0 and "the track Lead in 12" in err, err
+    assert "valid       2 pieces" in out and "test        2 pieces" in out
+    fast = ["--training.iterations=1", "--model.generator_filters=4,4,4,4", "--output.melodies="]
+    status, _, err = run(
+        capsys, "train", "--config", "own", "--workdir", tmp_path / "run",
+        "--model.critic_filters=4,4,4,4", *fast,
+    )  # fmt: skip
+    assert status == 0, err
+    assert "the melody (track Melody) is silent" in err
+    model = json.loads((tmp_path / "run" / "run.json").read_text())["config"]["model"]
+    assert (model["tracks"], model["condition_track"]) == (4, 0)
+    # As used: the bass at 36 less 5 semitones, the melody at 90 and 6 more.
+    assert model["lowest_pitch"] <= 31 and model["lowest_pitch"] + model["pitches"] > 96
 
 
 def test_a_melody_is_not_replaced_by_its_song(workdir, tmp_path, capsys):
@@ -162,7 +184,7 @@ def test_debug_shows_the_traceback(tmp_path, capsys):
     words = ["compose", "tinkle", "--out", tmp_path]
     for argv in (["--debug", *words], [*words, "--debug"]):
         status, _, err = run(capsys, *argv)
-        assert status == 2 and "Traceback" in err and "pick_part" not in err
+        assert status == 2 and "Traceback" in err and "load_melody" in err
         assert err.splitlines()[-1].startswith("musegan-jax: tinkle: no such file")
 
 
@@ -322,9 +344,46 @@ def test_data_build_and_info(tmp_path, capsys):
     status, _, err = run(capsys, "data", "build", "midi", folder, "--parts", 2, "--out", out)
     assert status == 0
     assert "skipped 1: " in err and "bad.MID" in (tmp_path / "mine.skipped.txt").read_text()
-    status, text, _ = run(capsys, "data", "info", out)
-    assert status == 0 and "pieces      3" in text
+    picture = tmp_path / "mine.png"
+    status, text, err = run(capsys, "data", "info", out, "--picture", picture)
+    assert status == 0 and "pieces      3" in text and "3 pieces, 0 held out in valid" in err
     assert all(len(line) <= 80 for line in text.splitlines())
+    assert text.splitlines()[-1] == str(picture) and picture.stat().st_size > 5000
+
+
+def test_compose_says_what_is_dropped_and_keeps_it_if_asked(workdir, tmp_path, capsys):
+    """A piano with a left hand, a bass and drums; nothing sounds for four bars; the end is cut."""
+    from test_compose import make_song
+
+    hands = [(n, n + 1, p) for n in range(20, 42) for p in (76 + n % 3, 43)]
+    beat = [(n, n + 0.25, 36) for n in range(16, 42)]
+    make_song({("Piano", 0): hands, ("Bass", 1): hands[1::2], ("Kit", 9): beat}).midi.save(
+        tmp_path / "band.mid"
+    )
+    content = (tmp_path / "band.mid").read_bytes()
+    (tmp_path / "band.mid").write_bytes(content[:-9])
+    said, names = {}, {}
+    for folder, words in (
+        ("plain", []),
+        ("kept", ["--keep-accompaniment", "--keep-silence", "--melody-only"]),
+    ):
+        status, _, said[folder] = run(
+            capsys, "compose", tmp_path / "band.mid", "--workdir", workdir, "--out",
+            tmp_path / folder, *words,
+        )  # fmt: skip
+        assert status == 0, said[folder]
+        names[folder] = [t.name for t in mido.MidiFile(tmp_path / folder / "band.mid").tracks[1:]]
+    assert names == {
+        "plain": ["Piano", "A", "T", "B"],
+        "kept": ["Piano", "A", "T", "B", "Bass", "Kit"],
+    }
+    assert "a damaged file: track 4 ends inside an event" in said["plain"]
+    assert "left out, the file's other tracks: Bass, Kit" in said["plain"]
+    assert "22 of 44 notes are chords or a left hand" in said["plain"]
+    assert "sound on beside the answer (without them: --melody-only)" in said["plain"]
+    assert "left out, 22 notes of chords or a left hand" in said["kept"]
+    sizes = [(tmp_path / folder / "band.wav").stat().st_size for folder in ("plain", "kept")]
+    assert sizes[0] < sizes[1]
 
 
 BAD = {
@@ -342,7 +401,7 @@ BAD = {
     "temperature": ["compose", "twinkle", "--out", "OUT", "--temperature", "-1"],
     "programs": ["compose", "twinkle", "--out", "OUT", "--programs", "1,2"],
     "no program": ["compose", "twinkle", "--out", "OUT", "--programs", "1,2,128"],
-    "key": ["compose", "twinkle", "--out", "OUT", "--key", "90"],
+    "no instrument": ["compose", "twinkle", "--out", "OUT", "--programs", "1,2,kazoo"],
     "no model file": ["compose", "twinkle", "--out", "OUT", "--model", "none.safetensors"],
     "no model in it": ["compose", "twinkle", "--out", "OUT", "--model", "README.md"],
     "two models": ["compose", "twinkle", "--out", "OUT", "--model", "m", "--workdir", "RUN"],
@@ -386,6 +445,8 @@ BAD = {
     "parts": ["data", "build", "midi", "tests", "--parts", "0", "--out", "OUT.npz"],
     "no such file": ["data", "info", "none.npz"],
     "a folder": ["data", "info", "tests"],
+    "no name": ["data", "info", ""],
+    "nowhere": ["data", "build", "chorales", "--out", ""],
 }  # fmt: skip
 
 
@@ -393,8 +454,8 @@ BAD = {
 SAID = {
     "temperature": "--temperature",
     "programs": "takes 3 General",
-    "no program": "takes 3 General",
-    "key": "another --key",
+    "no program": "128 is no General MIDI program",
+    "no instrument": "'kazoo' is no General MIDI instrument",
     "no model file": "no such model file",
     "no model in it": "not a valid model",
     "two models": "both name a model",
@@ -402,18 +463,20 @@ SAID = {
     "export what": "not the folder of",
     "export as what": "safetensors",
     "export where": "cannot be written",
-    "flavours": "--flavours must",
+    "flavours": "--flavours = 1: it must",
     "evaluate what": "not the folder of",
     "split": "invalid choice",
-    "huge key": "--key must be",
-    "no decoding": "--decoding = choir: it must be one of lines, independent, threshold",
-    "nor here": "--decoding = choir",
+    "huge key": "--key = 1000",
+    "no name": "it is empty",
+    "nowhere": "it is empty",
+    "no decoding": "--decoding = 'choir': it must be one of joint, lines, independent",
+    "nor here": "--decoding = 'choir'",
     "nor in training": "config: output.decoding = choir",
     "no literal": "training.seed = {[]:1}: it must be a whole number",
     "deep literal": "training.seed = [[[",
     "too many": "it must be from 1 to 2**31 - 1",
     "no shipped config": "did you mean chorales?",
-    "unknown field": "unknown config field 'data.x'",
+    "unknown field": "config: unknown field 'data.x'",
 }
 
 

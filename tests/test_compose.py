@@ -10,18 +10,22 @@ import jax.numpy as jnp
 import mido
 import numpy as np
 import pytest
+from proofs import any_melody
 
 from conftest import changed
 from musegan_jax import pianoroll
 from musegan_jax.composing import arrangement, decoding
-from musegan_jax.composing.accompany import accompany, answer_melody, decode_melody, for_metrics
-from musegan_jax.composing.melody import Melody, load_melody, pick_part, remarks
+from musegan_jax.composing.accompany import accompany, answer_melody, decode_melody
+from musegan_jax.composing.melody import Melody, load_melody, remarks
 from musegan_jax.composing.melody import prepare as prepare_part
-from musegan_jax.composing.song import write_song
+from musegan_jax.composing.song import beginning, write_song
 from musegan_jax.config import ModelConfig
 from musegan_jax.data import melodies, midi
+from musegan_jax.data.instruments import programs_for
+from musegan_jax.data.melody_line import pick_part
 from musegan_jax.data.training_music import TrainingMusic
 from musegan_jax.errors import UserError
+from musegan_jax.evaluation.accompaniments import as_measured
 from musegan_jax.models.generator import make_generator, noise_shape
 from musegan_jax.models.model import Model
 from musegan_jax.pianoroll import Track
@@ -70,7 +74,7 @@ def sparse_roll(melody: Melody, seed: int = 0) -> np.ndarray:
     """
     roll = np.random.default_rng(seed).random((melody.steps, PITCHES, 4)) < 0.01
     last = np.flatnonzero(melody.condition.any(axis=1))[-1]
-    roll[last + 1 :] = False
+    roll[last:] = False  # what sounds there would be held to the end of the bar
     roll[0, 30] = roll[last:, 30] = True
     return roll
 
@@ -270,7 +274,8 @@ def test_a_piece_at_the_longest_length_can_still_be_finished(model):
 def test_of_notes_together_the_highest_is_the_melody(model):
     chords = [(0, 2, 60), (0, 1, 64), (0.5, 1, 67), (3, 4, 72), (3, 4, 71)]
     melody = prepare(model, make_song({("Tune", 0): chords}))
-    top = [64] * 2 + [67] * 2 + [60] * 4 + [None] * 4 + [72] * 4
+    # What was held below does not become the melody when that rests.
+    top = [64] * 2 + [67] * 2 + [None] * 8 + [72] * 4
     assert [np.flatnonzero(row).tolist() for row in melody.condition[:16]] == [
         [] if pitch is None else [pitch] for pitch in top
     ]
@@ -296,10 +301,8 @@ def test_a_melody_is_moved_by_octaves_and_back(model, pitches, shift):
     roll[:4, [0, 63], :] = True
     song = midi.parse(arrangement.to_midi(model, melody, roll), "song")
     alto, kit, _ = song.parts[1:]
-    # What MIDI has no number for moves by octaves to where it has; a drum's number is an
-    # instrument, and stays.
-    wanted = [p % 12 if p < 0 else p for p in (28 - shift, 91 - shift)]
-    assert alto.notes[:, 2].tolist() == sorted(wanted) and kit.notes[:, 2].tolist() == [28, 91]
+    # Only the melody moves by whole octaves: the voices stay in their ranges.
+    assert alto.notes[:, 2].tolist() == [28, 91] and kit.notes[:, 2].tolist() == [28, 91]
     said = [line for line in remarks(model, melody) if "octave" in line]
     assert bool(said) == bool(shift)
     if shift:
@@ -317,8 +320,12 @@ def test_a_key_of_ones_own(model):
     alto = midi.parse(arrangement.to_midi(model, melody, roll), "song").parts[1]
     assert alto.notes[:, 2].tolist() == [LOW + 20 + 5]
     assert any("5 semitones lower" in line for line in remarks(model, melody))
-    with pytest.raises(UserError, match="another --key"):
-        prepare_part(score, part, model, shift=40)
+    melody = prepare_part(score, part, model, shift=40)  # 100 and 104, above the rows
+    assert [np.flatnonzero(row).tolist() for row in melody.condition[:8:4]] == [
+        [76],
+        [80],
+    ]  # together
+    assert melody.folded == 2
 
 
 def test_voices_stay_in_their_ranges(model):
@@ -358,12 +365,25 @@ def test_no_voice_begins_after_the_melody(model):
     assert alto.notes[0, 1] == 4 * 480
 
 
+def test_a_short_last_bar_is_completed(model):
+    """The last chord is held to the end of the tune's bar, though a left hand goes on."""
+    notes = [(0, 2, 60), (4, 6.5, 62), (0, 16, 40), (0, 16, 43), (0, 16, 47)]
+    melody = prepare(model, make_song({("Tune", 0): notes}))
+    assert melody.steps == 64 and np.flatnonzero(melody.condition.any(axis=1))[-1] == 25
+    roll = np.zeros((melody.steps, PITCHES, 4), bool)
+    roll[20:26, 20] = True
+    song = midi.parse(arrangement.to_midi(model, melody, roll), "song")
+    ends = {part.name: part.notes[:, :2].tolist() for part in song.parts[1:]}
+    assert ends == {"Alto": [[5 * 480, 8 * 480]], "Kit": [[5 * 480, 26 * 120]],
+                    "Bass": [[5 * 480, 8 * 480]]}  # fmt: skip
+
+
 def test_what_the_network_does_not_hear_is_said(model):
     def said(*notes):
         return " ".join(remarks(model, prepare(model, make_song({("Tune", 0): notes}))))
 
-    assert "highest" not in said((0, 1, 60), (1, 2, 64)) and "longer" not in said((0, 1, 60))
-    assert "only the highest" in said((0, 2, 60), (1, 2, 64))
+    assert "chords" not in said((0, 1, 60), (1, 2, 64)) and "longer" not in said((0, 1, 60))
+    assert "1 of 2 notes are chords or a left hand, not melody" in said((0, 2, 60), (0, 2, 64))
     assert "given longer ones" in said((0, 1, 60), (1, 1.1, 64))
 
 
@@ -382,7 +402,7 @@ def test_style(model):
     assert [part.program for part in parts if not part.is_drum] == [plain[0].program, 7, 8]
     song, parts = play(keep_melody=False)
     assert [part.name for part in parts] == ["Tune", "Alto", "Kit", "Bass"]
-    assert parts[0].notes[:, 2].tolist() == [60] * 8  # in the range of the tune
+    assert parts[0].notes[:, 2].tolist() == [48] * 8  # as the network has it
 
     _, human = play(humanise=1)
     _, again = play(humanise=1)
@@ -399,6 +419,65 @@ def test_style(model):
     # Voices that begin together are late together, and the first of a bar is an accent.
     np.testing.assert_array_equal(human[0].notes, plain[0].notes)
     assert all((voice.notes[0, 3] >= 74) for voice in human[1:])
+
+
+BAND = {
+    ("Tune", 0): [(4, 8, 72), (4, 6, 48), (6, 8, 52), (8, 12, 74), (8, 12, 62)],
+    ("Bass", 1): [(0, 12, 40)],
+    ("Kit", 9): [(0, 0.25, 36), (20, 20.25, 38)],
+}
+
+
+def test_the_other_tracks_of_the_file_stay_if_asked(model):
+    score = make_song(BAND)
+    melody = prepare(model, score)
+    style = arrangement.Style(keep_accompaniment=True)
+    song = midi.parse(arrangement.to_midi(model, melody, sparse_roll(melody), style), "song")
+    assert [part.name for part in song.parts] == ["Tune", "Alto", "Kit", "Bass", "Bass", "Kit"]
+    for kept, own in zip(song.parts[-2:], score.parts[1:], strict=True):
+        np.testing.assert_array_equal(kept.notes, own.notes)
+        assert (kept.channel, kept.program) == (own.channel, own.program)
+    # The generated tracks have channels of their own.
+    assert not {part.channel for part in (song.parts[1], song.parts[3])} & {0, 1, 9}
+    (left,) = [s for s in arrangement.remarks(melody, arrangement.AS_GIVEN) if "left out" in s]
+    assert (
+        left == "left out, the file's other tracks: Bass, Kit (they stay with --keep-accompaniment)"
+    )
+    assert not [line for line in arrangement.remarks(melody, style) if "left out" in line]
+
+
+def test_a_left_hand_goes_if_asked(model):
+    score = make_song(BAND)
+    melody = prepare(model, score)
+    assert melody.on_line.tolist() == [False, True, False, False, True]
+    whole = midi.parse(arrangement.to_midi(model, melody, sparse_roll(melody)), "song").parts[0]
+    np.testing.assert_array_equal(whole.notes, score.parts[0].notes)
+    style = arrangement.Style(melody_only=True)
+    song = arrangement.to_midi(model, melody, sparse_roll(melody), style)
+    np.testing.assert_array_equal(
+        midi.parse(song, "song").parts[0].notes, score.parts[0].notes[melody.on_line]
+    )
+    assert any("sound on" in line for line in arrangement.remarks(melody, arrangement.AS_GIVEN))
+    assert "left out, 3 notes of chords or a left hand" in arrangement.remarks(melody, style)
+
+
+def test_a_dropped_note_of_a_pitch_that_sounds_ends_it(model):
+    """One key, struck by the melody and again by the left hand: the second is silent."""
+    score = make_song({("Tune", 0): [(0, 2, 60), (2, 4, 60), (4, 6, 60)]})
+    part = score.parts[0]
+    for dropped, left in (([0], [1, 2]), ([1], [0, 2]), ([0, 2], [1]), ([2], [0, 1])):
+        track = arrangement._own_track(score, part, part.notes[dropped])
+        file = mido.MidiFile(ticks_per_beat=480)
+        file.tracks = [track]
+        np.testing.assert_array_equal(midi.parse(file, "").parts[0].notes, part.notes[left])
+
+
+def test_more_kept_tracks_than_channels(model):
+    lines = {(f"T{n}", n): [(0, 4, 40 + n)] for n in range(16)}
+    melody = prepare(model, make_song(lines), "T15")
+    style = arrangement.Style(keep_accompaniment=True)
+    song = midi.parse(arrangement.to_midi(model, melody, sparse_roll(melody), style), "song")
+    assert len(song.parts) == 1 + 3 + 15
 
 
 def test_temperature(model):
@@ -439,16 +518,41 @@ def test_an_empty_accompaniment_is_noticed(model):
     assert arrangement.has_accompaniment(model, roll)
 
 
-def test_a_melody_wider_than_the_model_is_refused(model):
-    wide = make_song({("Tune", 0): [(0, 1, 20), (1, 2, 84)]})
-    with pytest.raises(UserError, match=r"pitches 20 to 84.* 28 to 91; remove stray"):
-        prepare(model, wide)
+def folded(model, *pitches) -> list[int]:
+    """The pitches that the network is given, relative to the shift; a rest is None."""
+    notes = [(n, n + 1, pitch) for n, pitch in enumerate(pitches) if pitch is not None]
+    melody = prepare(model, make_song({("Tune", 0): notes}))
+    rows = [np.flatnonzero(row) for row in melody.condition[: 4 * len(pitches) : 4]]
+    return [int(row[0]) - melody.shift if len(row) else None for row in rows]
+
+
+def test_notes_outside_the_range_are_folded_by_octaves(model):
+    """One stray note alone; a phrase that stays outside as one; never refused."""
+    tune = [30, 45, 60, 75, 90] * 6  # so wide that no shift of all of it is better
+    assert folded(model, *tune) == tune
+    assert folded(model, *tune, 20, *tune) == [*tune, 32, *tune]
+    high = [88, 90, 92, 95, 93, 92, 90, 88, 92, 95]  # now in the range, now out of it
+    found = folded(model, *tune, None, None, *high, None, None, *tune)
+    assert found == [*tune, None, None, *(p - 12 for p in high), None, None, *tune]
+    # A phrase that hardly leaves the range does not follow its highest note.
+    peak = [72, 74, 76, 77, 79, 81, 83, 84, 92, 84, 83, 81, 79, 77, 76, 74, 72]
+    assert folded(model, *tune, *peak) == [*tune, *(80 if p == 92 else p for p in peak)]
+    everywhere = folded(model, *range(0, 128, 5))
+    assert all((p - q) % 12 == 0 for p, q in zip(everywhere, range(0, 128, 5), strict=True))
+    wide = make_song({("Tune", 0): [(0, 4, 20), (4, 24, 90)]})
+    said = list(remarks(model, prepare(model, wide)))
+    assert said[0].startswith("1 notes outside the model's MIDI pitches 28 to 91")
+
+
+def test_a_model_of_few_rows_leaves_out_what_it_has_no_row_for(model):
+    config = dataclasses.replace(model.config, lowest_pitch=60, pitches=8)
+    assert folded(changed(model, config=config), 60, 62, 70, 67) == [60, 62, None, 67]
 
 
 def test_voices_are_the_melody_and_the_rest_on_all_pitches(model):
     melody = prepare(model, make_song({("Tune", 0): [(0, 5, 100)]}, meter=(3, 4)))
     roll = sparse_roll(melody)
-    tune, rest, bar = for_metrics(model, melody, roll)
+    tune, rest, bar = as_measured(model, melody, roll)
     assert tune.shape == (24, 128, 1) and rest.shape == (24, 128, 2) and bar == 12
     assert tune[:20, 100 + melody.shift].all() and tune.sum() == 20
     pitched = roll[:, :, [k for k in (1, 2, 3) if not model.tracks[k].is_drum]]
@@ -459,10 +563,24 @@ def test_voices_are_the_melody_and_the_rest_on_all_pitches(model):
 def test_remarks_say_how_melody_and_model_meet(model):
     score = make_song({("Tune", 0): [(0, 9, 72)], ("Bass", 1): [(0, 9, 40)]})
     assert list(remarks(model, prepare(model, score))) == [
-        "melody: the track Tune, of 2 tracks (another: --track)",
+        "melody: track 1 of 2, Tune (another: --track)",
         "12 beats in one pass; the model was trained on windows of 8 beats",
     ]
     assert not list(remarks(model, prepare(model, make_song())))
+    score = make_song({("Lead", 0): [(0, 4, 60)], ("lead", 1): [(0, 4, 72)], ("", 2): CHORDS})
+    said = list(remarks(model, prepare(model, score)))
+    assert said[0] == "melody: track 2 of 3, lead; so called are 1, too (another: --track)"
+
+
+@pytest.mark.parametrize("kind", any_melody.KINDS)
+def test_melodies_that_are_often_refused(model, tmp_path, kind):
+    """Five files of each kind: the true line is found, and none is refused."""
+    for name, made in any_melody.forty().items():
+        if name.startswith(kind):
+            (tmp_path / "song.mid").write_bytes(made.content)
+            heard = prepare(model, midi.read(tmp_path / "song.mid"))
+            assert any_melody.line_right(heard, made.tune) >= 0.95, name
+            assert bool(heard.score.damage) == (kind == "damaged"), name
 
 
 # --- Which part ---------------------------------------------------------------------------------
@@ -533,7 +651,9 @@ def test_built_in_melodies_have_whole_bars(model, name, bars):
     assert np.isin(part.notes[:, 2] % 12, [0, 2, 4, 5, 7, 9, 11]).all()
     assert (part.notes[1:, 0] > part.notes[:-1, 1]).all(), "repeats are heard as two notes"
     melody = prepare(model, score)
-    assert melody.steps == 16 * bars and melody.condition.any(axis=1).all(), "no gap on the grid"
+    assert melody.steps == 16 * bars and melody.condition[: melody.steps].any(axis=1).all(), (
+        "no gap on the grid"
+    )
 
 
 # --- Files --------------------------------------------------------------------------------------
@@ -561,6 +681,25 @@ def test_a_song_is_three_files(model, tmp_path, monkeypatch, player):
     assert 0.5 < np.abs(sound).max() < 0.95
     assert len(sound) / 2 / 44100 > 1.9  # four beats at 120 bpm
     assert paths[2].read_bytes().startswith(b"\x89PNG\r\n\x1a\n")
+
+
+def test_sound_and_picture_begin_a_bar_before_the_first_note(model, tmp_path, monkeypatch):
+    """The MIDI file keeps its silence; the picture keeps the numbers of the bars."""
+    from musegan_jax.rendering import plots
+
+    figures = []
+    monkeypatch.setattr(plots, "_save", lambda figure, path: figures.append(figure))
+    song = make_song({("Tune", 0): [(41, 44, 72)]}, meter=(4, 4)).midi  # in bar 11
+    for keep in (False, True):
+        list(write_song(song, tmp_path, f"late {keep}", "Late", keep))
+    first = [axes.get_xticklabels()[0].get_text() for axes in (f.axes[0] for f in figures)]
+    assert first == ["10", "1"]
+    assert midi.read(tmp_path / "late False.mid").parts[0].notes[0, 0] == 41 * 480
+    short, whole = (heard(tmp_path / f"late {keep}.wav") for keep in (False, True))
+    assert (len(whole) - len(short)) / 2 == pytest.approx(36 / 2 * 44100, abs=1)  # nine bars
+    np.testing.assert_allclose(whole[-len(short) :], short, atol=1e-3)
+    # From a bar before the bar of the first note, not before the file.
+    assert [beginning(make_song({("", 0): [(b, b + 1, 60)]})) for b in (0, 5, 8)] == [0, 0, 4 * 480]
 
 
 @pytest.mark.parametrize("player", ["SoundFont", "plain"])
@@ -637,6 +776,22 @@ def test_notes_at_the_top_of_the_range_are_played(tmp_path):
     assert (tmp_path / "all.wav").stat().st_size > 4 * 44100
 
 
+def test_instruments_have_numbers_and_names():
+    assert programs_for("0, 127", ["a", "b"]) == (0, 127)
+    assert programs_for("Acoustic Bass,FLUTE,honky", ["a", "b", "c"]) == (32, 73, 3)
+    assert programs_for("trumpet", ["a"]) == (56,)  # there is a Muted Trumpet, too
+    for text, why in (
+        ("128", "128 is no General MIDI program"),
+        ("guitar", "'guitar' may be 24 Acoustic Guitar .*give the number or the whole name"),
+        ("violinn", "did you mean Violin"),
+        ("\N{SUPERSCRIPT TWO}", "no General MIDI instrument"),
+        ("", "no General MIDI instrument"),
+        ("1,2", "it takes 1 General MIDI programs, .* for a$"),
+    ):
+        with pytest.raises(UserError, match=f"--programs.*{why}"):
+            programs_for(text, ["a"])
+
+
 # --- What a file may cost -----------------------------------------------------------------------
 
 
@@ -661,13 +816,13 @@ def test_all_keys_held_for_an_hour_are_played_for_a_while(tmp_path):
     assert audio.excerpt(short) is short
 
 
-def test_a_note_after_an_hour_of_silence_is_heard_at_once(tmp_path):
+def test_the_sound_of_a_late_note_costs_no_silence(tmp_path):
     late = program(19) + on(7190 * 480, 60) + off(480, 60) + END
     score = score_of(tmp_path, tempo(480, 250_000) + tempo(480, 500_000) + END, late)
-    part = audio.excerpt(score)
+    part = audio.excerpt(score, 7190 * 480)
     assert part.parts[0].notes[:, :3].tolist() == [[0, 480, 60]] and part.parts[0].program == 19
     assert part.seconds(part.end) == 0.5
-    audio.write_wav(score, tmp_path / "late.wav")
+    audio.write_wav(score, tmp_path / "late.wav", 7190 * 480)
     with wave.open(str(tmp_path / "late.wav")) as sound:
         assert sound.getnframes() < 10 * audio.SAMPLE_RATE
 
@@ -687,8 +842,8 @@ def test_a_picture_of_many_bars_and_notes_costs_no_more(tmp_path, monkeypatch):
 
 
 def test_a_melody_beyond_what_fits_into_memory_is_refused(model, tmp_path):
-    score = score_of(tmp_path, tempo(0, 360_000) + on(0, 60) + off(5_001 * 480, 60) + END)
-    with pytest.raises(UserError, match="up to 5000 are accompanied"):
+    score = score_of(tmp_path, tempo(0, 360_000) + on(0, 60) + off(4_001 * 480, 60) + END)
+    with pytest.raises(UserError, match="up to 4000 are accompanied"):
         prepare(model, score)
     # It is the melody that counts, not the silence before it.
     late = tempo(0, 360_000) + on(9_000 * 480, 60) + off(480, 60) + END

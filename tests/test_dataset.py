@@ -107,12 +107,35 @@ def test_a_split_hangs_on_the_name_alone():
     built = build(*many)
     for n, name in enumerate(built.names):
         assert built.split[n] == dataset.split_of(name)
-    assert build(many[7]).split == built.split[built.names.index("piece 7")]
+    # A hundred of them are where they are in the thousand.
+    some = build(*many[::10])
+    for n, name in enumerate(some.names):
+        assert some.split[n] == built.split[built.names.index(name)]
     # 80, 10 and 10 per cent: three standard deviations of 1000 draws are .038 and .028.
     shares = [len(built.pieces_of([split])) / 1000 for split in SPLITS]
     np.testing.assert_allclose(shares, [0.8, 0.1, 0.1], atol=0.03)
     both = built.pieces_of(["valid", "test"])
     assert len(both) == 1000 - len(built.pieces_of(["train"])) and np.all(built.split[both] > 0)
+
+
+@pytest.mark.parametrize("count", range(1, 60))
+def test_a_small_collection_has_held_out_pieces(count):
+    """Whatever the names, and most pieces are trained on."""
+    for prefix in ("song", "x", "tune "):
+        split = dataset.splits_of([f"{prefix}{n}" for n in range(count)])
+        train, valid, test = np.bincount(split, minlength=3)
+        assert min(valid, test) >= min(count // 4, 2) and 2 * train >= count, prefix
+        assert split.dtype == np.uint8
+
+
+def test_a_small_collection_moves_few_pieces():
+    names = [f"piece {n}" for n in range(20)]
+    alone = np.array([dataset.split_of(name) for name in names])
+    assert (alone == 1).sum() < 2  # or this test tests nothing
+    split = dataset.splits_of(names)
+    assert (split != alone).sum() <= 4
+    held = [n for n in range(20) if alone[n]]
+    assert all(split[n] for n in held)  # what would be held out of many is
 
 
 def refuse(path, why: str) -> None:
@@ -327,3 +350,15 @@ def test_the_description_fits_the_screen(data):
     assert len({line.index("100%") for line in table}) == 1, "columns are straight"
     silent = dataset.describe(build(piece("a"))).splitlines()[-1]
     assert silent.split() == ["Kit", "silent", "0%", "drums"]
+
+
+def test_what_a_dataset_lacks_is_said():
+    assert list(dataset.shortcomings(build(piece("a")))) == [
+        "1 piece, 0 held out in valid and 0 in test: from 8 on, two each are; with fewer in valid, "
+        "train with --output.held_out=0",
+        "the track Kit is silent in 100% of the passages of four bars",
+    ]
+    many = [piece(f"piece {n}", bars=8) for n in range(100)]
+    for each in many:
+        each.roll[:64, 1] = 1  # half of the passages
+    assert not list(dataset.shortcomings(build(*many)))

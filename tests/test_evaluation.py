@@ -25,6 +25,7 @@ from musegan_jax.evaluation import (
 )
 from musegan_jax.evaluation.accompaniments import Accompaniments, accompany_pieces
 from musegan_jax.evaluation.evaluate import evaluate
+from musegan_jax.evaluation.judge import judge
 from musegan_jax.models.generator import draw_noise, make_generator, noise_shape
 from musegan_jax.models.model import Model
 from musegan_jax.pianoroll import Track
@@ -227,7 +228,7 @@ def test_answers_keep_the_melody(data, model):
 
 @pytest.fixture(scope="module")
 def result(data, model):
-    return evaluate({"model": model}, data, "test", flavours=2, seed=0)
+    return evaluate({"model": model}, data, "test", flavours=2, seed=0, noise=True)
 
 
 def test_an_evaluation_is_whole(data, result):
@@ -235,13 +236,17 @@ def test_an_evaluation_is_whole(data, result):
     assert found["pieces"] == len(data.pieces_of(["test"])) - sum(
         map(len, found["left_out"].values())
     )
-    assert list(found["frechet_distance"]) == ["training", "model", "copied", "random"]
+    assert list(found["frechet_distance"]) == ["training", "model", "noise", "copied", "random"]
     row = found["measures"]["semitone_clash"]
     assert set(row["scores"]) == set(found["frechet_distance"])
     assert not any(name.endswith(".Tune") for name in found["measures"])
     # Real music is nearer to real music than noise is.
     assert found["frechet_distance"]["training"] < found["frechet_distance"]["model"]
-    assert report.wins(found, "training")[0] > report.wins(found, "model")[0]
+    for rows in (found["measures"], found["harmony"]):
+        assert report.wins(rows, "training")[0] > report.wins(rows, "model")[0]
+        assert all(set(row["scores"]) == set(found["frechet_distance"]) for row in rows.values())
+    assert len(result.held) == found["pieces"] and len(result.flavours) == 2
+    assert found["melody_fidelity"]["noise"] != found["melody_fidelity"]["model"]
     assert 0 < found["diversity"]["model"] and found["melody_fidelity"]["model"] < 0.9
     copies = found["nearest_training_passage"]
     assert copies["held_out"]["mean"] < copies["model"]["mean"] <= 1
@@ -250,7 +255,7 @@ def test_an_evaluation_is_whole(data, result):
 
 def test_the_table_fits_a_terminal(result):
     lines = list(report.table(result.report))
-    assert max(map(len, lines)) <= 80
+    assert max(map(len, lines)) <= 80 + 12  # one column more than usual
     clash = next(line for line in lines if line.startswith("semitone_clash"))
     row = result.report["measures"]["semitone_clash"]
     assert f"{row['held_out']:.3f}" in clash and f"{row['scores']['model']:.3f}" in clash
@@ -260,12 +265,12 @@ def test_distances_are_in_noise_floors():
     row = {"held_out": 0.5, "noise_floor": 0.1, "scores": {"a": 0.75, "b": None, "c": 0.4}}
     assert report.distance(row, "a") == pytest.approx(2.5)
     assert report.distance(row, "b") is None
-    assert report.wins({"measures": {"x": row}}, "a") == (0, 1)
-    assert report.wins({"measures": {"x": row}}, "b") == (0, 1)  # silent where music is not
-    assert report.wins({"measures": {"x": row}}, "c") == (1, 1)
+    assert report.wins({"x": row}, "a") == (0, 1)
+    assert report.wins({"x": row}, "b") == (0, 1)  # silent where music is not
+    assert report.wins({"x": row}, "c") == (1, 1)
     never = {**row, "held_out": None}
     exact = {"held_out": 0.0, "noise_floor": 0.0, "scores": {"a": 0.0, "b": 0.1}}
-    assert report.wins({"measures": {"x": exact, "y": never}}, "a") == (0, 0)
+    assert report.wins({"x": exact, "y": never}, "a") == (0, 0)
     assert report.distance(exact, "a") == 0 and report.distance(exact, "b") == float("inf")
 
 
@@ -274,7 +279,7 @@ def test_what_an_evaluation_writes(data, result, tmp_path):
     assert all(path.stat().st_size > 0 for path in paths)
     assert json.loads((tmp_path / "metrics.json").read_text()) == result.report
     names = {str(path.relative_to(tmp_path)) for path in paths}
-    assert {"metrics.json", "distances.png", "rolls.png"} < names
+    assert {"metrics.json", "distances.png", "rolls.png", "listen.html"} < names
     assert any(name.startswith("songs/") and name.endswith("real.wav") for name in names)
 
 
@@ -322,6 +327,22 @@ def test_what_cannot_be_judged_is_left_out(data, model):
     assert all(len(line) <= 80 for line in report.table(result.report))
 
 
+def test_chords_and_drums_have_no_voice_leading(data, model):
+    """What is not defined for a dataset is None in the report, and a dash in the table."""
+    roll = pianoroll.unpack(data.timeline)
+    roll[..., 1] |= pianoroll.transpose(roll, 7)[..., 1]  # fifths
+    tracks = (*TRACKS[:2], Track("Drums", 0, True))
+    band = dataclasses.replace(data, timeline=pianoroll.pack(roll), tracks=tracks)
+    found = evaluate({"model": model}, band, "test", flavours=2, seed=0)
+    rows = found.report["harmony"]
+    undefined = {name for name, row in rows.items() if row["held_out"] is None}
+    assert undefined == {"parallels", "crossing", "leaps", "off_beat", "moves"}
+    assert 0 < rows["chord"]["held_out"] <= 1 and rows["chord"]["scores"]["model"] is not None
+    lines = list(report.table(found.report))
+    assert next(line for line in lines if line.startswith("parallels")).split()[1] == "-"
+    json.dumps(found.report, allow_nan=False)
+
+
 def test_a_melody_alone_has_nothing_to_judge(model):
     alone = made_up(6)
     alone = dataset.build(
@@ -340,8 +361,8 @@ def test_held_out_pieces_fit_the_model(data, model):
         high = pianoroll.transpose(roll, 30) if n == numbers[0] else roll
         pieces.append(dataset.Piece(data.names[n], pianoroll.pack(high), np.arange(0, b - a, 16)))
     odd = dataset.build(pieces, TRACKS, 4, "odd")
-    found = held_out.read(odd, model, 3).music
-    assert [piece.name for piece in found] == [data.names[n] for n in numbers[1:4]]
+    found = held_out.read(odd, model, 3).whole
+    assert [piece.music.name for piece in found] == [data.names[n] for n in numbers[1:4]]
     deaf = changed(model, config=dataclasses.replace(model.config, lowest_pitch=0))
     with pytest.raises(UserError, match="fewer than two pieces"):
         held_out.read(data, deaf, 3)
@@ -349,25 +370,29 @@ def test_held_out_pieces_fit_the_model(data, model):
 
 def test_a_piece_may_lack_a_voice(data, model, monkeypatch):
     """Its columns have no spread then by plain means, and every answer would be as far."""
-    pieces = held_out.read(data, model, 3).music
-    pieces[1].bars[..., 2] = False
-    held = held_out.HeldOut(pieces, measures.measure(pieces, TRACKS, 4))
-    monkeypatch.setattr(
-        held_out, "accompany_pieces", lambda *_, **__: Accompaniments([held.music] * 2, np.zeros(1))
-    )
-    assert held.scores(model)["distance"] == pytest.approx(0)
+    pieces = held_out.read(data, model, 3).whole
+    pieces[1].music.bars[..., 2] = False
+    held = held_out.hear(pieces, TRACKS, judge(data, 0))
+    same = Accompaniments([[piece.music for piece in pieces]] * 2, np.zeros(1))
+    monkeypatch.setattr(held_out, "accompany_pieces", lambda *_, **__: same)
+    scores = held.scores(model, "lines")
+    assert scores["distance"] == pytest.approx(0) and scores["harmony"] == pytest.approx(0)
+    for name in held_out.REPORTED_HARMONY:
+        assert scores[f"valid/{name}"] == scores[f"real/{name}"]
 
 
 def test_a_silent_voice_is_no_gain(data, model, monkeypatch):
     """`distance` picks checkpoints: silence, of which little can be measured, must not be near."""
     held = held_out.read(data, model, 2)
 
-    def distance(change):
-        answers = [[m._replace(bars=change(m.bars.copy())) for m in held.music]] * 2
+    def distances(change):
+        music = [piece.music for piece in held.whole]
+        answers = [[m._replace(bars=change(m.bars.copy())) for m in music]] * 2
         monkeypatch.setattr(
             held_out, "accompany_pieces", lambda *_, **__: Accompaniments(answers, np.zeros(1))
         )
-        return held.scores(model)["distance"]
+        scores = held.scores(model, "lines")
+        return np.array([scores["distance"], scores["harmony"]])
 
     def muted(bars):
         bars[..., 2] = False
@@ -376,5 +401,5 @@ def test_a_silent_voice_is_no_gain(data, model, monkeypatch):
     def shifted(bars):
         return np.roll(bars, 1, axis=2)
 
-    same, off, silent = map(distance, (lambda bars: bars, shifted, muted))
-    assert same == pytest.approx(0) and 0.01 < off < silent
+    same, off, silent = map(distances, (lambda bars: bars, shifted, muted))
+    assert same == pytest.approx(0) and 0.01 < off[0] < silent[0] and silent[1] > 1

@@ -88,3 +88,26 @@ def test_disagreement_of_two_answers():
     np.testing.assert_allclose(
         losses.disagreement(*signed, 0), metrics.disagreement(*rolls[..., 1:]), rtol=1e-6
     )
+
+
+def test_cross_entropy_by_hand():
+    """Two steps, two pitches; the melody's track (0) does not count."""
+    real = -np.ones((1, 2, 2, 2), np.float32)
+    real[0, :, 0, 1] = 1  # the lower pitch sounds
+    answer = np.zeros_like(real)  # a probability of a half in every cell
+    answer[0, 0, 0, 1], answer[0, 0, 1, 1] = 0.8, -0.6
+    wanted = (-np.log(0.9) - np.log(0.8) - 2 * np.log(0.5)) / 2  # a mean over two steps
+    found = losses.cross_entropy(jnp.array(answer), jnp.array(real), 0)
+    np.testing.assert_allclose(found, [wanted], rtol=1e-6)
+
+
+def test_cross_entropy_is_least_for_the_real_music_and_finite_for_its_opposite():
+    real = np.where(np.random.default_rng(0).random((3, 4, 5, 2)) < 0.3, 1, -1).astype(np.float32)
+    least = losses.cross_entropy(jnp.array(real), jnp.array(real), 0)
+    np.testing.assert_allclose(least, -5 * np.log(1 - losses.LEAST), rtol=1e-2)
+    value, gradient = jax.value_and_grad(
+        lambda answer: losses.cross_entropy(answer, jnp.array(real), 0).sum()
+    )(jnp.array(-real * 0.999))
+    assert np.isfinite(value) and np.isfinite(gradient).all()
+    assert (np.sign(gradient[..., 1]) == -real[..., 1]).all()  # descent leads to the real music
+    assert not gradient[..., 0].any()

@@ -9,9 +9,10 @@ import safetensors.numpy
 
 from conftest import changed
 from musegan_jax.composing.accompany import accompany
-from musegan_jax.composing.melody import pick_part, prepare
+from musegan_jax.composing.melody import prepare
 from musegan_jax.config import ModelConfig
 from musegan_jax.data import melodies
+from musegan_jax.data.melody_line import pick_part
 from musegan_jax.data.training_music import TrainingMusic
 from musegan_jax.errors import UserError
 from musegan_jax.models import model_file

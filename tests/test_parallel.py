@@ -112,6 +112,7 @@ def test_an_iteration_is_the_same_but_for_the_order_of_additions(
             np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-6 * scale, err_msg=name)
 
 
+@pytest.mark.contract
 @pytest.mark.parametrize(("strategy", "devices"), [("mesh", 2), ("pmap", 4)])
 def test_what_the_host_feeds_is_what_the_device_draws(tiny, data, strategy, devices):
     resident = run(laid_out(tiny, strategy, devices), data, 2)

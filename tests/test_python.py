@@ -1,20 +1,25 @@
 """The front door for Python, and every snippet of its page."""
 
+import contextlib
 import dataclasses
+import functools
 import re
-import subprocess
-import sys
 from pathlib import Path
 
+import jax
 import mido
 import numpy as np
 import pytest
 
 import musegan_jax as mg
+from conftest import in_new_process
+from musegan_jax import api
 from musegan_jax.composing import arrangement
 from musegan_jax.composing.accompany import accompany
-from musegan_jax.composing.melody import load_melody, pick_part, prepare
+from musegan_jax.composing.melody import load_melody, prepare
 from musegan_jax.data import midi
+from musegan_jax.data.melody_line import pick_part
+from musegan_jax.training import determinism, loop
 
 PAGE = Path("docs/python.md").resolve()
 
@@ -41,12 +46,12 @@ def test_importing_the_package_imports_nothing_heavy():
         "except AttributeError as error: assert 'lead' in str(error)\n"
         "else: raise SystemExit('there is no such name')\n"
     )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
+    in_new_process(code)
 
 
 def test_every_name_is_there_and_on_the_page():
     page = PAGE.read_text()
+    assert mg.__all__ == api.__all__
     for name in mg.__all__:
         assert getattr(mg, name) is not None
         assert f"mg.{name}" in page, name
@@ -81,8 +86,8 @@ def test_a_roll_is_accompanied_as_its_midi_file_is(model, tmp_path):
     np.testing.assert_array_equal(a[0, ..., 0], roll)
     assert not a[:, :16].any()
     score = load_melody(str(tmp_path / "tune.mid"))
-    heard = prepare(score, pick_part(score, None, ""), model)
-    song = arrangement.to_midi(model, heard, accompany(model, heard, 3, 1))
+    prepared = prepare(score, pick_part(score, None, ""), model)
+    song = arrangement.to_midi(model, prepared, accompany(model, prepared, 3, 1))
     parts = midi.parse(song, "song").parts
     for k in (1, 2, 3):
         found = midi.to_roll(midi.quantise(parts[k].notes, 120), 80)
@@ -119,10 +124,18 @@ def test_noise_and_rules(model):
         ({"melody": np.zeros((32, 128), bool)}, ValueError, "melody is silent"),
         ({"melody": 3}, ValueError, r"shape \(\); a roll"),
         ({"melody": "tinkle"}, mg.UserError, "no built-in melody"),
-        ({"model": "chorales"}, TypeError, "model is a str; load one"),
+        ({"model": "chorales"}, TypeError, "model is a str; it must be a Model"),
         ({"melody": np.ones((40_001, 128), bool)}, ValueError, "40001 steps .* up to 40000"),
         ({"track": 2, "melody": "twinkle"}, mg.UserError, "no track '2'"),
-        ({"temperature": "hot"}, ValueError, "temperature = 'hot'"),
+        ({"temperature": "hot"}, TypeError, "temperature = 'hot': it must be a number"),
+        ({"temperature": None}, TypeError, "temperature = None"),
+        ({"temperature": float("nan")}, ValueError, "temperature = nan"),
+        ({"seed": np.arange(3)}, TypeError, r"seed = array\(\[0, 1, 2\]\)"),
+        ({"seed": True}, TypeError, "seed = True"),
+        ({"samples": np.arange(999)}, TypeError, r"samples = .{57}\.\.\.: it must be a whole"),
+        ({"decoding": ["lines"]}, ValueError, r"decoding = \['lines'\]"),
+        ({"key": 128}, ValueError, "key = 128: it must be from -127"),
+        ({"key": 40}, mg.UserError, "another track, or another key"),
         ({"seed": -1}, ValueError, "seed = -1: it must be from 0"),
         ({"seed": 1.5}, TypeError, "seed = 1.5: it must be a whole number"),
         ({"samples": 0}, ValueError, "samples = 0: it must be from 1"),
@@ -134,6 +147,14 @@ def test_wrong_arguments_are_named(model, wrong, kind, message):
     arguments = {"model": model, "melody": tune(), **wrong}
     with pytest.raises(kind, match=message):
         mg.accompany(**arguments)
+
+
+def test_numbers_of_numpy_are_numbers(model):
+    a = mg.accompany(model, tune(), seed=np.uint8(3), samples=np.int64(1), temperature=np.ones(()))
+    np.testing.assert_array_equal(a, mg.accompany(model, tune(), seed=3))
+    assert (mg.accompany(model, tune(), seed=3, key=np.int32(5)) != a).any()
+    with pytest.raises(ValueError, match="step = 3: give the folder"):
+        mg.load(step=np.int64(3))
 
 
 def test_a_model_without_variables_is_named(model):
@@ -154,21 +175,94 @@ def test_what_cannot_be_loaded(tmp_path):
         mg.train({}, tmp_path)
 
 
+def test_a_signal_ends_train_as_ctrl_c_does(tiny, tmp_path, monkeypatch):
+    """After saving; the next call goes on from there."""
+    with monkeypatch.context() as patch:
+        stop = contextlib.nullcontext(lambda iteration: "SIGTERM" if iteration == 2 else None)
+        patch.setattr(loop, "stop_requests", lambda: stop)
+        with pytest.raises(KeyboardInterrupt, match="stopped and saved"):
+            mg.train(tiny, tmp_path)
+    assert mg.load(tmp_path).origin["iteration"] == 2
+    assert mg.train(tiny, tmp_path).origin["iteration"] == 4
+
+
+def test_what_a_new_process_does(tiny, tmp_path, monkeypatch):
+    """Compiled programs are kept from the first call on, unless a run must be deterministic."""
+    kept = f"""
+import jax, numpy as np, musegan_jax as mg
+model = mg.load()
+assert jax.config.jax_compilation_cache_dir is None
+try: mg.accompany(model, np.zeros((16, 128), bool))
+except ValueError: pass
+assert jax.config.jax_compilation_cache_dir.startswith({str(tmp_path)!r})
+config = mg.load_config("tiny", "data.dataset={tiny.data.dataset}")
+windows = mg.make_windows(mg.load_dataset(config.data.dataset), config)
+other = mg.load_config("tiny", "model.tracks=5")
+keys = mg.update_keys(mg.root_key(0), 0, 0, np.arange(2))
+roll = np.zeros((2, 32, 64, 4), np.float32)
+for call, message in (
+    (lambda: mg.make_windows(config, windows), "config is a Windows; it must be a Config"),
+    (lambda: mg.make_windows("chorales", config), "dataset is a str; it must be a Dataset"),
+    (lambda: mg.draw_batch(windows, config, keys.data), "config is a Windows"),
+    (lambda: mg.draw_batch(config, roll, keys.data), "windows is a ndarray; it must be a Windows"),
+    (lambda: mg.draw_batch(other, windows, keys.data), "windows have 4 tracks, the config 5"),
+    (lambda: mg.create_state(3), "config is a int"),
+    (lambda: mg.train_step(config, windows, roll, keys.data[0], 0), "state is a Windows"),
+    (lambda: mg.critic_step(3, config, roll, roll, keys), "config is a int"),
+    (lambda: mg.generator_step(config, config, roll, keys), "state is a Config"),
+    (lambda: mg.blend(roll, roll[:1], np.ones(2)), "they must be (B, T, P, K) twice and (B,)"),
+    (lambda: mg.blend(roll, roll, np.ones(1)), "they must be (B, T, P, K) twice and (B,)"),
+):
+    try: call()
+    except (TypeError, ValueError) as error: assert message in str(error), error
+    else: raise AssertionError(message)
+"""
+    deterministic = f"""
+import os, jax, musegan_jax as mg
+mg.train(mg.load_config("tiny", "data.dataset={tiny.data.dataset}", "output.melodies=",
+    "training.iterations=1", "training.deterministic=true"), {str(tmp_path / "run")!r})
+assert {determinism.FLAG!r} in os.environ["XLA_FLAGS"]
+assert jax.config.jax_compilation_cache_dir is None
+"""
+    monkeypatch.delenv("JAX_COMPILATION_CACHE_DIR", raising=False)
+    for code in (kept, deterministic):
+        in_new_process(code, XDG_CACHE_HOME=str(tmp_path))
+
+
 def test_what_save_writes_load_reads(model, tmp_path):
     other = dataclasses.replace(model, variables={"params": {}, "batch_stats": {}})
     with pytest.raises(ValueError, match="arrays do not match its config"):
         mg.save(other, tmp_path / "bad.safetensors")
+    for part, value, kind, message in (
+        (None, None, ValueError, "no variables; train it first"),
+        ("params", np.nan, mg.UserError, "a value of the model is not finite"),
+        ("batch_stats", np.inf, mg.UserError, "a value of the model is not finite"),
+        ("params", 1e6, mg.UserError, "overflows half precision"),
+    ):
+        bad = dict(model.variables) if part else None
+        if bad:
+            bad[part] = jax.tree.map(functools.partial(np.full_like, fill_value=value), bad[part])
+        with pytest.raises(kind, match=message):
+            mg.save(dataclasses.replace(model, variables=bad), tmp_path / "bad.safetensors")
+    with pytest.raises(TypeError, match="model is a dict"):
+        mg.save({}, tmp_path / "bad.safetensors")
     assert not list(tmp_path.iterdir())
 
 
 def test_a_raw_answer_names_what_it_takes(model):
     keys = mg.example_keys(mg.root_key(0), np.arange(1))
     good = tune()[None]
-    assert mg.answer(model, good, keys).shape == (1, 64, 64, 4)
+    assert mg.answer(model, good.tolist(), keys).shape == (1, 64, 64, 4)
+    with pytest.raises(ValueError, match="no variables"):
+        mg.answer(dataclasses.replace(model, variables=None), good, keys)
+    with pytest.raises(ValueError, match="temperature = -1"):
+        mg.answer(model, good, keys, -1)
     for conditions, noise, kind, message in (
         (good[0], keys, ValueError, r"must be \(B, T, 128\)"),
         (good[:, :60], keys, ValueError, "multiple of 16"),
+        (good[:, :0], keys, ValueError, "multiple of 16 and not 0"),
         (good * 1.0, keys, TypeError, "must be bool"),
+        (good, np.arange(1), TypeError, "keys must be typed JAX keys"),
         (np.concatenate([good, good]), keys, ValueError, r"keys has shape \(1,\); .*\(2,\)"),
         (np.roll(good, 60, axis=2), keys, ValueError, "outside the model's MIDI pitches 28 to 91"),
     ):
@@ -191,6 +285,8 @@ def test_networks_name_the_axes_they_take(model):
     with pytest.raises(ValueError, match=r"critic takes \(B, T, P, K\) and \(B, T, P, 1\)"):
         critic = mg.make_critic(config)
         critic.init(mg.root_key(0), np.zeros((2, 64, 64, 4)), good[..., 0])
+    with pytest.raises(ValueError, match="multiples of 16"):
+        critic.init(mg.root_key(0), np.zeros((2, 60, 64, 4)), good[:, :60])
 
 
 def test_rolls_notes_and_pretty_midi_are_one_music():
@@ -235,7 +331,18 @@ def test_pretty_midi_with_tempo_changes_keeps_its_beats(tmp_path):
             ValueError,
             "bpm",
         ),
+        (
+            lambda: mg.to_pretty_midi(tune()[..., None], [mg.Track("T", 0)], 4.5),
+            TypeError,
+            "steps_per_beat = 4.5",
+        ),
+        (
+            lambda: mg.to_pretty_midi(tune()[..., None], [mg.Track("T", 128)]),
+            ValueError,
+            "program of the track T = 128",
+        ),
         (lambda: mg.from_pretty_midi("twinkle.mid"), TypeError, "PrettyMIDI"),
+        (lambda: mg.from_pretty_midi("twinkle.mid", 0), ValueError, "steps_per_beat = 0"),
         (lambda: mg.root_key(-1), ValueError, "seed = -1"),
         (lambda: mg.load(step=3), ValueError, "give the folder of a run"),
         (lambda: mg.load("runs", step="2"), TypeError, "step = '2'"),

@@ -30,6 +30,7 @@ def reproduce(capsys, workdir, *words):
     return status, *capsys.readouterr()
 
 
+@pytest.mark.contract
 def test_the_same_again_is_equal(recorded, capsys):
     status, out, err = reproduce(capsys, recorded)
     assert status == 0, err
@@ -81,6 +82,16 @@ def test_what_cannot_be_reproduced(recorded, tmp_path, capsys):
         status = cli.main(["reproduce", *words])
         _, err = capsys.readouterr()
         assert status == 2 and message in err and err.count("\n") == 1, err
+
+
+def test_what_the_runtime_said_is_kept_in_a_named_folder(recorded, tmp_path, capsys, monkeypatch):
+    def fail(*arguments):
+        raise jax.errors.JaxRuntimeError("INTERNAL: first\nand the rest")
+
+    monkeypatch.setattr(loop, "_loop", fail)
+    status, _, err = reproduce(capsys, recorded, "--workdir", str(tmp_path))
+    assert status == 2 and f"(in full: {tmp_path / 'error-0.txt'})" in err
+    assert "and the rest" in (tmp_path / "error-0.txt").read_text()
 
 
 def test_fingerprint_prints_every_part(recorded, capsys):

@@ -1,10 +1,8 @@
 """The same numbers whatever the environment says of JAX's random generator."""
 
-import os
-import subprocess
-import sys
-
 import pytest
+
+from conftest import in_new_process
 
 DRAW = (
     "import jax\n"
@@ -14,16 +12,8 @@ DRAW = (
 )
 
 
-def draw(**environment: str) -> str:
-    done = subprocess.run(
-        [sys.executable, "-c", DRAW], capture_output=True, text=True, env=os.environ | environment
-    )
-    assert done.returncode == 0, done.stderr
-    return done.stdout
-
-
 @pytest.mark.parametrize(
     "environment", [{"JAX_THREEFRY_PARTITIONABLE": "false"}, {"JAX_DEFAULT_PRNG_IMPL": "rbg"}]
 )
 def test_the_environment_changes_no_draw(environment):
-    assert draw(**environment) == draw()
+    assert in_new_process(DRAW, **environment) == in_new_process(DRAW)

@@ -54,10 +54,10 @@ def test_parts_mode_takes_the_first_pitched_parts(tmp_path):
     (tmp_path / "empty.midi").touch()
     (tmp_path / "readme.txt").write_text("not music")
     os.symlink(tmp_path / "gone.mid", tmp_path / "link.mid")
-    built, skipped = midi_folder.read_midi_folder(tmp_path, 2, 4)
+    built, skipped, _ = midi_folder.read_midi_folder(tmp_path, 2, 4)
     assert built.names == ("b.mid", "deep/c.Midi", "deep/er/A.MID")
-    # The names that most files have; the third file has them the other way round.
-    assert built.tracks == (("Flute", 73, False), ("Viola", 41, False))
+    # The names that most files have; in the third file the flute comes last.
+    assert built.tracks == (("Flute", 73, False), ("Viola", 41, False))  # the melody first
     assert built.steps_per_beat == 4
     roll = rolls(built, "b.mid")
     assert roll.shape == (16, 128, 2)
@@ -67,7 +67,7 @@ def test_parts_mode_takes_the_first_pitched_parts(tmp_path):
     reasons = dict(skipped)
     assert sorted(reasons) == ["broken.mid", "empty.midi", "link.mid", "silent.mid", "solo.mid"]
     assert reasons["solo.mid"] == "1 pitched parts; 2 are wanted"
-    assert reasons["silent.mid"] == "0 pitched parts; 2 are wanted"
+    assert reasons["silent.mid"] == "no notes"
     assert reasons["link.mid"] == "no such file"
     assert "damaged" in reasons["broken.mid"] and "empty" in reasons["empty.midi"]
     assert str(tmp_path) not in "".join(reasons.values())
@@ -77,7 +77,7 @@ def test_parts_without_telling_names_are_numbered(tmp_path):
     write_song(tmp_path / "a.mid", ("", 0, 5, line(60)), ("", 1, 6, line(50)))
     write_song(tmp_path / "b.mid", ("Same", 0, 7, line(60)), ("Same", 1, 6, line(50)))
     write_song(tmp_path / "c.mid", ("", 0, 5, line(60)), ("Same", 1, 6, line(50)))
-    built, _ = midi_folder.read_midi_folder(tmp_path, 2, 4)
+    built, _, _ = midi_folder.read_midi_folder(tmp_path, 2, 4)
     assert built.tracks == (("Part 1", 5, False), ("Part 2", 6, False))
 
 
@@ -113,17 +113,77 @@ def test_families_mode_merges_by_maximum(tmp_path):
     write_song(tmp_path / "drums.mid", ("f", 9, 0, line(36)))
     write_song(tmp_path / "noise.mid", ("e", 4, 120, line(40)))
     write_song(tmp_path / "silent.mid", ("e", 4, 120, []))
-    built, skipped = midi_folder.read_midi_folder(tmp_path, None, 2)
-    assert built.tracks == midi_folder.FAMILIES
+    built, skipped, remarks = midi_folder.read_midi_folder(tmp_path, None, 2)
+    assert [track.name for track in built.tracks] == ["Melody", "Piano", "Guitar", "Drums"]
+    assert "left out, as no file has notes for them: Bass, Strings" in remarks
+    assert built.tracks[0].program == 73 and built.tracks[3].is_drum
     roll = rolls(built, "band.mid")
-    assert roll.shape == (8, 128, 5)  # two steps a beat
-    assert [sounding(roll, k) for k in range(5)] == [[60, 64], [55], [], [79], [36]]
-    assert roll[:, 60, 0].all() and roll[:, 64, 0].tolist() == [True] * 4 + [False] * 4
-    assert sounding(rolls(built, "drums.mid"), 4) == [36]
-    assert skipped == [
-        ("noise.mid", "no notes in a family that is kept"),
-        ("silent.mid", "no notes"),
-    ]
+    assert roll.shape == (8, 128, 4)  # two steps a beat
+    assert [sounding(roll, k) for k in range(4)] == [[79], [60, 64], [55], [36]]
+    assert roll[:, 60, 1].all() and roll[:, 64, 1].tolist() == [True] * 4 + [False] * 4
+    assert skipped == [("drums.mid", "drums only, no melody"), ("silent.mid", "no notes")]
+
+
+def pop(path, name="Lead", late=0, second="Guitar") -> None:
+    """Bass, chords, drums and, last, the melody, which may enter late."""
+    chords = [(s, e, p) for s, e, _ in line(0, 16) for p in (55, 59, 62)]
+    write_song(
+        path,
+        ("Bass", 0, 33, line(40, 16)),
+        (second, 1, 25, chords),
+        ("Drums", 9, 0, line(36, 16)),
+        (name, 2, 80, line(74, 16)[late:]),
+    )
+
+
+@pytest.mark.parametrize("parts", [None, 3])
+def test_the_melody_is_on_the_first_track_of_every_layout(tmp_path, parts):
+    """Wherever it is in the file: the network learns to answer to the first track."""
+    pop(tmp_path / "a.mid")
+    pop(tmp_path / "b.mid", "Vocals", late=8)
+    pop(tmp_path / "c.mid", "Guitar")
+    built, _, remarks = midi_folder.read_midi_folder(tmp_path, parts, 4)
+    for name in "abc":
+        assert sounding(rolls(built, f"{name}.mid"), 0) == [74]
+    assert sounding(rolls(built, "a.mid"), 1) == ([55, 59, 62] if parts is None else [40])
+    assert remarks[0] == (
+        "melody: of 3 files, the track Lead in 1, Vocals in 1, Guitar in 1 (another: --melody)"
+    )
+    assert (
+        remarks[1].startswith("1 files have several tracks with its name") and "c.mid" in remarks[1]
+    )
+
+
+def test_the_melody_may_be_named_or_numbered(tmp_path):
+    pop(tmp_path / "a.mid")
+    pop(tmp_path / "b.mid", "Solo")
+    built, skipped, _ = midi_folder.read_midi_folder(tmp_path, None, 4, "lead")
+    assert built.names == ("a.mid",) and skipped == [("b.mid", "no track 'lead'")]
+    built, skipped, _ = midi_folder.read_midi_folder(tmp_path, 2, 4, "1")
+    assert [sounding(rolls(built, "b.mid"), k) for k in (0, 1)] == [[40], [55, 59, 62]]
+    with pytest.raises(UserError, match=r"none of 2 MIDI files .* a\.mid: no track 'Flute'"):
+        midi_folder.read_midi_folder(tmp_path, None, 4, "Flute")
+
+
+def test_of_a_piano_the_melody_is_the_right_hand(tmp_path):
+    """And the left hand is another track, so that a folder of piano pieces can be learnt."""
+    left = [(s, e, p) for s, e, _ in line(0, 16) for p in (40, 47)]
+    write_song(tmp_path / "a.mid", ("Piano", 0, 0, line(76, 16)[:8] + left))
+    built, _, remarks = midi_folder.read_midi_folder(tmp_path, None, 4)
+    assert [track.name for track in built.tracks] == ["Melody", "Piano"]
+    roll = rolls(built, "a.mid")
+    assert sounding(roll, 0) == [76] and sounding(roll, 1) == [40, 47]
+    assert roll[:, 76, 0].sum() == 32 and roll[:, 40, 1].all()
+    assert any("chords or a left hand" in line for line in remarks)
+
+
+def test_a_damaged_file_is_read_and_named(tmp_path):
+    pop(tmp_path / "a.mid")
+    content = (tmp_path / "a.mid").read_bytes()
+    (tmp_path / "a.mid").write_bytes(content[:-20])
+    built, skipped, remarks = midi_folder.read_midi_folder(tmp_path, None, 4)
+    assert not skipped and sounding(rolls(built, "a.mid"), 0) == [74]
+    assert "1 files have damage, read as far as they go: a.mid" in remarks
 
 
 def test_bars_and_length_follow_the_meter(tmp_path):
@@ -133,7 +193,7 @@ def test_bars_and_length_follow_the_meter(tmp_path):
     ]
     # One bar of 3/4, one and a bit of 4/4: the last bar is filled up.
     write_song(tmp_path / "x.mid", ("", 0, 0, line(60, beats=8)), head=head)
-    built, _ = midi_folder.read_midi_folder(tmp_path, 1, 4)
+    built, _, _ = midi_folder.read_midi_folder(tmp_path, 1, 4)
     assert built.bars.tolist() == [0, 12, 28]
     assert len(built.timeline) == 12 + 16 + 16
     assert rolls(built, "x.mid")[:, 60, 0].sum() == 32
@@ -149,7 +209,7 @@ def test_a_name_that_is_no_text_is_a_name(tmp_path):
         if content:
             with open(path, "wb") as file:
                 file.write(content)
-    built, skipped = midi_folder.read_midi_folder(tmp_path, 1, 4)
+    built, skipped, _ = midi_folder.read_midi_folder(tmp_path, 1, 4)
     assert built.names == ("caf\\udce9.mid",)
     assert [name for name, _ in skipped] == ["bl\\udcf6d.mid"]
     dataset.save(built, tmp_path / "data.npz")

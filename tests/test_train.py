@@ -37,12 +37,12 @@ def state_of(workdir, config):
 
 def fingerprint_of(workdir):
     """Of the newest checkpoint, from the array files themselves."""
-    _, saved = load.open_run(epath.Path(workdir), pytest.fail)
+    _, saved = load.open_run(epath.Path(workdir), say=pytest.fail)
     return saved.fingerprint
 
 
 def load_model(workdir):
-    return load.load_model(epath.Path(workdir), pytest.fail)
+    return load.load_model(epath.Path(workdir), say=pytest.fail)
 
 
 def assert_equal(a, b):
@@ -113,6 +113,7 @@ def test_held_out_pieces_are_heard(tiny, tmp_path):
     heard = [line for line in lines_of(tmp_path) if "distance" in line]
     assert [line["iteration"] for line in heard] == [1, 2]
     for line in heard:
+        assert line["harmony"] > 0 and {"valid/chord", "real/moves"} < line.keys()
         assert line["distance"] > 0 and 0 <= line["valid/semitone_clash"] <= 1
         assert line["real/empty_bars"] == heard[0]["real/empty_bars"]
     assert heard[0]["distance"] != heard[1]["distance"]
@@ -211,6 +212,7 @@ def wait_for_iterations(workdir: Path, wanted: int, run: subprocess.Popen) -> No
     raise AssertionError("the run did not begin")
 
 
+@pytest.mark.contract
 def test_nothing_is_compiled_twice_not_even_after_a_restore(tiny, tmp_path, monkeypatch):
     """Contract test 4, through the loop: a training of many iterations traces the step once."""
     traced = []

@@ -48,8 +48,10 @@ def test_an_installed_package_composes_and_trains_by_name(installed, tmp_path, d
     # The four shipped configs, and no module that only the tests have.
     code = (
         "import musegan_jax.config as c, sys\n"
-        "assert sorted(c.shipped()) == ['chorales', 'quickstart', 'reference', 'tiny']\n"
+        "assert sorted(c.shipped()) == ['chorales', 'own', 'quickstart', 'reference', 'tiny']\n"
         "assert all('site-packages' in str(path) for path in c.shipped().values())\n"
+        "from importlib import resources\n"
+        "assert resources.files('musegan_jax.evaluation').joinpath('listen.html').is_file()\n"
         "import musegan_jax as mg\n"
         "print(mg.accompany(mg.load(), 'twinkle').shape)\n"
     )

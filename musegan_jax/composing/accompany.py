@@ -4,8 +4,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from musegan_jax import numerics, pianoroll, rng
+from musegan_jax import numerics, rng
 from musegan_jax.composing import decoding
+from musegan_jax.composing.decoding.frame import frame_of
 from musegan_jax.composing.melody import Melody
 from musegan_jax.models.model import Model, answer
 from musegan_jax.shapes import Float
@@ -37,7 +38,8 @@ def decode_melody(
     model: Model, melody: Melody, signed: np.ndarray, rule: str = decoding.DEFAULT
 ) -> np.ndarray:
     """Decode a raw answer `(T, P, K)`: bool `(melody.steps, P, K)`."""
-    return decoding.decode(model, signed, melody.condition, rule)[: melody.steps]
+    frame = frame_of(melody.shift)
+    return decoding.decode(model, signed, melody.condition, rule, frame)[: melody.steps]
 
 
 def accompany(
@@ -54,25 +56,3 @@ def accompany(
     """
     signed = answer_melody(model, melody, seed, sample, temperature)
     return decode_melody(model, melody, signed, rule)
-
-
-def for_metrics(
-    model: Model, melody: Melody, roll: np.ndarray
-) -> tuple[np.ndarray, np.ndarray, int]:
-    """Convert an accompaniment to the arguments of `evaluation.metrics`.
-
-    Args:
-        model: the generator.
-        melody: the accompanied melody.
-        roll: bool `(steps, P, K)`, from `accompany`.
-
-    Returns:
-        The melody, bool `(steps, 128, 1)`; the generated pitched tracks, bool
-        `(steps, 128, tracks)`; and the steps in the first bar.
-    """
-    condition = model.config.condition_track
-    pitched = [k for k, t in enumerate(model.tracks) if k != condition and not t.is_drum]
-    generated = pianoroll.uncrop(roll[:, :, pitched], model.config.lowest_pitch)
-    _, beats, beat_type = melody.score.meters[0]
-    per_bar = max(round(4 * beats / beat_type * model.steps_per_beat), 1)
-    return melody.condition[: melody.steps, :, None], generated, per_bar

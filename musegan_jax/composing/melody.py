@@ -8,12 +8,13 @@ import numpy as np
 
 from musegan_jax import pianoroll
 from musegan_jax.data import melodies, midi
+from musegan_jax.data.melody_line import melody_line, namesakes, of_line
 from musegan_jax.errors import UserError
 from musegan_jax.models.model import Model
-from musegan_jax.terminal import shown
+from musegan_jax.shapes import Int
 
 # Of a melody: the network's memory grows with its steps, by 21 kB a step with the shipped model.
-MAX_STEPS = 20_000
+MAX_STEPS = 16_000
 
 
 class Melody(NamedTuple):
@@ -22,10 +23,12 @@ class Melody(NamedTuple):
     Attributes:
         score: the file.
         part: the part's original notes, in ticks.
-        condition: bool `(T, 128)`, the part's top line in the model's range, from step `offset`.
+        condition: bool `(T, 128)`, the part's melody line in the model's range, from step `offset`.
         offset: the step at which the first sounding bar begins.
         steps: length; `condition` is padded beyond it to a multiple of the network's stride.
         shift: semitones from the part's original pitches to those of the condition.
+        on_line: bool `(N,)`, which of the part's N notes the condition is made of.
+        folded: how many notes of the line were moved by further octaves, to fit into the range.
     """
 
     score: midi.Score
@@ -34,6 +37,8 @@ class Melody(NamedTuple):
     offset: int
     steps: int
     shift: int
+    on_line: np.ndarray
+    folded: int = 0
 
 
 def load_melody(name_or_path: str) -> midi.Score:
@@ -51,55 +56,21 @@ def load_melody(name_or_path: str) -> midi.Score:
     return midi.read(name_or_path)
 
 
-def pick_part(score: midi.Score, track: str | None, name: str) -> midi.Part:
-    """The part to accompany: given by name or number (from 1), else the most likely melody.
-
-    Raises:
-        UserError: if there is no such part, or no pitched part.
-    """
-    pitched = [part for part in score.parts if not part.is_drum]
-    if not score.parts:
-        raise UserError(f"{name}: it has no notes; give a file with a melody")
-    if not pitched:
-        raise UserError(f"{name}: it has drums only; give a file with a melody")
-    if track is None:
-        return max(pitched, key=melody_likeness)
-    names = [shown(part.name, 40) or "unnamed" for part in pitched]
-    listed = "; ".join(f"{n} {name}" for n, name in enumerate(names, 1))
-    if track.isdecimal() and 1 <= int(track) <= len(pitched):
-        return pitched[int(track) - 1]
-    named = [part for part in pitched if part.name.casefold() == track.casefold()]
-    if not named:
-        raise UserError(f"{name}: no track {track!r}; it has {listed}")
-    return named[0]
-
-
-def melody_likeness(part: midi.Part) -> float:
-    """A score of how much a part looks like a melody: by name, single line, high, busy."""
-    telling = ("melody", "vocal", "voice", "lead", "soprano", "sopran", "solo", "cantus")
-    named = any(word in part.name.casefold() for word in telling)
-    starts, ends, pitches = part.notes[:, 0], part.notes[:, 1], part.notes[:, 2]
-    sounding = int((ends - starts).sum())
-    # Overlap with the notes before: 0 for a single line, near 1 for chords.
-    overlap = np.maximum(np.maximum.accumulate(ends)[:-1] - starts[1:], 0).sum() / max(sounding, 1)
-    span = max(int(ends.max() - starts.min()), 1)
-    return 2.0 * named - 2.0 * overlap + float(pitches.mean()) / 24 + min(sounding / span, 1.0)
-
-
 def prepare(score: midi.Score, part: midi.Part, model: Model, shift: int | None = None) -> Melody:
     """Put a part on the model's grid and into its range.
 
-    Of notes that sound together only the highest is used.
+    Of notes that sound together only the melody line is used; notes of it that are outside the
+    model's pitches are moved by octaves.
 
     Args:
         score: the file.
         part: its melody.
         model: the model that will accompany it.
         shift: semitones by which to transpose it up; None for the octaves with which it overlaps
-            most with the melodies of the training data.
+            most with the model's pitches, and then with the melodies of the training data.
 
     Raises:
-        UserError: if it is too long, or does not fit into the model's range.
+        UserError: if it is too long.
     """
     per_step = score.ticks_per_beat / model.steps_per_beat
     notes = midi.quantise(part.notes, per_step)
@@ -113,56 +84,114 @@ def prepare(score: midi.Score, part: midi.Part, model: Model, shift: int | None 
             f"the melody lasts {steps / model.steps_per_beat:.0f} beats from its first note; up to "
             f"{MAX_STEPS // model.steps_per_beat} are accompanied by this model: give a part of it"
         )
-    roll = midi.to_roll(notes - np.array([offset, offset, 0, 0]), steps)
-    top = pianoroll.MIDI_PITCHES - 1 - roll[:, ::-1].argmax(axis=1)
-    line = np.zeros_like(roll)
-    sounding = roll.any(axis=1)
-    line[sounding, top[sounding]] = True
-    shift = _octaves(top[sounding], model) if shift is None else shift
-    _check_range(top[sounding] + shift, model)
-    room = -(-steps // model.stride) * model.stride
+    line = melody_line(notes, model.steps_per_beat)
+    on_line = of_line(notes, line)
+    line = line[offset:]
+    shift = _octaves(line[line >= 0], model) if shift is None else shift
+    given, folded = fold(np.where(line >= 0, line + shift, REST), model)
+    # With silence after the end, as in training: beyond the array the network sees neither notes
+    # nor silence.
+    room = (-(-steps // model.stride) + 1) * model.stride
     condition = np.zeros((room, pianoroll.MIDI_PITCHES), bool)
-    condition[:steps] = pianoroll.transpose(line[:, :, None], shift)[:, :, 0]
-    return Melody(score, part, condition, offset, steps, shift)
+    sounding = np.flatnonzero(given != REST)
+    condition[sounding, given[sounding]] = True
+    return Melody(score, part, condition, offset, steps, shift, on_line, folded)
 
 
 def _octaves(pitches: np.ndarray, model: Model) -> int:
-    """The shift in octaves that puts most steps into the training melodies' range; the smallest."""
-    low, high = model.pitch_range
-    fitting = [
-        12 * octave
-        for octave in range(-10, 11)
-        if low <= pitches.min() + 12 * octave and pitches.max() + 12 * octave <= high
-    ]
+    """The shift in octaves with the fewest steps outside the model's pitches; the smallest.
 
-    def outside(shift: int) -> tuple[int, int]:
+    Of shifts that are equal in this, that with the fewest outside the training melodies' range.
+    """
+
+    def outside(shift: int) -> tuple[int, int, int]:
         moved = pitches + shift
-        trained_low, trained_high = model.music.ranges[model.config.condition_track]
-        return int(((moved < trained_low) | (moved > trained_high)).sum()), abs(shift)
-
-    return min(fitting, key=outside, default=0)
-
-
-def _check_range(pitches: np.ndarray, model: Model) -> None:
-    low, high = model.pitch_range
-    if pitches.min() < low or pitches.max() > high:
-        raise UserError(
-            f"the melody spans MIDI pitches {pitches.min()} to {pitches.max()} as given to the "
-            f"network, which do not fit the model's {low} to {high}; remove stray notes, choose "
-            "another track, or another --key"
+        low, high = model.pitch_range
+        known_low, known_high = model.music.ranges[model.config.condition_track]
+        return (
+            int(((moved < low) | (moved > high)).sum()),
+            int(((moved < known_low) | (moved > known_high)).sum()),
+            abs(shift),
         )
+
+    return min((12 * octave for octave in range(-10, 11)), key=outside)
+
+
+REST = -1000  # no pitch, and none after any transposition
+BREAK = 3.0  # cost, in folded notes, of changing the octave within a phrase
+PAUSE = 0.5  # the same over a rest
+
+
+def fold(line: Int[np.ndarray, " T"], model: Model) -> tuple[Int[np.ndarray, " T"], int]:
+    """Move the notes of a line that are outside the model's pitches into them, by octaves.
+
+    Notes around them move with them where that keeps a phrase together: of all choices of octaves,
+    the one with the fewest moved notes and the fewest changes of octave (Viterbi 1967).
+
+    Args:
+        line: pitch of each step, `REST` where there is none; any other number is a pitch.
+        model: whose pitches count.
+
+    Returns:
+        The line, and how many notes were moved. A note of a pitch class that the model has no row
+        for is a rest.
+    """
+    low, high = model.pitch_range
+    starts = np.flatnonzero(np.diff(line, prepend=REST - 1))
+    runs = line[starts]
+    notes = np.flatnonzero(runs != REST)
+    pitches = runs[notes]
+    if not len(pitches) or (low <= pitches.min() and pitches.max() <= high):
+        return line, 0
+    octaves = np.arange(-20, 21)
+    moved = pitches[:, None] + 12 * octaves
+    # Where the range is less than an octave, some notes fit nowhere.
+    fits = (low <= moved) & (moved <= high)
+    cost = np.where(fits, (octaves != 0) + 0.01 * np.abs(octaves), 1e6)
+    total = cost[0]
+    came_from = np.zeros(cost.shape, np.int64)
+    for n in range(1, len(notes)):
+        best = int(total.argmin())
+        rested = notes[n] - notes[n - 1] > 1
+        change = total[best] + (PAUSE if rested else BREAK)
+        came_from[n] = np.where(change < total, best, np.arange(len(octaves)))
+        total = np.minimum(change, total) + cost[n]
+    choice, state = np.zeros(len(notes), np.int64), int(total.argmin())
+    for n in range(len(notes) - 1, -1, -1):
+        choice[n] = state
+        state = int(came_from[n, state])
+    rows = np.arange(len(notes))
+    runs[notes] = np.where(fits[rows, choice], moved[rows, choice], REST)
+    changed = int((runs[notes] != pitches).sum())
+    return np.repeat(runs, np.diff(np.append(starts, len(line)))), changed
 
 
 def remarks(model: Model, melody: Melody) -> Iterator[str]:
     """Remarks for the user on how this melody was changed for this model, one line each."""
-    pitched = sum(not part.is_drum for part in melody.score.parts)
-    if pitched > 1:
-        name = shown(melody.part.name, 40) or f"of program {melody.part.program}"
-        yield f"melody: the track {name}, of {pitched} tracks (another: --track)"
+    for damage in melody.score.damage:
+        yield f"a damaged file: {damage}"
+    pitched = [part for part in melody.score.parts if not part.is_drum]
+    if len(pitched) > 1:
+        number = next(n for n, part in enumerate(pitched, 1) if part is melody.part)
+        same = namesakes(melody.score, melody.part)
+        others = f"; so called are {', '.join(map(str, same))}, too" if same else ""
+        yield (
+            f"melody: track {number} of {len(pitched)}, {melody.part.name or 'unnamed'}{others} "
+            "(another: --track)"
+        )
     per_step = melody.score.ticks_per_beat / model.steps_per_beat
-    notes = midi.quantise(melody.part.notes, per_step)
-    if midi.to_roll(notes, int(notes[:, 1].max())).sum(axis=1).max() > 1:
-        yield "notes that sound together: the network is given only the highest"
+    below = int(np.count_nonzero(~melody.on_line))
+    if below:
+        yield (
+            f"{below} of {len(melody.on_line)} notes are chords or a left hand, not melody: the "
+            "network is not given them"
+        )
+    if melody.folded:
+        low, high = model.pitch_range
+        yield (
+            f"{melody.folded} notes outside the model's MIDI pitches {low} to {high}, or beside "
+            "such: the network is given them octaves away"
+        )
     if (np.diff(melody.part.notes[:, :2], axis=1) < per_step / 2).any():
         shortest = f"1/{model.steps_per_beat} of a beat"
         yield f"notes much shorter than {shortest}: the network is given longer ones"

@@ -6,12 +6,21 @@ A `Config` is frozen and hashable, so it is a static argument of the compiled st
 import dataclasses
 import hashlib
 import json
+import typing
 from typing import Any
 
+from musegan_jax.config.values import as_text, check_type
 from musegan_jax.errors import UserError
 
 SPLITS = ("train", "valid", "test")
-BEST_BY = ("faults", "empty_bars", "semitone_clash", "distance")
+BEST_BY = ("faults", "empty_bars", "semitone_clash", "distance", "harmony")
+# The decoding rules, of `composing.decoding.RULES`; the first is the default everywhere.
+DECODING = {
+    "joint": "all lines together, by what is usual in the training music",
+    "lines": "single lines that avoid clashes",
+    "independent": "the same, each for itself",
+    "threshold": "every cell above 0",
+}
 FLOAT32_MAX = 3.4e38
 
 Rules = dict[str, tuple[bool, str]]  # field -> whether its value is allowed, and what it must be
@@ -48,6 +57,9 @@ class DataConfig:
     hop_bars: int = field(
         1, "bars between the starts of windows; 0: only each piece's first window"
     )
+    overhang_steps: int = field(
+        0, "time steps by which a window may reach beyond its piece, into silence"
+    )
     transpose: tuple[int, int] = field(
         (0, 0), "range of the random transposition, semitones, for example -5,6"
     )
@@ -60,6 +72,10 @@ class DataConfig:
             "splits": (known, f"one or more of {', '.join(SPLITS)}"),
             "window_steps": (self.window_steps > 0, "above 0"),
             "hop_bars": _at_least(0, self.hop_bars),
+            "overhang_steps": (
+                0 <= self.overhang_steps < self.window_steps,
+                "at least 0 and below data.window_steps",
+            ),
             "transpose": (
                 -24 <= low <= 0 <= high <= 24,
                 "a lowest shift from -24 to 0 and a highest from 0 to 24",
@@ -71,10 +87,15 @@ class DataConfig:
 class ModelConfig:
     """The two networks."""
 
-    tracks: int = field(4, "K, tracks of a roll; as many as the dataset has")
+    tracks: int = field(
+        4, "K, tracks of a roll; where this is the default, `train` takes the dataset's number"
+    )
     condition_track: int = field(0, "the track that is the melody, from 0")
     lowest_pitch: int = field(0, "MIDI number of the roll's lowest row")
-    pitches: int = field(128, "P, rows of the roll, semitones")
+    pitches: int = field(
+        128,
+        "P, rows of the roll, semitones; 0: as many as the dataset needs, and lowest_pitch from it",
+    )
     generator_filters: tuple[int, ...] = field(
         (64, 128, 256, 512), "channels of the generator's blocks, outermost first; sets its depth"
     )
@@ -85,7 +106,7 @@ class ModelConfig:
     dtype: str = field("float32", "of the convolutions: float32 or bfloat16")
 
     @property
-    def stride(self) -> int:
+    def multiple(self) -> int:
         """Steps and pitches must be multiples of this: each block of the deeper network halves."""
         return 2 ** max(len(self.generator_filters), len(self.critic_filters))
 
@@ -105,8 +126,8 @@ class ModelConfig:
                 f"a track number from 0 to {self.tracks - 1}",
             ),
             "pitches": (
-                0 < self.pitches <= 128 and self.pitches % self.stride == 0,
-                f"a multiple of {self.stride} (2 to the number of filters), at most 128",
+                0 <= self.pitches <= 128 and self.pitches % self.multiple == 0,
+                f"a multiple of {self.multiple} (2 to the number of filters), at most 128, or 0",
             ),
             "lowest_pitch": (
                 0 <= self.lowest_pitch <= room,
@@ -138,6 +159,9 @@ class TrainingConfig:
     diversity_target: float = field(
         0.4, "share of cells in which two samples for one melody should differ"
     )
+    supervised_weight: float = field(
+        0.0, "of the cross-entropy between the better of two samples and the real music; 0: none"
+    )
     ema_decay: float = field(
         0.0, "per iteration, of the averaged generator that composes; 0: no average"
     )
@@ -166,17 +190,20 @@ class TrainingConfig:
             "decay_from": (0 <= self.decay_from <= 1, "from 0 to 1"),
             "diversity_weight": _not_negative(self.diversity_weight),
             "diversity_target": (0 < self.diversity_target <= 1, "above 0 and at most 1"),
+            "supervised_weight": _not_negative(self.supervised_weight),
             "ema_decay": _below_one(self.ema_decay),
         }
 
 
 @dataclasses.dataclass(frozen=True)
 class ParallelConfig:
-    """How a run lies on devices; numbers change by the order of additions."""
+    """How a run is spread over devices; results differ only by the order of additions."""
 
     strategy: str = field("mesh", "jit: one device; mesh: jit over all of them; pmap")
     devices: int = field(0, "how many to use; 0: all")
-    data: str = field("auto", "where training data lie: device, host, or auto (device up to 1 GiB)")
+    data: str = field(
+        "auto", "where the training data are kept: device, host, or auto (device up to 1 GiB)"
+    )
 
     def rules(self) -> Rules:
         """What each field must be."""
@@ -201,15 +228,26 @@ class OutputConfig:
     keep_best: int = field(0, "how many of the best stay as well, by best_by of their samples")
     best_by: str = field("faults", f"lower is better: {', '.join(BEST_BY)}")
     held_out: int = field(0, "pieces of the split valid to accompany and measure with each sample")
+    held_out_decoding: str = field(
+        "independent", "rule for these: independent leaves the harmony as the network makes it"
+    )
     melodies: tuple[str, ...] = field(
         ("twinkle", "ode_to_joy"), "built-in melodies or MIDI files to accompany in each sample"
     )
-    decoding: str = field("lines", "rule that turns the network's answer into notes; see compose")
+    decoding: str = field(
+        next(iter(DECODING)),
+        "how the network's answer becomes notes: "
+        + ", ".join(f"{name} ({meaning})" for name, meaning in DECODING.items()),
+    )
 
     def rules(self) -> Rules:
-        """What each field must be; `composing.decoding` checks `decoding`, and knows the rules."""
-        measurable = self.held_out > 0 if self.best_by == "distance" else bool(self.melodies)
+        """What each field must be."""
+        of_held_out = self.best_by in ("distance", "harmony")
+        measurable = self.held_out > 0 if of_held_out else bool(self.melodies)
+        known = f"one of {', '.join(DECODING)}"
         return {
+            "decoding": (self.decoding in DECODING, known),
+            "held_out_decoding": (self.held_out_decoding in DECODING, known),
             "log_every": _at_least(1, self.log_every),
             "sample_every": _at_least(0, self.sample_every),
             "save_every": _at_least(0, self.save_every),
@@ -217,7 +255,7 @@ class OutputConfig:
             "keep_best": (
                 self.keep_best == 0 or (self.keep_best > 0 and measurable),
                 "at least 0, and 0 without what tells the best: output.melodies, or "
-                "output.held_out for output.best_by=distance",
+                "output.held_out for output.best_by=distance or harmony",
             ),
             "best_by": (self.best_by in BEST_BY, f"one of {', '.join(BEST_BY)}"),
             "held_out": (self.held_out == 0 or self.held_out >= 2, "0, or at least 2"),
@@ -238,8 +276,14 @@ class Config:
         """Check every value.
 
         Raises:
-            UserError: naming the first field whose value is not allowed.
+            UserError: naming the first field whose type or value is not allowed.
         """
+        for name, section in typing.get_type_hints(Config).items():
+            fields = getattr(self, name)
+            if not isinstance(fields, section):
+                raise UserError(f"config: {name} = {fields!r}: it must be a {section.__name__}")
+            for field, hint in typing.get_type_hints(section).items():
+                check_type(f"{name}.{field}", getattr(fields, field), hint)
         # The model first: what else must be a multiple of depends on its depth.
         for section in ("model", "data", "training", "parallel", "output"):
             for name, (allowed, rule) in getattr(self, section).rules().items():
@@ -249,11 +293,11 @@ class Config:
             not self.output.held_out or "valid" not in self.data.splits,
             "0 where the split valid is trained on (data.splits)",
         )
-        stride = self.model.stride
+        multiple = self.model.multiple
         self._require(
             "data.window_steps",
-            self.data.window_steps % stride == 0,
-            f"a multiple of {stride} (2 to the number of filters)",
+            self.data.window_steps % multiple == 0,
+            f"a multiple of {multiple} (2 to the number of filters)",
         )
 
     def _require(self, name: str, allowed: bool, rule: str) -> None:
@@ -269,8 +313,3 @@ class Config:
     def digest(self) -> str:
         """SHA-256 of the values, the same on every machine; a new field changes it."""
         return hashlib.sha256(json.dumps(self.to_dict(), sort_keys=True).encode()).hexdigest()
-
-
-def as_text(value: Any) -> str:
-    """A value as it is written on the command line."""
-    return ",".join(map(str, value)) if isinstance(value, (list, tuple)) else str(value)

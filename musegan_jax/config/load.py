@@ -1,7 +1,7 @@
 """Where a config's values come from.
 
 A Python file with `get_config()`, then dotted overrides; or the JSON of an earlier run. All of them
-end in `from_dict`, the only place that checks names and types.
+end in `from_dict`, which checks the names; a `Config` checks types and values itself.
 """
 
 import ast
@@ -13,7 +13,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-from musegan_jax.config.fields import Config, as_text
+from musegan_jax.config.fields import Config
 from musegan_jax.errors import UserError
 
 SECTIONS: dict[str, Any] = typing.get_type_hints(Config)
@@ -30,15 +30,15 @@ def from_dict(values: dict[str, Any]) -> Config:
     """
     for name, fields in values.items():
         if name not in SECTIONS:
-            raise UserError(f"config: unknown section {name}{nearest(name, SECTIONS)}")
+            raise UserError(f"config: unknown section {name!r}{nearest(name, SECTIONS)}")
         if not isinstance(fields, dict):
             raise UserError(f"config: {name} is a section; set its fields as {name}.FIELD")
         for field in fields:
-            _check_known(f"{name}.{field}", "config: ")
+            _check_known(f"{name}.{field}")
     sections = {
         name: section(
             **{
-                field: _convert(value, TYPES[name][field], f"{name}.{field}")
+                field: _convert(value, TYPES[name][field])
                 for field, value in values.get(name, {}).items()
             }
         )
@@ -54,7 +54,7 @@ def nearest(name: str, known: Iterable[str]) -> str:
     return f"; did you mean {close[0]}?" if close else f"; there are {', '.join(known)}"
 
 
-def _check_known(name: str, prefix: str = "") -> None:
+def _check_known(name: str) -> None:
     section, _, field = name.partition(".")
     if section in TYPES and field in TYPES[section]:
         return
@@ -62,25 +62,15 @@ def _check_known(name: str, prefix: str = "") -> None:
     close = nearest(name, every)
     if "did you mean" not in close:
         close = nearest(name, TYPES[section] if section in TYPES else SECTIONS)
-    raise UserError(f"{prefix}unknown config field {name[:80]!r}{close}")
+    raise UserError(f"config: unknown field {name[:80]!r}{close}")
 
 
-def _convert(value: Any, hint: Any, where: str) -> Any:
-    """`value` as the field's type; an int is taken for a float, and nothing else converted."""
+def _convert(value: Any, hint: Any) -> Any:
+    """A plain value as the field has it: a list as a tuple, an int as a float where it is one."""
     if typing.get_origin(hint) is tuple:
-        items = list(value) if isinstance(value, (list, tuple)) else [value]
-        kinds = typing.get_args(hint)
-        if kinds[-1] is Ellipsis:
-            return tuple(_convert(item, kinds[0], where) for item in items)
-        if len(items) != len(kinds):
-            raise UserError(f"config: {where} takes {len(kinds)} values, not {len(items)}")
-        return tuple(_convert(item, kind, where) for item, kind in zip(items, kinds, strict=True))
-    if hint is float and type(value) is int:
-        return float(value)
-    if type(value) is not hint:
-        kind = {int: "a whole number", float: "a number", str: "text", bool: "true or false"}[hint]
-        raise UserError(f"config: {where} = {as_text(value)[:80]}: it must be {kind}")
-    return value
+        items = value if isinstance(value, (list, tuple)) else [value]
+        return tuple(_convert(item, typing.get_args(hint)[0]) for item in items)
+    return float(value) if hint is float and type(value) is int else value
 
 
 def shipped() -> dict[str, Path]:

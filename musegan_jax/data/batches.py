@@ -5,13 +5,14 @@ unpacking there. If they do not fit, the host makes the same choices from the sa
 the packed windows; the device does the rest.
 """
 
-from typing import TYPE_CHECKING, NamedTuple
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from musegan_jax import pianoroll
+from musegan_jax import limits, pianoroll
 from musegan_jax.config import Config
 from musegan_jax.errors import UserError
 from musegan_jax.shapes import Array, Bool, Float, Int, Key, UInt8
@@ -27,54 +28,135 @@ class Windows(NamedTuple):
     starts: Array  # int32 (N,)
     shifts: Array  # int32 (N, 2), lowest and highest shift, semitones
     drums: Array  # bool (K,): tracks whose pitches are instruments, never shifted
+    # int32 (N, 2): the steps, first and end, that lie within the piece; None: all of them
+    within: Array | None = None
 
 
-def make_windows(dataset: "Dataset", config: Config) -> Windows:
+def make_windows(
+    dataset: "Dataset", config: Config, say: Callable[[str], None] | None = None
+) -> Windows:
     """Find the windows of the config's splits, as NumPy arrays (put them on the device once).
 
-    Windows start on bar lines and lie within one piece. Silent windows, and windows with a note
-    outside the model's pitches, are left out. Shifts are limited so that no note leaves them.
+    Windows start on bar lines and lie within one piece; with `data.overhang_steps`, they may reach
+    into silence before its pick-up and after its end. Silent windows, windows whose melody is
+    silent, and windows with a note outside the model's pitches are left out. Shifts are limited so
+    that no note leaves them.
+
+    Args:
+        dataset: with as many tracks as the model.
+        config: fitted to it (`fit.for_dataset`), or with all values its own.
+        say: called with a line for each reason for which windows were left out, and for each track
+            that is silent in most of the rest.
 
     Raises:
+        TypeError: if an argument is no dataset or no Config.
         UserError: if the dataset and the model differ in tracks, or no window is left.
     """
-    if len(dataset.tracks) != config.model.tracks:
-        names = ", ".join(track.name for track in dataset.tracks)
-        raise UserError(
-            f"the dataset has {len(dataset.tracks)} tracks ({names}), the model "
-            f"{config.model.tracks}: set --model.tracks={len(dataset.tracks)}"
-        )
-    steps = config.data.window_steps
+    from musegan_jax.data.dataset import Dataset
+
+    limits.instances(config=(config, Config), dataset=(dataset, Dataset))
+    _check_tracks(dataset, config)
+    overhang = config.data.overhang_steps
+    steps, melody = config.data.window_steps, config.model.condition_track
     low = config.model.lowest_pitch
     high = low + config.model.pitches - 1
     drums = np.array([track.is_drum for track in dataset.tracks])
-    starts, shifts = [], []
-    candidates = 0
-    for piece in dataset.pieces_of(config.data.splits):
-        bars = dataset.bars_of(piece)
-        bars = bars[bars + steps <= dataset.boundaries[piece + 1]]
-        hop = config.data.hop_bars
-        for start in bars[::hop] if hop else bars[:1]:
-            candidates += 1
-            window = dataset.timeline[start : start + steps]
-            bounds = pianoroll.pitch_bounds(window)
-            if bounds is None or bounds[0] < low or bounds[1] > high:
-                continue
+    starts, shifts, within = [], [], []
+    left_out: dict[str, int] = dict.fromkeys(("silent", "unheard", "outside"), 0)
+    quiet = np.zeros(len(dataset.tracks), int)
+    for start, begin, end in _candidates(dataset, config):
+        first, last = max(start, begin), min(start + steps, end)
+        window = dataset.timeline[first:last]
+        bounds = pianoroll.pitch_bounds(window)
+        if bounds is None:
+            left_out["silent"] += 1
+        elif bounds[0] < low or bounds[1] > high:
+            left_out["outside"] += 1
+        elif not window[:, melody].any():
+            left_out["unheard"] += 1
+        else:
             bounds = pianoroll.pitch_bounds(window[:, ~drums]) or (low, high)
             starts.append(start)
+            within.append((first - start, last - start))
             shifts.append(
                 (
                     max(config.data.transpose[0], low - bounds[0]),
                     min(config.data.transpose[1], high - bounds[1]),
                 )
             )
+            quiet += ~window.any(axis=(0, 2))
+    told = _told(left_out, dataset.tracks[melody].name, low, high)
+    total = len(starts) + sum(left_out.values())
     if not starts:
         raise UserError(
-            f"no window to train on: of {candidates} windows of {steps} steps in the split "
-            f"{'+'.join(config.data.splits)}, all are silent or leave MIDI pitches {low} to "
-            f"{high}; change data.splits, data.window_steps, model.lowest_pitch or model.pitches"
+            f"no window to train on: of {total} windows of {steps} steps in the split "
+            f"{'+'.join(config.data.splits)}, {told or 'none lies within a piece'}; change "
+            "data.splits, data.window_steps, model.condition_track, model.lowest_pitch or "
+            "model.pitches"
         )
-    return Windows(dataset.timeline, np.array(starts, np.int32), np.array(shifts, np.int32), drums)
+    if say and told:
+        say(f"left out {total - len(starts)} of {total} windows: {told}")
+    for track, count in zip(dataset.tracks, quiet, strict=True):
+        if say and 2 * count > len(starts):
+            say(f"the track {track.name} is silent in {count / len(starts):.0%} of the windows")
+    return Windows(
+        # So that windows of the first and the last piece do not reach beyond the timeline.
+        timeline=np.pad(dataset.timeline, ((overhang, overhang), (0, 0), (0, 0))),
+        starts=np.array(starts, np.int32) + np.int32(overhang),
+        shifts=np.array(shifts, np.int32),
+        drums=drums,
+        within=np.array(within, np.int32) if overhang else None,
+    )
+
+
+def _told(left_out: dict[str, int], melody: str, low: int, high: int) -> str:
+    """Why how many windows were left out; empty if none was."""
+    reasons = {
+        "silent": "all tracks are silent",
+        "unheard": f"the melody (track {melody}) is silent",
+        "outside": f"a note lies outside MIDI pitches {low} to {high}",
+    }
+    return ", ".join(f"in {n} {reasons[why]}" for why, n in left_out.items() if n)
+
+
+def _with_pick_up(bars: np.ndarray, begin: int, overhang: int) -> np.ndarray:
+    """A piece's bar lines, and the one before its pick-up if that is near enough.
+
+    A pick-up bar has no bar line of its own in a dataset: it ends at the first one.
+    """
+    if len(bars) < 2 or bars[0] == begin:
+        return bars
+    before = 2 * bars[0] - bars[1]
+    return np.append(before, bars) if before >= begin - overhang else bars
+
+
+def _check_tracks(dataset: "Dataset", config: Config) -> None:
+    if len(dataset.tracks) != config.model.tracks:
+        names = ", ".join(track.name for track in dataset.tracks)
+        raise UserError(
+            f"the dataset has {len(dataset.tracks)} tracks ({names}), the model "
+            f"{config.model.tracks}: set model.tracks={len(dataset.tracks)}"
+        )
+    if not config.model.pitches:
+        raise UserError(
+            "model.pitches = 0: the dataset's, which are not yet known; from Python, use "
+            "musegan_jax.fit_config(config, dataset)"
+        )
+
+
+def _candidates(dataset: "Dataset", config: Config) -> Iterator[tuple[int, int, int]]:
+    """The steps at which a window of the config's splits may start, and its piece's bounds."""
+    steps, hop, overhang = (
+        config.data.window_steps,
+        config.data.hop_bars,
+        config.data.overhang_steps,
+    )
+    for piece in dataset.pieces_of(config.data.splits):
+        begin, end = dataset.boundaries[piece : piece + 2].tolist()
+        bars = _with_pick_up(dataset.bars_of(piece), begin, overhang)
+        bars = bars[bars + steps <= end + overhang].tolist()
+        for start in bars[::hop] if hop else bars[:1]:
+            yield start, begin, end
 
 
 class HostBatch(NamedTuple):
@@ -137,16 +219,34 @@ def to_rolls(
 def draw_batch(
     config: Config, windows: Windows, keys: Key[jax.Array, " B"]
 ) -> Float[jax.Array, "B T P K"]:
-    """Draw one example per key, with replacement: keys `(B,)` -> signed float32 `(B, T, P, K)`."""
-    windows = Windows(*map(jnp.asarray, windows))  # outside a compiled step they may be NumPy's
+    """Draw one example per key, with replacement: keys `(B,)` -> signed float32 `(B, T, P, K)`.
+
+    Raises:
+        TypeError, ValueError: if the windows are none, or of other tracks than the config's.
+    """
+    limits.instances(config=(config, Config), windows=(windows, Windows))
+    if windows.timeline.shape[1] != config.model.tracks:
+        raise ValueError(
+            f"the windows have {windows.timeline.shape[1]} tracks, the config "
+            f"{config.model.tracks}: make_windows(dataset, config) makes those of a config"
+        )
+    windows = jax.tree.map(jnp.asarray, windows)  # outside a compiled step they may be NumPy's
     chosen, shifts = choose(windows.shifts, keys)
+    steps = config.data.window_steps
 
     def window(n: jax.Array) -> jax.Array:
-        return jax.lax.dynamic_slice_in_dim(
-            windows.timeline, windows.starts[n], config.data.window_steps
-        )
+        bits = jax.lax.dynamic_slice_in_dim(windows.timeline, windows.starts[n], steps)
+        if windows.within is None:
+            return bits
+        # Beyond its ends lie the pieces before and after it.
+        return jnp.where(_inside(windows.within[n], steps, jnp)[:, None, None], bits, 0)
 
     return to_rolls(config, jax.vmap(window)(chosen), shifts, windows.drums)
+
+
+def _inside(within: Array, steps: int, xp: Any) -> Any:
+    """Which steps of windows lie within their pieces: `(..., 2)` -> bool `(..., steps)`."""
+    return (xp.arange(steps) >= within[..., :1]) & (xp.arange(steps) < within[..., 1:])
 
 
 def batch_of(config: Config, data: Windows | HostBatch, update: int, keys: jax.Array) -> jax.Array:
@@ -168,6 +268,8 @@ def gather(
         steps: T, length of a window.
     """
     rows = np.asarray(windows.starts)[chosen][..., None] + np.arange(steps)
-    return HostBatch(
-        np.asarray(windows.timeline)[rows], np.asarray(shifts), np.asarray(windows.drums)
-    )
+    bits = np.asarray(windows.timeline)[rows]
+    if windows.within is not None:
+        inside = _inside(np.asarray(windows.within)[chosen], steps, np)
+        bits = np.where(inside[..., None, None], bits, np.uint8(0))
+    return HostBatch(bits, np.asarray(shifts), np.asarray(windows.drums))

@@ -1,14 +1,15 @@
 """The dataset file: pieces as bit-packed timelines, with splits and provenance.
 
 An `.npz` without pickled objects. A hash of a piece's name decides its split, so that all windows
-of a piece share a split, and a new file never moves an old one to another.
+of a piece share a split, and a new file never moves an old one to another. Where that would leave
+a small collection without held-out pieces, see `splits_of`.
 """
 
 import dataclasses
 import hashlib
 import json
 import zipfile
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -76,6 +77,10 @@ class Dataset:
         first, last = np.searchsorted(self.bars, self.boundaries[piece : piece + 2])
         return self.bars[first:last]
 
+    def packed(self, piece: int) -> np.ndarray:
+        """The roll of one piece, packed uint8 `(T, K, 16)`."""
+        return self.timeline[self.boundaries[piece] : self.boundaries[piece + 1]]
+
     def digest(self) -> str:
         """SHA-256 of everything but `source`: equal music has an equal hash."""
         parts: list[str | np.ndarray] = []
@@ -85,11 +90,37 @@ class Dataset:
         return sha256(parts)
 
 
-def split_of(name: str) -> int:
-    """The split that a piece of this name belongs to, as an index into `SPLITS`."""
+def _share(name: str) -> float:
+    """A hash of a name as a number in [0, 1), below which is the share of all names with less."""
     digest = hashlib.sha256(name.encode()).digest()
-    share = int.from_bytes(digest[:8], "big") / 2**64
-    return sum(share >= end for end in SPLIT_ENDS)
+    return int.from_bytes(digest[:8], "big") / 2**64
+
+
+def split_of(name: str) -> int:
+    """The split, as an index into `SPLITS`, of a piece of this name in a large collection."""
+    return sum(_share(name) >= end for end in SPLIT_ENDS)
+
+
+def splits_of(names: Sequence[str]) -> np.ndarray:
+    """The split of each of all pieces of a collection, by name: uint8 `(N,)`, index into `SPLITS`.
+
+    By the hash of its name alone, if that gives `valid` and `test` two pieces each, as it does for
+    nearly every collection of a hundred: then no piece is ever moved by adding others. A smaller
+    collection moves as few pieces as it can: those with the highest hashes are held out, two for
+    each split, or one of fewer than eight pieces, none of fewer than four.
+    """
+    shares = np.array([_share(name) for name in names])
+    split = np.array([split_of(name) for name in names], np.uint8)
+    train, valid, test = (int((split == k).sum()) for k in range(3))
+    least = min(len(names) // 4, 2)
+    if least and min(valid, test) >= least and 2 * train >= len(names):
+        return split
+    valid, test = (max(least, min(count, len(names) // 4)) for count in (valid, test))
+    highest = np.argsort(-shares, kind="stable")
+    split[:] = 0
+    split[highest[:test]] = 2
+    split[highest[test : test + valid]] = 1
+    return split
 
 
 def build(
@@ -110,7 +141,7 @@ def build(
         timeline=np.concatenate([piece.roll for piece in ordered]),
         boundaries=boundaries,
         bars=np.concatenate(bars).astype(np.int64),
-        split=np.array([split_of(piece.name) for piece in ordered], np.uint8),
+        split=splits_of([piece.name for piece in ordered]),
         names=tuple(piece.name for piece in ordered),
         tracks=tuple(tracks),
         steps_per_beat=steps_per_beat,
@@ -279,3 +310,25 @@ def describe(dataset: Dataset) -> str:
         program = "drums" if track.is_drum else str(track.program)
         lines.append(f"  {names[k]:<{width}}{pitches:<9}{sounding:<10.0%}{program}")
     return "\n".join(lines)
+
+
+def shortcomings(dataset: Dataset) -> Iterator[str]:
+    """What to know of a dataset before training on it, a line each."""
+    train, valid, test = (int((dataset.split == k).sum()) for k in range(3))
+    if min(valid, test) < 2:
+        count = len(dataset.names)
+        yield (
+            f"{count} piece{'s' * (count > 1)}, {valid} held out in valid and {test} in test: from "
+            "8 on, two each are; with fewer in valid, train with --output.held_out=0"
+        )
+    # Windows of four bars of 4/4, from every fourth bar.
+    steps = 16 * dataset.steps_per_beat
+    windows = [
+        dataset.timeline[start : start + steps].any(axis=(0, 2))
+        for piece in range(len(dataset.names))
+        for start in dataset.bars_of(piece)[::4]
+    ]
+    silent = 1 - np.mean(windows, axis=0) if windows else np.ones(len(dataset.tracks))
+    for track, share in zip(dataset.tracks, silent, strict=True):
+        if share > 0.5:
+            yield f"the track {track.name} is silent in {share:.0%} of the passages of four bars"

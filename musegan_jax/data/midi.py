@@ -5,9 +5,7 @@ convert ticks to seconds and back, and could not write a melody's file unchanged
 """
 
 import dataclasses
-import io
 import itertools
-import re
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from pathlib import Path
 
@@ -15,6 +13,7 @@ import mido
 import numpy as np
 
 from musegan_jax import files, pianoroll
+from musegan_jax.data.midi_events import read_events
 from musegan_jax.errors import UserError
 
 DRUM_CHANNEL = 9
@@ -26,14 +25,12 @@ DEFAULT_TEMPO = 500_000  # microseconds per quarter note: 120 bpm
 # Limits for reading: a file beyond one is damaged or not a piece of music. Each is checked before
 # anything of that size is allocated.
 MAX_BYTES = 2**20
-MAX_MESSAGES = 200_000  # each takes a few microseconds, and 300 bytes, several times
+MAX_MESSAGES = 100_000  # each takes a few microseconds, and 300 bytes, several times
 MAX_BEATS = 10_000
 MAX_SECONDS = 3600
 # Length of a track. MIDI cannot encode a longer delta time, so below it any selection of a track's
 # messages can be written. Also, a tempo at tick 2**31 makes symusic allocate gigabytes.
 MAX_TICKS = 2**28 - 1
-# mido parses numbers of any length, in quadratic time. Text may have shorter runs of such bytes.
-ENDLESS_NUMBER = re.compile(rb"[\x80-\xff]{4096}")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -69,12 +66,14 @@ class Score:
         parts: those with notes, in the file's order.
         tempos: `(tick, microseconds per quarter note)`, by tick, the first at tick 0.
         meters: `(tick, beats, beat type)`, by tick, the first at tick 0.
+        damage: what of a damaged file was left out or changed, a line each; empty for a sound one.
     """
 
     midi: mido.MidiFile
     parts: tuple[Part, ...]
     tempos: tuple[tuple[int, int], ...]
     meters: tuple[tuple[int, int, int], ...]
+    damage: tuple[str, ...] = ()
 
     @property
     def ticks_per_beat(self) -> int:
@@ -110,10 +109,11 @@ class Score:
 
 
 def read(path: str | Path) -> Score:
-    """Read a type 0 or type 1 MIDI file.
+    """Read a type 0 or type 1 MIDI file, a damaged one as far as it goes (`Score.damage`).
 
     Raises:
-        UserError: if it is missing, too large, too long, damaged, or counts time in SMPTE frames.
+        UserError: if it is missing, too large, too long, counts time in SMPTE frames, or is so
+            damaged that it has no note.
     """
     path = Path(path)
     try:
@@ -128,30 +128,22 @@ def read(path: str | Path) -> Score:
                 "is it one piece of music?"
             )
         content = path.read_bytes()
-        if not content.startswith(b"MThd"):
-            raise UserError(f"{path}: not a MIDI file (it does not begin with MThd)")
-        if ENDLESS_NUMBER.search(content):
-            raise UserError(f"{path}: a damaged MIDI file (an endless number); export it again")
-        # From memory: a file's own `read` would allocate whatever length the header claims.
-        midi = mido.MidiFile(file=io.BytesIO(content))
+        events = read_events(content)
     except FileNotFoundError:
         raise UserError(f"{path}: no such file") from None
     except OSError as error:
-        if error.errno is not None:  # mido's own OSErrors have none and mean damage
-            raise UserError(f"{path}: cannot be read ({error.strerror})") from error
-        raise UserError(f"{path}: a damaged MIDI file ({error}); export it again") from error
-    except UserError:
-        raise
-    # A damaged file can make the parser raise anything.
-    except Exception as error:
-        why = str(error) or "it ends too early"
-        raise UserError(f"{path}: a damaged MIDI file ({why}); export it again") from error
-    messages = sum(map(len, midi.tracks))
+        raise UserError(f"{path}: cannot be read ({error.strerror})") from error
+    except ValueError as error:
+        raise UserError(f"{path}: {error}") from error
+    messages = sum(map(len, events.midi.tracks))
     if messages > MAX_MESSAGES:
         raise UserError(
             f"{path}: {messages} messages; up to {MAX_MESSAGES} are read: is it one piece of music?"
         )
-    score = parse(midi, str(path))
+    score = dataclasses.replace(parse(events.midi, str(path)), damage=events.damage)
+    if score.damage and not score.parts:
+        why = "; ".join(score.damage)
+        raise UserError(f"{path}: a damaged MIDI file without a readable note ({why})")
     _check_length(score, str(path))
     return score
 
@@ -323,9 +315,10 @@ def channels(
     """A channel for each track; pitched tracks avoid those in `taken`.
 
     MIDI has 16 channels, of which the tenth is for drums; if there are too few, tracks share them
-    in turn.
+    in turn, those in `taken` only if there is no other.
     """
-    free = itertools.cycle(c for c in range(16) if c != DRUM_CHANNEL and c not in taken)
+    pitched = [channel for channel in range(16) if channel != DRUM_CHANNEL]
+    free = itertools.cycle([c for c in pitched if c not in taken] or pitched)
     return (DRUM_CHANNEL if track.is_drum else next(free) for track in tracks)
 
 

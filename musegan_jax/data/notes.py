@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from musegan_jax import pianoroll
+from musegan_jax import limits, pianoroll
 from musegan_jax.data.midi import VELOCITY, quantise_ticks
 from musegan_jax.pianoroll import MIDI_PITCHES, Track
 from musegan_jax.shapes import Bool, Int
@@ -38,7 +38,9 @@ def notes_to_roll(
     """The inverse of `roll_to_notes`: bool `(steps, 128, tracks)`; notes are cut at its end.
 
     Raises:
-        ValueError: if `notes` is not `(N, 4)`, or has a pitch or track out of range.
+        TypeError: if `notes` is not int.
+        ValueError: if it is not `(N, 4)`, or has a start, pitch or track out of range; if `steps`
+            or `tracks` is below 0.
     """
     notes = np.asarray(notes)
     notes = notes.reshape(-1, 4).astype(int) if not notes.size else notes
@@ -73,18 +75,20 @@ def to_pretty_midi(
         bpm: quarter notes a minute.
 
     Raises:
-        TypeError, ValueError: if the roll is not bool `(T, 128, K)`, or K and `tracks` differ.
+        TypeError, ValueError: if the roll is not bool `(T, 128, K)`, if K and `tracks` differ, or
+            another argument or a track's program is out of range.
     """
     roll = _checked(roll)
-    _check_grid(steps_per_beat)
-    if not 1 <= bpm <= 6000:
-        raise ValueError(f"bpm = {bpm}: it must be from 1 to 6000 quarter notes a minute")
+    steps_per_beat = limits.whole("steps_per_beat", steps_per_beat)
+    bpm = limits.number("bpm", bpm)
     if not all(isinstance(track, Track) for track in tracks):
         raise TypeError("tracks must be musegan_jax.Track each: name, program, is_drum")
     if len(tracks) != roll.shape[2]:
         raise ValueError(
             f"the roll has {roll.shape[2]} tracks (K, its last axis), not {len(tracks)}"
         )
+    for track in tracks:
+        limits.whole("program", track.program, f"program of the track {track.name}")
     import pretty_midi
 
     song = pretty_midi.PrettyMIDI(initial_tempo=bpm)
@@ -107,9 +111,11 @@ def from_pretty_midi(song: "PrettyMIDI", steps_per_beat: int = 4) -> tuple[np.nd
         Bool `(T, 128, K)` with one track per instrument, and the tracks. T: end of the last note.
 
     Raises:
-        TypeError: if it is no `PrettyMIDI`; for a file, use `pretty_midi.PrettyMIDI(path)`.
+        TypeError: if it is no `PrettyMIDI` (of a file: `pretty_midi.PrettyMIDI(path)`), or
+            `steps_per_beat` no int.
+        ValueError: if `steps_per_beat` is not from 1 to 96.
     """
-    _check_grid(steps_per_beat)
+    steps_per_beat = limits.whole("steps_per_beat", steps_per_beat)
     if not hasattr(song, "instruments"):
         raise TypeError(f"song is a {type(song).__name__}; give a pretty_midi.PrettyMIDI(path)")
     tracks = [Track(each.name, each.program, each.is_drum) for each in song.instruments]
@@ -122,11 +128,6 @@ def from_pretty_midi(song: "PrettyMIDI", steps_per_beat: int = 4) -> tuple[np.nd
             rows.append((start, max(end, start + 1), note.pitch, k))
     notes = np.array(rows, int).reshape(-1, 4)
     return notes_to_roll(notes, int(notes[:, 1].max(initial=0)), len(tracks)), tracks
-
-
-def _check_grid(steps_per_beat: int) -> None:
-    if not 1 <= steps_per_beat <= 96:
-        raise ValueError(f"steps_per_beat = {steps_per_beat}: it must be from 1 to 96")
 
 
 def _checked(roll: Any) -> np.ndarray:

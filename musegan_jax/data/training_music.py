@@ -6,8 +6,17 @@ import numpy as np
 
 from musegan_jax.config import Config
 from musegan_jax.data.dataset import Dataset
+from musegan_jax.data.instruments import range_of
+from musegan_jax.data.statistics import MOST_LINES, Statistics, count, empty, from_text
 from musegan_jax.errors import UserError
-from musegan_jax.pianoroll import MIDI_PITCHES, Track, is_track, most_at_once, pitch_bounds
+from musegan_jax.pianoroll import (
+    MIDI_PITCHES,
+    Track,
+    is_track,
+    most_at_once,
+    pitch_bounds,
+    unpack,
+)
 
 
 class TrainingMusic(NamedTuple):
@@ -18,20 +27,48 @@ class TrainingMusic(NamedTuple):
         steps_per_beat: time steps in a quarter note.
         ranges: lowest and highest MIDI pitch of each track, including random transposition.
         single_lines: for each track, whether it never has two pitches at once.
+        statistics: counts of the music's lines; None for files of earlier versions, and where there
+            are more lines than `statistics.MOST_LINES`.
     """
 
     tracks: tuple[Track, ...]
     steps_per_beat: int
     ranges: tuple[tuple[int, int], ...]
     single_lines: tuple[bool, ...]
+    statistics: Statistics | None = None
+
+    def lines(self, melody: int) -> list[int]:
+        """The tracks of the statistics: the melody's and all other pitched single lines."""
+        return [
+            k
+            for k, track in enumerate(self.tracks)
+            if k == melody or (self.single_lines[k] and not track.is_drum)
+        ]
+
+    def played_ranges(self, melody: int) -> list[tuple[int, int]]:
+        """The lowest and highest pitch that each track may be played at.
+
+        Of lines these are the training pieces' own, as far as the track's instrument has them; of
+        others, and in files of earlier versions, random transposition is included.
+        """
+        ranges = list(self.ranges)
+        if self.statistics is not None:
+            for k, (low, high) in zip(self.lines(melody), self.statistics.ranges, strict=True):
+                bottom, top = range_of(self.tracks[k].program)
+                own = max(int(low), bottom), min(int(high), top)
+                if low >= 0:
+                    # An instrument that has less than an octave of them is not the right one.
+                    ranges[k] = own if own[1] - own[0] >= 11 else (int(low), int(high))
+        return ranges
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values, ready for JSON."""
-        return self._asdict()
+        text = None if self.statistics is None else self.statistics.to_text()
+        return {**self._asdict(), "statistics": text}
 
     @classmethod
-    def from_dict(cls, values: dict[str, Any]) -> "TrainingMusic":
-        """The inverse of `to_dict`; other entries of `values` are ignored.
+    def from_dict(cls, values: dict[str, Any], melody: int) -> "TrainingMusic":
+        """The inverse of `to_dict`, for a model with this melody; ignores other entries.
 
         Raises:
             ValueError: for values out of range, as in a damaged file.
@@ -57,7 +94,11 @@ class TrainingMusic(NamedTuple):
         for name, fine in allowed.items():
             if not fine:
                 raise ValueError(f"its {name} is out of range")
-        return music
+        text = values.get("statistics")  # earlier versions stored none
+        if text is None:
+            return music
+        lines = len(music.lines(melody))
+        return music._replace(statistics=from_text(text, lines, music.steps_per_beat))
 
 
 def is_int(value: Any, low: int, high: int) -> bool:
@@ -79,20 +120,33 @@ def training_music(dataset: Dataset, config: Config) -> TrainingMusic:
             f"config: model.condition_track = {k}: the dataset's track {dataset.tracks[k].name} is "
             "silent throughout; choose another"
         )
-    trained = np.concatenate(
-        [
-            dataset.timeline[dataset.boundaries[piece] : dataset.boundaries[piece + 1]]
-            for piece in dataset.pieces_of(config.data.splits)
-        ]
-        or [dataset.timeline[:0]]
-    )
+    pieces = dataset.pieces_of(config.data.splits)
+    trained = np.concatenate([dataset.packed(piece) for piece in pieces] or [dataset.timeline[:0]])
     down, up = config.data.transpose
     ranges = []
-    for k, track in enumerate(dataset.tracks):
+    for n, track in enumerate(dataset.tracks):
         # A silent track may have any pitch.
-        low, high = pitch_bounds(trained[:, [k]]) or (0, MIDI_PITCHES - 1)
+        low, high = pitch_bounds(trained[:, [n]]) or (0, MIDI_PITCHES - 1)
         if not track.is_drum:
             low, high = max(low + down, 0), min(high + up, MIDI_PITCHES - 1)
         ranges.append((low, high))
     single_lines = tuple(bool(most <= 1) for most in most_at_once(trained))
-    return TrainingMusic(dataset.tracks, dataset.steps_per_beat, tuple(ranges), single_lines)
+    music = TrainingMusic(dataset.tracks, dataset.steps_per_beat, tuple(ranges), single_lines)
+    if len(music.lines(k)) > MOST_LINES or dataset.tracks[k].is_drum:
+        return music
+    return music._replace(statistics=_count(dataset, pieces, music.lines(k), k))
+
+
+def _count(dataset: Dataset, pieces: np.ndarray, lines: list[int], melody: int) -> Statistics:
+    pitched = [k for k, track in enumerate(dataset.tracks) if not track.is_drum]
+    counts = empty(len(lines), dataset.steps_per_beat)
+    for piece in pieces:  # one by one: unpacked, they take eight times the memory
+        bars = dataset.bars_of(piece) - dataset.boundaries[piece]
+        count(
+            counts,
+            unpack(dataset.packed(piece)[:, pitched]),
+            int(bars[0]) if len(bars) else 0,
+            [pitched.index(k) for k in lines],
+            pitched.index(melody),
+        )
+    return counts

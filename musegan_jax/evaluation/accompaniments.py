@@ -10,6 +10,8 @@ import numpy as np
 from musegan_jax import pianoroll, rng
 from musegan_jax.composing import decoding
 from musegan_jax.composing.accompany import sample_key
+from musegan_jax.composing.arrangement import placed
+from musegan_jax.composing.melody import Melody
 from musegan_jax.evaluation import metrics
 from musegan_jax.evaluation.measures import Music
 from musegan_jax.models.model import Model, answer
@@ -44,8 +46,9 @@ def accompany_pieces(
     flavours: int,
     seed: int,
     rule: str = decoding.DEFAULT,
+    network: bool = True,
 ) -> Accompaniments:
-    """Accompany the melody of each piece, from its first bar line, in one pass.
+    """Accompany the melody of each piece in one pass, as `compose` would play it.
 
     Args:
         model: the generator.
@@ -53,27 +56,29 @@ def accompany_pieces(
         flavours: noises for each melody.
         seed: of the noises.
         rule: a name in `decoding.RULES`.
+        network: False for random numbers in place of the network's answers.
     """
     found: list[list[Music]] = [[] for _ in range(flavours)]
     fidelity = []
     melodies = [np.concatenate(piece.bars)[..., model.config.condition_track] for piece in music]
     for flavour in range(flavours):
-        rolls = _accompany_all(model, melodies, sample_key(seed, flavour), rule)
+        rolls = _accompany_all(model, melodies, sample_key(seed, flavour), rule, network)
         for piece, melody, roll in zip(music, melodies, rolls, strict=True):
             full = pianoroll.uncrop(roll, model.config.lowest_pitch)
             own = full[..., model.config.condition_track]
             shape = piece.bars.shape[:-1]
             fidelity.append(metrics.melody_fidelity(own.reshape(shape), melody.reshape(shape)))
-            full[..., model.config.condition_track] = melody
-            found[flavour].append(Music(piece.name, full.reshape(piece.bars.shape)))
+            played = placed(model, roll, melody)
+            played[..., model.config.condition_track] = melody
+            found[flavour].append(Music(piece.name, played.reshape(piece.bars.shape)))
     return Accompaniments(found, np.concatenate(fidelity))
 
 
 def _accompany_all(
-    model: Model, melodies: Sequence[np.ndarray], key: jax.Array, rule: str
+    model: Model, melodies: Sequence[np.ndarray], key: jax.Array, rule: str, network: bool
 ) -> list[np.ndarray]:
     """Notes `(T, P, K)` for melodies `(T, 128)`, with noise by their place in the list."""
-    unit = np.lcm(ROOM, model.config.stride)
+    unit = np.lcm(ROOM, model.stride)
     rooms = [-(-len(melody) // unit) * unit for melody in melodies]
     rolls: list[np.ndarray] = [np.zeros(0)] * len(melodies)
     for room in sorted(set(rooms)):
@@ -89,8 +94,34 @@ def _accompany_all(
             for row, n in enumerate(padded):
                 conditions[row, : len(melodies[n])] = melodies[n]
             keys = rng.example_keys(key, jnp.array(padded, jnp.int32))
-            answers = answer(model, conditions, keys)
+            if network:
+                answers = answer(model, conditions, keys)
+            else:
+                shape = (len(padded), room, model.config.pitches, model.config.tracks)
+                answers = np.asarray(jax.random.uniform(key, shape, minval=-1.0))
             for n, signed, condition in zip(group, answers, conditions, strict=False):
                 roll = decoding.decode(model, signed, condition, rule)
                 rolls[n] = roll[: len(melodies[n])]
     return rolls
+
+
+def as_measured(
+    model: Model, melody: Melody, roll: np.ndarray
+) -> tuple[np.ndarray, np.ndarray, int]:
+    """Convert an accompaniment to the arguments of `metrics.quick_scores`.
+
+    Args:
+        model: the generator.
+        melody: the accompanied melody.
+        roll: bool `(steps, P, K)`, from `accompany`.
+
+    Returns:
+        The melody, bool `(steps, 128, 1)`; the generated pitched tracks, bool
+        `(steps, 128, tracks)`; and the steps in the first bar.
+    """
+    condition = model.config.condition_track
+    pitched = [k for k, t in enumerate(model.tracks) if k != condition and not t.is_drum]
+    generated = pianoroll.uncrop(roll[:, :, pitched], model.config.lowest_pitch)
+    _, beats, beat_type = melody.score.meters[0]
+    per_bar = max(round(4 * beats / beat_type * model.steps_per_beat), 1)
+    return melody.condition[: melody.steps, :, None], generated, per_bar

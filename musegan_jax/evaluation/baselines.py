@@ -33,7 +33,7 @@ def nearest_copied(
     Passages are `bars` bars long, not transposed. A shorter remainder is left out.
     """
     pool = passages(training, bars, 1)
-    answers = []
+    accompanied = []
     for piece in held:
         melodies = passages([piece], bars, bars)[..., [condition_track]]
         if not len(melodies) or not len(pool):
@@ -41,8 +41,26 @@ def nearest_copied(
         _, which = nearest(melodies, pool[..., [condition_track]], shifts=(0,))
         copied = pool[which].reshape(-1, *piece.bars.shape[1:])
         copied[..., condition_track] = piece.bars[: len(copied), ..., condition_track]
-        answers.append(Music(piece.name, copied))
-    return answers
+        accompanied.append(Music(piece.name, copied))
+    return accompanied
+
+
+def copied_whole(
+    held: Sequence[Music], training: Sequence[Music], condition_track: int, bars: int
+) -> list[Music]:
+    """As `nearest_copied`, but the shorter remainder gets a passage of its own length."""
+    parts = {piece.name: [piece.bars[:0]] for piece in held}
+    for size in range(bars, 0, -1):
+        if size == bars:
+            group = held
+        else:
+            ending = [piece for piece in held if len(piece.bars) % bars == size]
+            group = [Music(piece.name, piece.bars[-size:]) for piece in ending]
+        for piece in nearest_copied(group, training, condition_track, size):
+            parts[piece.name].append(piece.bars)
+    answers = [Music(name, np.concatenate(found)) for name, found in parts.items()]
+    lengths = {piece.name: len(piece.bars) for piece in held}
+    return [answer for answer in answers if len(answer.bars) == lengths[answer.name]]
 
 
 def random_voices(
@@ -59,7 +77,7 @@ def random_voices(
         np.concatenate([pianoroll.runs(np.concatenate(piece.bars)[..., k]) for piece in training])
         for k in range(tracks)
     ]
-    answers = []
+    accompanied = []
     for piece in held:
         roll = np.zeros_like(np.concatenate(piece.bars))
         for k in range(tracks):
@@ -70,5 +88,5 @@ def random_voices(
                 roll[now : now + end - start, pitch, k] = True
                 now += end - start
         roll[..., condition_track] = np.concatenate(piece.bars)[..., condition_track]
-        answers.append(Music(piece.name, roll.reshape(piece.bars.shape)))
-    return answers
+        accompanied.append(Music(piece.name, roll.reshape(piece.bars.shape)))
+    return accompanied

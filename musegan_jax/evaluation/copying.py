@@ -46,18 +46,18 @@ def nearest(
     sounding = np.flatnonzero(training.any(axis=(0, 1, 3)))
     if not len(sounding):
         return best, which
-    heard = slice(sounding[0], sounding[-1] + 1)
+    rows_used = slice(sounding[0], sounding[-1] + 1)
     pool_cells = training.sum(axis=(1, 2, 3))
     cells = windows.sum(axis=(1, 2, 3))
     for first in range(0, len(windows), WINDOWS):
         rows = slice(first, first + WINDOWS)
         # The windows are shifted, not the training passages, which are many more. Cells shifted out
         # of the training data's range match nothing, and still count in `cells`.
-        moved = [pianoroll.transpose(windows[rows], shift)[:, :, heard] for shift in shifts]
+        moved = [pianoroll.transpose(windows[rows], shift)[:, :, rows_used] for shift in shifts]
         count = len(moved[0])
         flat = np.concatenate(moved).reshape(len(shifts) * count, -1).astype(np.float32)
         for start in range(0, len(training), POOL):
-            chunk = training[start : start + POOL, :, heard]
+            chunk = training[start : start + POOL, :, rows_used]
             chunk = chunk.reshape(len(chunk), -1).astype(np.float32)
             common = (flat @ chunk.T).reshape(len(shifts), count, -1).max(axis=0)
             total = cells[rows, None] + pool_cells[start : start + POOL]

@@ -1,6 +1,7 @@
 """A model compared with held-out music, and with baselines that need no network."""
 
-from collections.abc import Mapping, Sequence
+import itertools
+from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -10,7 +11,17 @@ from musegan_jax.data.dataset import Dataset
 from musegan_jax.errors import UserError
 from musegan_jax.evaluation import baselines, copying, distributions, metrics
 from musegan_jax.evaluation.accompaniments import Accompaniments, accompany_pieces, fits
-from musegan_jax.evaluation.measures import Measures, Music, measure, read_music, track_of
+from musegan_jax.evaluation.judge import judge
+from musegan_jax.evaluation.measures import (
+    Measures,
+    Music,
+    Whole,
+    cut_alike,
+    measure,
+    read_music,
+    read_whole,
+    track_of,
+)
 from musegan_jax.models.model import Model
 
 MOST = 300  # pieces of a split
@@ -26,13 +37,13 @@ class Evaluation(NamedTuple):
 
     Attributes:
         report: plain values, ready for JSON.
-        held: the held-out pieces.
-        accompaniments: of the held-out melodies, by the first model.
+        held: the held-out pieces, whole.
+        flavours: for each noise, their accompaniments by the first model, as `compose` plays them.
     """
 
     report: dict[str, Any]
     held: list[Music]
-    accompaniments: Accompaniments
+    flavours: list[list[Music]]
 
 
 def evaluate(
@@ -42,6 +53,7 @@ def evaluate(
     flavours: int,
     seed: int,
     rule: str = decoding.DEFAULT,
+    noise: bool = False,
 ) -> Evaluation:
     """Let models accompany held-out melodies, and measure the result.
 
@@ -52,6 +64,7 @@ def evaluate(
         flavours: noises for each melody, at least 2.
         seed: of the noises and the baselines.
         rule: decodes the models' answers, a name in `decoding.RULES`.
+        noise: add a column `noise`, what the rule makes of random numbers in place of answers.
 
     Raises:
         UserError: if there are too few pieces, or the melody is the only pitched track.
@@ -63,22 +76,27 @@ def evaluate(
     if not generated:
         raise UserError(f"{dataset.source}: no pitched track beside the melody's; add one")
     training, held, left_out = _pieces(models, dataset, split, pitched, seed)
+    whole = [piece.music for piece in held]
     accompanied = {
-        name: accompany_pieces(model, held, flavours, seed, rule) for name, model in models.items()
+        name: accompany_pieces(model, whole, flavours, seed, rule) for name, model in models.items()
+    }
+    if noise:
+        accompanied["noise"] = accompany_pieces(first, whole, flavours, seed, rule, network=False)
+    bars = [piece.cut() for piece in held]
+    made = {
+        name: [cut_alike(held, flavour) for flavour in each.flavours]
+        for name, each in accompanied.items()
     }
 
-    def measured(music: Sequence[Music]) -> Measures:
-        return measure(music, dataset.tracks, dataset.steps_per_beat)
+    def measured(music: Iterable[Music]) -> Measures:
+        return measure(list(music), dataset.tracks, dataset.steps_per_beat)
 
-    real, trained, given = measured(held), measured(training), dataset.tracks[track].name
+    real, trained, given = measured(bars), measured(training), dataset.tracks[track].name
     columns = {
         "training": trained,
-        **{
-            name: measured([piece for flavour in each.flavours for piece in flavour])
-            for name, each in accompanied.items()
-        },
-        "copied": measured(baselines.nearest_copied(held, training, track, PASSAGE)),
-        "random": measured(baselines.random_voices(held, training, track, seed)),
+        **{name: measured(itertools.chain(*each)) for name, each in made.items()},
+        "copied": measured(baselines.nearest_copied(bars, training, track, PASSAGE)),
+        "random": measured(baselines.random_voices(bars, training, track, seed)),
     }
     report = {
         "split": split,
@@ -90,6 +108,7 @@ def evaluate(
         "seed": seed,
         "decoding": rule,
         "measures": _table(real, trained, columns, given, seed),
+        "harmony": _harmony(dataset, training, whole, accompanied, track, seed),
         "frechet_distance": {
             name: distributions.frechet_distance(_features(real, given), _features(column, given))
             for name, column in columns.items()
@@ -97,10 +116,10 @@ def evaluate(
         "melody_fidelity": {
             name: float(metrics.score(each.fidelity)) for name, each in accompanied.items()
         },
-        "diversity": _diversity(held, training, accompanied, generated, track),
-        "nearest_training_passage": _copies(held, training, accompanied, generated),
+        "diversity": _diversity(bars, training, made, generated, track),
+        "nearest_training_passage": _copies(bars, training, made, generated),
     }
-    return Evaluation(_plain(report), held, next(iter(accompanied.values())))
+    return Evaluation(_plain(report), whole, next(iter(accompanied.values())).flavours)
 
 
 def _pieces(
@@ -109,29 +128,30 @@ def _pieces(
     split: str,
     pitched: list[int],
     seed: int,
-) -> tuple[list[Music], list[Music], dict[str, list[str]]]:
-    """Comparable training and held-out pieces, and the names of those left out, by reason.
+) -> tuple[list[Music], list[Whole], dict[str, list[str]]]:
+    """The bars of training pieces, held-out pieces, and the names of those left out, by reason.
 
     Raises:
         UserError: if there are too few.
     """
     training = read_music(dataset, _some(dataset, "train", seed))
-    held = read_music(dataset, _some(dataset, split, seed))
+    held = list(read_whole(dataset, _some(dataset, split, seed)))
     # Bars of different lengths cannot be compared: keep the most common one.
-    lengths = [piece.bars.shape[1] for piece in [*training, *held]]
+    lengths = [piece.bars.shape[1] for piece in [*training, *(piece.music for piece in held)]]
     usual = max(set(lengths), key=lengths.count, default=0)
     training = [piece for piece in training if piece.bars.shape[1] == usual]
     faults = [_fault(piece, usual, models) for piece in held]
     left_out: dict[str, list[str]] = {}
     for piece, fault in zip(held, faults, strict=True):
         if fault:
-            left_out.setdefault(fault, []).append(piece.name)
+            left_out.setdefault(fault, []).append(piece.music.name)
     held = [piece for piece, fault in zip(held, faults, strict=True) if not fault]
     if training and held:
-        known = copying.known_pieces(held, training, pitched, COPIED)
+        cut = [piece.cut() for piece in held]
+        known = copying.known_pieces(cut, training, pitched, COPIED)
         if known:
             left_out["in the training data too"] = known
-        held = [piece for piece in held if piece.name not in known]
+        held = [piece for piece in held if piece.music.name not in known]
     if min(len(training), len(held)) < 3:
         raise UserError(
             f"{dataset.source}: {len(training)} pieces of the split train and {len(held)} of "
@@ -141,13 +161,13 @@ def _pieces(
     return training, held, left_out
 
 
-def _fault(piece: Music, steps: int, models: Mapping[str, Model]) -> str:
+def _fault(piece: Whole, steps: int, models: Mapping[str, Model]) -> str:
     """Why a held-out piece cannot be used; empty if it can."""
-    if piece.bars.shape[1] != steps:
+    if piece.music.bars.shape[1] != steps:
         return "bars of another length"
-    if len(piece.bars) < PASSAGE:
+    if len(piece.starts) < PASSAGE:
         return "shorter than a passage"
-    if not all(fits(model, piece) for model in models.values()):
+    if not all(fits(model, piece.music) for model in models.values()):
         return "no melody within a model's pitches"
     return ""
 
@@ -161,7 +181,7 @@ def _some(dataset: Dataset, split: str, seed: int) -> np.ndarray:
 
 
 def _table(
-    real: Measures, trained: Measures, columns: dict[str, Measures], melody: str, seed: int
+    real: Measures, trained: Measures, columns: dict[str, Measures], melody: str | None, seed: int
 ) -> dict[str, Any]:
     """For each measure: the scores, the noise floor, and the likeness of the pieces' values."""
     floor = baselines.noise_floor(real, trained, DRAWS, seed)
@@ -187,6 +207,39 @@ def _table(
     return rows
 
 
+def _numbers(dataset: Dataset, music: list[Music]) -> list[int]:
+    """The pieces' places in the dataset."""
+    numbers = {name: number for number, name in enumerate(dataset.names)}
+    return [numbers[piece.name] for piece in music]
+
+
+def _harmony(
+    dataset: Dataset,
+    training: list[Music],
+    whole: list[Music],
+    accompanied: dict[str, Accompaniments],
+    track: int,
+    seed: int,
+) -> dict[str, Any]:
+    """The measures of harmony, as `_table` gives the others."""
+    judged = judge(dataset, track)
+    references = {piece.name: piece for piece in whole}
+    baseline = {
+        "copied": baselines.copied_whole(whole, training, track, PASSAGE),
+        "random": baselines.random_voices(whole, training, track, seed),
+    }
+    made = {name: itertools.chain(*each.flavours) for name, each in accompanied.items()} | baseline
+    real = judged.measure_real(whole)
+    # One by one: whole and unpacked, the training pieces would fill the memory again.
+    pieces = read_whole(dataset, _numbers(dataset, training))
+    trained = judged.measure_real(piece.music for piece in pieces)
+    columns = {"training": trained} | {
+        name: judged.measure((piece, references[piece.name]) for piece in music)
+        for name, music in made.items()
+    }
+    return _table(real, trained, columns, None, seed)
+
+
 def _features(measures: Measures, melody: str) -> np.ndarray:
     """Features for the Fréchet distance: `(bars, F)`, NaN where a measure is undefined.
 
@@ -200,7 +253,7 @@ def _features(measures: Measures, melody: str) -> np.ndarray:
 def _diversity(
     held: list[Music],
     training: list[Music],
-    accompanied: dict[str, Accompaniments],
+    made: dict[str, list[list[Music]]],
     generated: list[int],
     melody: int,
 ) -> dict[str, Any]:
@@ -209,8 +262,8 @@ def _diversity(
     firsts = [Music(piece.name, piece.bars[:PASSAGE]) for piece in [*held, *training]]
     references = copying.passages(firsts, PASSAGE, PASSAGE)[..., generated]
     found: dict[str, Any] = {}
-    for name, given in accompanied.items():
-        each = [copying.passages(f, PASSAGE, PASSAGE)[..., generated] for f in given.flavours]
+    for name, flavours in made.items():
+        each = [copying.passages(f, PASSAGE, PASSAGE)[..., generated] for f in flavours]
         found[name] = metrics.diversity(np.stack(each, axis=1), references).mean()
     found["several_real_settings"] = _settings([*held, *training], references, generated, melody)
     return found
@@ -248,13 +301,13 @@ def _settings(
 def _copies(
     held: list[Music],
     training: list[Music],
-    accompanied: dict[str, Accompaniments],
+    made: dict[str, list[list[Music]]],
     generated: list[int],
 ) -> dict[str, Any]:
     """Distance of the accompaniments to the nearest training passage: mean and least."""
     pool = copying.passages(training, COPIED, 1)[..., generated]
     found = {}
-    sets = {"held_out": held, **{name: given.flavours[0] for name, given in accompanied.items()}}
+    sets = {"held_out": held, **{name: flavours[0] for name, flavours in made.items()}}
     for name, music in sets.items():
         apart, _ = copying.nearest(copying.passages(music, COPIED, COPIED)[..., generated], pool)
         found[name] = {"mean": apart.mean(), "least": apart.min()}

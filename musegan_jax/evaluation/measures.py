@@ -1,6 +1,6 @@
 """Every measure of every bar of a set of pieces, as one table."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -15,6 +15,37 @@ class Music(NamedTuple):
 
     name: str
     bars: np.ndarray
+
+    @property
+    def roll(self) -> np.ndarray:
+        """The bars end to end: bool `(T, 128, K)`."""
+        return self.bars.reshape(-1, *self.bars.shape[2:])
+
+
+class Whole(NamedTuple):
+    """A piece from its first step to its last.
+
+    Attributes:
+        music: all of it in bars of its most common length, from the bar line before its first step
+            to the one after its last; steps outside the piece are silent.
+        starts: int `(N,)`, the steps of `music.roll` at which bars of that length begin; a pick-up
+            and bars of another length have none.
+    """
+
+    music: Music
+    starts: np.ndarray
+
+    def cut(self) -> Music:
+        """Its bars of the most common length; the others are left out."""
+        steps = self.music.bars.shape[1]
+        bars = [self.music.roll[start : start + steps] for start in self.starts]
+        return self.music._replace(bars=np.stack(bars))
+
+
+def cut_alike(pieces: Sequence[Whole], music: Sequence[Music]) -> list[Music]:
+    """The bars of `music` at which those of `pieces` lie, which are as long."""
+    both = zip(pieces, music, strict=True)
+    return [piece._replace(music=each).cut() for piece, each in both]
 
 
 def track_of(column: str) -> str:
@@ -52,24 +83,28 @@ class Measures(NamedTuple):
         return Measures(self.names, self.values[np.concatenate(rows)], numbers)
 
 
-def read_music(dataset: Dataset, pieces: Sequence[int | np.integer] | np.ndarray) -> list[Music]:
+def read_whole(dataset: Dataset, pieces: Iterable[int | np.integer]) -> Iterator[Whole]:
+    """Whole pieces of a dataset, one after another; those without bars are left out."""
+    for piece in pieces:
+        first, end = dataset.boundaries[piece : piece + 2]
+        starts = dataset.bars_of(int(piece)) - first
+        if not len(starts):
+            continue
+        lengths = np.diff(np.append(starts, end - first))
+        usual = int(np.bincount(lengths).argmax())
+        before = -int(starts[0]) % usual
+        after = -(before + int(end - first)) % usual
+        packed = np.pad(dataset.timeline[first:end], ((before, after), (0, 0), (0, 0)))
+        bars = pianoroll.unpack(packed.reshape(-1, usual, *packed.shape[1:]))
+        yield Whole(Music(dataset.names[piece], bars), before + starts[lengths == usual])
+
+
+def read_music(dataset: Dataset, pieces: Iterable[int | np.integer]) -> list[Music]:
     """Pieces of a dataset in bars of their most common length; other bars are left out.
 
     This drops pick-ups and bars of another meter; the bars on both sides then become neighbours.
     """
-    found = []
-    for piece in pieces:
-        end = dataset.boundaries[piece + 1]
-        starts = dataset.bars_of(int(piece))
-        lengths = np.diff(np.append(starts, end))
-        if not len(lengths):
-            continue
-        usual = int(np.bincount(lengths).argmax())
-        starts = starts[lengths == usual]
-        packed = [dataset.timeline[start : start + usual] for start in starts]
-        if packed:
-            found.append(Music(dataset.names[piece], pianoroll.unpack(np.stack(packed))))
-    return found
+    return [piece.cut() for piece in read_whole(dataset, pieces)]
 
 
 def measure(music: Sequence[Music], tracks: Sequence[Track], steps_per_beat: int) -> Measures:

@@ -11,6 +11,7 @@ from musegan_jax import files
 from musegan_jax.composing.song import write_song
 from musegan_jax.data import midi
 from musegan_jax.data.dataset import Dataset
+from musegan_jax.evaluation import listening
 from musegan_jax.evaluation.evaluate import Evaluation
 from musegan_jax.evaluation.measures import Music
 from musegan_jax.rendering import plots
@@ -42,12 +43,13 @@ def table(report: dict[str, Any]) -> Iterator[str]:
     for reason, names in report["left_out"].items():
         more = f" and {len(names) - 3} more" if len(names) > 3 else ""
         yield f"left out, {reason}: {', '.join(names[:3])}{more}"[:80]
-    shown = {name: _shortened(name) for name in report["measures"]}
-    width = max(map(len, shown.values()))
-    yield f"{'':{width}}{'real':>7}" + "".join(f"{name[:10]:>12}" for name in columns)
-    for name, row in report["measures"].items():
-        cells = (_cell(row, column) for column in columns)
-        yield f"{shown[name]:{width}}{_number(row['held_out']):>7}" + "".join(cells)
+    width = max(map(len, map(_shortened, report["measures"])))
+    head = f"{'real':>7}" + "".join(f"{name[:10]:>12}" for name in columns)
+    yield " " * width + head
+    yield from _rows(report["measures"], columns, width)
+    title = f"{report['pieces']} whole pieces"
+    yield from ("", f"{title[:width]:{width}}{head}")
+    yield from _rows(report["harmony"], columns, width)
     yield ""
     for title, label in (("frechet_distance", "Fréchet distance"), ("melody_fidelity", "fidelity")):
         for name, value in report[title].items():
@@ -62,11 +64,19 @@ def table(report: dict[str, Any]) -> Iterator[str]:
     yield ""
     yield f"in brackets: distance from real, in noise floors; measures won (up to {WON:g}):"
     for column in columns:
-        won, known = wins(report, column)
-        yield f"  {column:12} {won} of {known}"
+        won, known = wins(report["measures"], column)
+        of_harmony = "{} of {}".format(*wins(report["harmony"], column))
+        yield f"  {column:12} {won} of {known}, of harmony {of_harmony}"
 
 
-def wins(report: dict[str, Any], column: str) -> tuple[int, int]:
+def _rows(measures: dict[str, Any], columns: list[str], width: int) -> Iterator[str]:
+    """A line for each measure that held-out music has."""
+    for name, row in measures.items():
+        cells = (_cell(row, column) for column in columns)
+        yield f"{_shortened(name):{width}}{_number(row['held_out']):>7}" + "".join(cells)
+
+
+def wins(measures: dict[str, Any], column: str) -> tuple[int, int]:
     """How many measures a column wins, and of how many.
 
     Measures equal in all real music (noise floor 0) are not counted: they may hold by construction.
@@ -74,7 +84,7 @@ def wins(report: dict[str, Any], column: str) -> tuple[int, int]:
     """
     won = [
         (far := distance(row, column)) is not None and far <= WON
-        for row in report["measures"].values()
+        for row in measures.values()
         if row["noise_floor"] and row["held_out"] is not None
     ]
     return sum(won), len(won)
@@ -110,7 +120,7 @@ def _number(value: float | None) -> str:
 
 
 def write(result: Evaluation, dataset: Dataset, melody: int, folder: Any) -> Iterator[Any]:
-    """Write `metrics.json`, two pictures and the songs into a folder; yields each path.
+    """Write `metrics.json`, two pictures, the listening page and the songs; yields each path.
 
     Raises:
         UserError: if one cannot be written.
@@ -119,22 +129,27 @@ def write(result: Evaluation, dataset: Dataset, melody: int, folder: Any) -> Ite
     with files.replacing(folder / "metrics.json") as temporary:
         Path(temporary).write_text(json.dumps(result.report, indent=2) + "\n")
     yield folder / "metrics.json"
+    rows = {**result.report["measures"], **result.report["harmony"]}
     plots.distances(
         {
-            column: {name: distance(row, column) for name, row in result.report["measures"].items()}
+            column: {name: distance(row, column) for name, row in rows.items()}
             for column in result.report["frechet_distance"]
         },
         WON,
         folder / "distances.png",
     )
     yield folder / "distances.png"
-    flavours = result.accompaniments.flavours
+    flavours = result.flavours
     shown = list(range(min(GRID, len(result.held))))
     rows = [[_opening(result.held[n]) for n in shown]]
     rows += [[_opening(flavour[n]) for n in shown] for flavour in flavours[:2]]
     labels = ["real", *(f"flavour {n + 1}" for n in range(len(rows) - 1))]
     plots.grid(rows, labels, [result.held[n].name for n in shown], melody, folder / "rolls.png")
     yield folder / "rolls.png"
+    listening.write(
+        result.held, flavours[0], dataset, result.report["seed"], folder / "listen.html"
+    )
+    yield folder / "listen.html"
     songs = files.make_folder(folder / "songs")
     for n in range(min(SONGS, len(result.held))):
         name = result.held[n].name[-60:]  # the end of a long path

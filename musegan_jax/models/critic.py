@@ -30,11 +30,21 @@ class Critic(nn.Module):
     def __call__(
         self, roll: Float[Array, "B T P K"], condition: Float[Array, "B T P 1"]
     ) -> Float[Array, " B"]:
-        """Score signed rolls `(B, T, P, K)` with conditions `(B, T, P, 1)`: float32 `(B,)`."""
+        """Score signed rolls `(B, T, P, K)` with conditions `(B, T, P, 1)`: float32 `(B,)`.
+
+        Raises:
+            ValueError: if the shapes are not these, or T or P no multiple of `2**len(filters)`.
+        """
         if roll.ndim != 4 or condition.shape != (*roll.shape[:3], 1):
             raise ValueError(
                 f"roll and condition have shapes {roll.shape} and {condition.shape}; the critic "
                 "takes (B, T, P, K) and (B, T, P, 1): batch, time steps, pitches, tracks"
+            )
+        stride = 2 ** len(self.filters)
+        if roll.shape[1] % stride or roll.shape[2] % stride:
+            raise ValueError(
+                f"roll has shape {roll.shape}; the critic takes T and P that are multiples of "
+                f"{stride}"
             )
         x = jnp.concatenate([roll, condition], axis=-1)
         if self.chroma:

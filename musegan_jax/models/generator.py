@@ -45,6 +45,9 @@ class UNetGenerator(nn.Module):
 
         Returns:
             float32 `(B, T, P, K)` in [-1, 1]; a note sounds where it is above 0.
+
+        Raises:
+            ValueError: if the shapes are not these, or T or P no multiple of `2**depth`.
         """
         _check_shapes(condition.shape, noise.shape, self.filters)
 
@@ -98,7 +101,13 @@ def make_generator(config: ModelConfig, axis: str | None = None) -> UNetGenerato
 
 
 def noise_shape(filters: tuple[int, ...], steps: int, pitches: int) -> tuple[int, int, int]:
-    """Shape of one example's noise map for a roll of `steps` x `pitches`."""
+    """Shape of one example's noise map for a roll of `steps` x `pitches`.
+
+    It is `(T / stride, P / stride, C)`: stride 2 to the number of filters, C the last of them.
+
+    Raises:
+        ValueError: if `steps` or `pitches` is no multiple of the stride.
+    """
     stride = 2 ** len(filters)
     if steps % stride or pitches % stride:
         raise ValueError(f"steps ({steps}) and pitches ({pitches}) must be multiples of {stride}")
@@ -114,7 +123,7 @@ def draw_noise(
 
 def variable_shapes(config: ModelConfig) -> Any:
     """Shapes of the generator's variables: parameters, and statistics if it has any."""
-    condition = jnp.zeros((1, config.stride, config.pitches, 1))
+    condition = jnp.zeros((1, config.multiple, config.pitches, 1))
     noise = jnp.zeros((1, *noise_shape(config.generator_filters, *condition.shape[1:3])))
     generator = make_generator(config)
     shapes = jax.eval_shape(

@@ -7,7 +7,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from musegan_jax import pianoroll
+from musegan_jax import limits, pianoroll
 from musegan_jax.config import ModelConfig
 from musegan_jax.data.training_music import TrainingMusic
 from musegan_jax.models.generator import draw_noise, make_generator, noise_shape
@@ -78,7 +78,8 @@ def answer(
 
     Args:
         model: with variables.
-        conditions: bool `(B, T, 128)`, melodies in the model's range, T a multiple of its stride.
+        conditions: bool `(B, T, 128)`, melodies in the model's range, T a multiple of its stride
+            and not 0.
         keys: of the noise, `(B,)`.
         temperature: factor of the noise; 1 as in training, 0 for none.
 
@@ -86,16 +87,25 @@ def answer(
         float32 `(B, T, P, K)` in [-1, 1], P the model's pitches; a note where it is above 0.
 
     Raises:
-        TypeError, ValueError: if the conditions or keys are not of this form.
+        TypeError, ValueError: if an argument is not of this form.
     """
-    shape, (low, high) = np.shape(conditions), model.pitch_range
-    if len(shape) != 3 or shape[2] != pianoroll.MIDI_PITCHES or shape[1] % model.stride:
+    limits.instances(model=(model, Model))
+    if model.variables is None:
+        raise ValueError("the model has no variables; load a trained one with musegan_jax.load()")
+    temperature = limits.number("temperature", temperature)
+    conditions = np.asarray(conditions)
+    shape, (low, high) = conditions.shape, model.pitch_range
+    fine = len(shape) == 3 and shape[2] == pianoroll.MIDI_PITCHES and shape[1]
+    if not fine or shape[1] % model.stride:
         raise ValueError(
             f"conditions has shape {shape}; it must be (B, T, 128): melodies, time steps (a "
-            f"multiple of {model.stride}), MIDI pitches"
+            f"multiple of {model.stride} and not 0), MIDI pitches"
         )
     if conditions.dtype != bool:
         raise TypeError(f"conditions has dtype {conditions.dtype}; it must be bool")
+    typed = isinstance(keys, jax.Array) and jax.numpy.issubdtype(keys.dtype, jax.dtypes.prng_key)
+    if not typed:
+        raise TypeError("keys must be typed JAX keys (B,), as musegan_jax.example_keys makes them")
     if np.shape(keys) != shape[:1]:
         raise ValueError(f"keys has shape {np.shape(keys)}; it must be {shape[:1]}, one a melody")
     if conditions[..., :low].any() or conditions[..., high + 1 :].any():

@@ -14,7 +14,7 @@ import safetensors
 import safetensors.numpy
 from flax.traverse_util import flatten_dict, unflatten_dict
 
-from musegan_jax import config, files
+from musegan_jax import config, files, limits
 from musegan_jax.data.dataset import MAX_PATH
 from musegan_jax.data.training_music import TrainingMusic, is_int
 from musegan_jax.errors import UserError
@@ -36,16 +36,24 @@ def save(model: Model, path: Any) -> str:
     """Write a model; returns the SHA-256 of its content.
 
     Raises:
-        UserError: if it cannot be written.
-        ValueError: if its variables are not those of its config's generator.
+        UserError: if it cannot be written, or holds values that the file cannot.
+        TypeError, ValueError: if it is no model, untrained, or its variables are not those of its
+            config's generator.
     """
+    limits.instances(model=(model, Model))
+    if model.variables is None:
+        raise ValueError("the model has no variables; train it first")
     _check_arrays(model)
+    variables: dict[str, Any] = flatten_dict(model.variables, sep="/")
+    arrays = {name: np.asarray(value, np.float32) for name, value in variables.items()}
+    if not _finite(arrays):
+        raise UserError(f"{path}: a value of the model is not finite; this model cannot be saved")
     with np.errstate(over="ignore"):  # infinite values are refused below
         arrays = {
-            name: np.asarray(value, np.float16 if name.startswith("params/") else np.float32)
-            for name, value in flatten_dict(model.variables, sep="/").items()
+            name: array.astype(np.float16) if name.startswith("params/") else array
+            for name, array in arrays.items()
         }
-    if not all(np.isfinite(array).all() for array in arrays.values()):
+    if not _finite(arrays):
         raise UserError(f"{path}: a parameter overflows half precision; this model cannot be saved")
     about = {
         "format": FORMAT,
@@ -105,10 +113,11 @@ def _model(about: dict[str, Any], arrays: dict[str, np.ndarray]) -> Model:
     flat = {name: array.astype(np.float32) for name, array in arrays.items()}
     # Given with its window: the default window may not fit networks of this depth.
     values = {"model": about["config"], "data": {"window_steps": about["window_steps"]}}
+    networks = config.from_dict(values).model
     model = Model(
-        config=config.from_dict(values).model,
+        config=networks,
         window_steps=about["window_steps"],
-        music=TrainingMusic.from_dict(about),
+        music=TrainingMusic.from_dict(about, networks.condition_track),
         # A one-block generator has no statistics.
         variables={"batch_stats": {}, **unflatten_dict(flat, sep="/")},
         origin=about["origin"],
@@ -120,9 +129,13 @@ def _model(about: dict[str, Any], arrays: dict[str, np.ndarray]) -> Model:
         raise ValueError("its origin is not of the form that we write")
     if not is_int(model.window_steps, 1, 2**20):
         raise ValueError("its window_steps is out of range")
-    if not all(np.isfinite(array).all() for array in flat.values()):
+    if not _finite(flat):
         raise ValueError("a value in it is not finite")
     return model
+
+
+def _finite(arrays: dict[str, np.ndarray]) -> bool:
+    return all(np.isfinite(array).all() for array in arrays.values())
 
 
 def _is_origin(origin: Any) -> bool:

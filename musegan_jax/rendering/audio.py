@@ -19,8 +19,7 @@ TAIL = 1.5  # seconds after the last note for it to die away
 # within the limits of `midi` may last an hour and hold every key down, so only a beginning is
 # played: so many seconds, and so many of all notes together, without a SoundFont and with one.
 MAX_SECONDS = 600
-LONGEST = (3_000, 12_000)
-SILENCE = 60  # seconds before the first note; after a longer one the sound begins with it
+LONGEST = (3_000, 6_000)
 BLOCK = 2**20  # samples that are converted at once
 PEAK = 0.89  # of full scale: -1 dB, so that no player's resampling clips
 
@@ -37,18 +36,15 @@ def soundfont_player() -> Any:
     return None if symusic.__version__ == "0.6.0" else symusic
 
 
-def write_wav(score: midi.Score, path: files.AnyPath) -> None:
-    """Write a score as a 16-bit stereo WAV file.
+def write_wav(score: midi.Score, path: files.AnyPath, start: int = 0) -> None:
+    """Write a score, from the tick `start` on, as a 16-bit stereo WAV file, as `play` plays it.
 
-    It is played with a SoundFont if the extra `audio` is installed, else with simple waves; of a
-    long score the beginning (`excerpt`).
+    Of a long score the beginning (`excerpt`). No note may sound at `start`.
 
     Raises:
         UserError: if the file cannot be written.
     """
-    player = soundfont_player()
-    score = excerpt(score, LONGEST[player is not None])
-    sound = _plain(score) if player is None else _soundfont(score, player)
+    sound = play(excerpt(score, start, LONGEST[soundfont_player() is not None]))
     blocks = [sound[at : at + BLOCK] for at in range(0, len(sound), BLOCK)]
     loudest = max((float(np.abs(block).max()) for block in blocks), default=0.0)
     factor = PEAK * 32767 / max(loudest, 1e-9)
@@ -66,34 +62,34 @@ def write_wav(score: midi.Score, path: files.AnyPath) -> None:
             file.writeframesraw(np.round(block * factor).astype("<i2").tobytes())
 
 
-def excerpt(score: midi.Score, note_seconds: float = LONGEST[True]) -> midi.Score:
-    """The beginning of a score, as much as is played, without a long silence; most are whole.
+def excerpt(score: midi.Score, start: int = 0, note_seconds: float = LONGEST[True]) -> midi.Score:
+    """As much of a score, from the tick `start` on, as is played; of most, all.
 
     Args:
         score: of any length.
+        start: a tick at which no note sounds.
         note_seconds: the most seconds that its notes may sound, all together, for the time that it
             takes to play them.
     """
+    begin = float(score.seconds(start))
     starts = [score.seconds(part.notes[:, 0]) for part in score.parts]
     ends = [score.seconds(part.notes[:, 1]) for part in score.parts]
 
-    def fits(second: float) -> bool:
+    def fits(tick: int) -> bool:
+        second = float(score.seconds(tick))
         sounding = (
             np.minimum(end, second) - np.minimum(start, second)
             for start, end in zip(starts, ends, strict=True)
         )
-        return second <= MAX_SECONDS and sum(map(np.sum, sounding)) <= note_seconds
+        return second <= begin + MAX_SECONDS and sum(map(np.sum, sounding)) <= note_seconds
 
-    first = min((int(part.notes[:, 0].min()) for part in score.parts), default=0)
-    if score.seconds(first) > SILENCE:
-        return excerpt(_cut(score, first, score.end), note_seconds)
-    if fits(float(score.seconds(score.end))):
-        return score
-    low, high = 0, score.end  # ticks: the first fits, the second does not
+    if fits(score.end):
+        return _cut(score, start, score.end) if start else score
+    low, high = start, score.end  # ticks: the first fits, the second does not
     while high - low > 1:
         middle = (low + high) // 2
-        low, high = (middle, high) if fits(float(score.seconds(middle))) else (low, middle)
-    return _cut(score, 0, low)
+        low, high = (middle, high) if fits(middle) else (low, middle)
+    return _cut(score, start, low)
 
 
 def _cut(score: midi.Score, begin: int, end: int) -> midi.Score:
@@ -119,6 +115,15 @@ def _cut(score: midi.Score, begin: int, end: int) -> midi.Score:
             now = end
         song.tracks.append(kept)
     return midi.parse(song, "a part of the score")
+
+
+def play(score: midi.Score) -> np.ndarray:
+    """Float `(samples, 2)` at `SAMPLE_RATE`, of any loudness.
+
+    It is played with a SoundFont if the extra `audio` is installed, else with simple waves.
+    """
+    player = soundfont_player()
+    return _plain(score) if player is None else _soundfont(score, player)
 
 
 def _soundfont(score: midi.Score, symusic: Any) -> np.ndarray:

@@ -7,11 +7,18 @@ from typing import Any
 
 import numpy as np
 
-from musegan_jax import files
+from musegan_jax import files, pianoroll
 from musegan_jax.data import midi
+from musegan_jax.data.dataset import Dataset
 
 # Okabe and Ito's colours, distinct also for colour-blind readers; black is kept for the melody.
 COLOURS = ("#000000", "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#F0E442")
+# The panels of a run's curves that show what held-out pieces tell; parallels are of 100.
+HELD_OUT = (
+    ("valid/disagreement", "valid/empty_bars", "valid/qualified_notes", "valid/semitone_clash"),
+    ("valid/chord", "valid/root_or_third", "valid/final_triad", "valid/moves"),
+    ("valid/parallels",),
+)
 BARS_PER_ROW = 8
 MAX_LABELS = 32  # bars with a number in a row; a file may hold 160,000 bars
 MAX_BOXES = 10_000  # notes that are drawn one by one
@@ -25,8 +32,10 @@ def _save(figure: Any, path: files.AnyPath) -> None:
         figure.savefig(temporary, dpi=110, metadata={"Software": None})
 
 
-def piano_roll(score: midi.Score, title: str, path: files.AnyPath) -> None:
+def piano_roll(score: midi.Score, title: str, path: files.AnyPath, start: int = 0) -> None:
     """Draw a score as a PNG: one colour per part, the first part black; rows of numbered bars.
+
+    Without the bars before the tick `start`; the others keep their numbers.
 
     Raises:
         UserError: if the file cannot be written.
@@ -34,6 +43,8 @@ def piano_roll(score: midi.Score, title: str, path: files.AnyPath) -> None:
     from matplotlib.figure import Figure
 
     lines = score.bar_lines()
+    skipped = min(int(np.searchsorted(lines, start)), len(lines) - 2)
+    lines = lines[skipped:]
     bars = len(lines) - 1
     per_row = max(BARS_PER_ROW, -(-bars // MAX_ROWS))
     rows = -(-bars // per_row)
@@ -60,9 +71,9 @@ def piano_roll(score: midi.Score, title: str, path: files.AnyPath) -> None:
                 _draw_notes(axes, rows_of, colour)
         axes.set_xlim(marks[0], marks[0] + width)
         axes.set_ylim(low, high)
+        first = skipped + row * per_row + 1
         numbered = range(0, len(marks) - 1, every)
-        labels = [str(row * per_row + n + 1) for n in numbered]
-        axes.set_xticks([marks[n] for n in numbered], labels)
+        axes.set_xticks([marks[n] for n in numbered], [str(first + n) for n in numbered])
         octaves = range(-(-low // 12) * 12, high + 1, 12)
         axes.set_yticks(list(octaves), [f"C{pitch // 12 - 1}" for pitch in octaves])
         axes.grid(color="#dddddd", linewidth=0.8)
@@ -139,9 +150,8 @@ def curves(metrics_file: str | Path, path: files.AnyPath) -> None:
         ("critic_gradient_norm", "generator_gradient_norm"),
         ("empty_bars", "in_scale", "semitone_clash"),
     )
-    held_out = sorted({name for line in lines for name in line if name.startswith("valid/")})
-    if held_out:
-        panels = (*panels, tuple(held_out))
+    known = {name for line in lines for name in line}
+    panels = (*panels, *(names for names in HELD_OUT if known.intersection(names)))
     figure = Figure(figsize=(9, 2.7 * len(panels)), layout="constrained")
     for axes, names in zip(figure.subplots(len(panels)), panels, strict=True):
         for name, colour in zip(names, COLOURS[1:], strict=False):
@@ -207,8 +217,11 @@ def grid(
     titles: Sequence[str],
     melody: int,
     path: files.AnyPath,
+    legend: Sequence[str] = (),
 ) -> None:
     """Draw rolls, bool `(T, 128, K)`, in rows and columns as a PNG; the track `melody` is black.
+
+    `legend` may give the K tracks' names.
 
     Raises:
         UserError: if the file cannot be written.
@@ -238,4 +251,32 @@ def grid(
         axes.set_title(_readable(title), fontsize=9)
     for axes in panels[-1]:
         axes.set_xlabel("step")
+    if legend:
+        order = [melody, *(k for k in range(len(legend)) if k != melody)]
+        handles = [(COLOURS[n % len(COLOURS)], _readable(legend[k])) for n, k in enumerate(order)]
+        _legend(figure, "", handles)
     _save(figure, path)
+
+
+def passages(dataset: Dataset, path: files.AnyPath, pieces: int = 5, bars: int = 4) -> None:
+    """Draw passages of a dataset as a PNG: its first track black, a row for each of some pieces.
+
+    From each piece, three passages: its beginning, its middle, its end.
+
+    Raises:
+        UserError: if the file cannot be written.
+    """
+    chosen = np.unique(np.linspace(0, len(dataset.names) - 1, pieces).astype(int))
+    rows, labels = [], []
+    for piece in chosen:
+        end = int(dataset.boundaries[piece + 1])
+        starts = dataset.bars_of(piece)
+        starts = starts if len(starts) else dataset.boundaries[piece : piece + 1]
+        lines = np.append(starts, end)
+        first = [0, max((len(starts) - bars) // 2, 0), max(len(starts) - bars, 0)]
+        spans = [(lines[n], lines[min(n + bars, len(starts))]) for n in first]
+        rows.append([pianoroll.unpack(dataset.timeline[a:b]) for a, b in spans])
+        # A long name would be drawn over the row above.
+        labels.append(_readable(dataset.names[piece])[-24:])
+    names = [track.name for track in dataset.tracks]
+    grid(rows, labels, ("beginning", "middle", "end"), 0, path, names)

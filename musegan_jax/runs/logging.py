@@ -59,7 +59,7 @@ class Log:
                     f"iteration {iteration}: {name} is {value}; the run was stopped, its last "
                     "checkpoint is earlier. Lower training.generator_learning_rate and "
                     "training.critic_learning_rate, or use another training.seed, in a new "
-                    "--workdir"
+                    "workdir"
                 )
         if not self._primary:
             return

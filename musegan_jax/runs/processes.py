@@ -1,4 +1,6 @@
-"""Communication between the processes of a run. All of them must call each function."""
+"""Communication between the processes of a run. All of them must call each
+function but `say`.
+"""
 
 from typing import Any
 
@@ -6,6 +8,7 @@ import jax
 import numpy as np
 from jax.experimental import multihost_utils
 
+from musegan_jax import terminal
 from musegan_jax.errors import UserError
 
 
@@ -40,6 +43,12 @@ def agree(what: str, sha256: str) -> None:
                 f"{bytes(other).hex()[:12]}..., {bytes(everyone[0]).hex()[:12]}...); give all "
                 "processes the same config and the same data"
             )
+
+
+def say(line: str) -> None:
+    """Print a remark for the user on stderr, in process 0."""
+    if jax.process_index() == 0:
+        terminal.say(line)
 
 
 def on_host(tree: Any) -> Any:

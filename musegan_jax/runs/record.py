@@ -97,7 +97,7 @@ class Record:
                 isinstance(digest, str) for digest in result.fingerprint.values()
             ):
                 raise ValueError("result: fingerprint must be text")
-        music = TrainingMusic.from_dict(dataset)
+        music = TrainingMusic.from_dict(dataset, config.model.condition_track)
         return cls(config, *texts, music, tuple(sessions), result)
 
     def begin(self, earlier: "Record | None", iteration: int) -> "Record":
@@ -244,13 +244,13 @@ def check_same(where: Any, old: Record, new: Record) -> None:
         if not free and before[name] != value:
             raise UserError(
                 f"{where}: this run was started with {name} = {before[name]}, the command says "
-                f"{value}; use the same value, or another --workdir"
+                f"{value}; use the same value, or another workdir"
             )
     if old.dataset_sha256 != new.dataset_sha256:
         raise UserError(
             f"{where}: this run was started on other data ({old.dataset_source}, sha256 "
             f"{old.dataset_sha256[:12]}...) than the command's ({new.dataset_source}, "
-            f"{new.dataset_sha256[:12]}...); give the same dataset, or another --workdir"
+            f"{new.dataset_sha256[:12]}...); give the same dataset, or another workdir"
         )
     for name in ("tracks", "steps_per_beat", "ranges"):
         if getattr(old.music, name) != getattr(new.music, name):

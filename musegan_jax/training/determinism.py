@@ -18,7 +18,7 @@ def enable(config: Config) -> None:
     Raises:
         UserError: if JAX has already done so.
     """
-    if not config.training.deterministic or _is_set():
+    if not config.training.deterministic or is_set():
         return
     if "jax" in sys.modules:
         from jax._src import xla_bridge  # there is no public function for this
@@ -36,7 +36,7 @@ def check(config: Config) -> None:
     """
     import jax
 
-    if config.training.deterministic and jax.devices()[0].platform == "gpu" and not _is_set():
+    if config.training.deterministic and jax.devices()[0].platform == "gpu" and not is_set():
         raise UserError(_TOO_LATE)
 
 
@@ -46,5 +46,6 @@ _TOO_LATE = (
 )
 
 
-def _is_set() -> bool:
+def is_set() -> bool:
+    """Whether XLA's flag is set."""
     return FLAG in os.environ.get("XLA_FLAGS", "").split()

@@ -8,24 +8,25 @@ from musegan_jax.errors import UserError
 from musegan_jax.models.model import Model
 from musegan_jax.runs import checkpoint, record
 from musegan_jax.runs.checkpoint import Saved
+from musegan_jax.runs.processes import say
 from musegan_jax.runs.record import Record
 from musegan_jax.training.state import abstract_state, inference_variables
 
 
 def load_model(
-    workdir: epath.Path, say: Callable[[str], None], iteration: int | None = None
+    workdir: epath.Path, iteration: int | None = None, say: Callable[[str], None] = say
 ) -> Model:
     """The model of a run.
 
     Args:
         workdir: folder of the run.
-        say: called with a message for every checkpoint that is skipped.
         iteration: of the checkpoint; None for the newest readable one.
+        say: called with a message for every checkpoint that is skipped.
 
     Raises:
         UserError: if `workdir` is not a run, or has no such checkpoint.
     """
-    run, saved = open_run(workdir, say, iteration)
+    run, saved = open_run(workdir, iteration, say)
     return Model(
         config=run.config.model,
         window_steps=run.config.data.window_steps,
@@ -42,7 +43,7 @@ def load_model(
 
 
 def open_run(
-    workdir: epath.Path, say: Callable[[str], None], iteration: int | None = None
+    workdir: epath.Path, iteration: int | None = None, say: Callable[[str], None] = say
 ) -> tuple[Record, Saved]:
     """The record and a checkpoint of a run; arguments and errors as in `load_model`."""
     run = record.read(workdir)

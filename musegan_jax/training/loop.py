@@ -1,6 +1,7 @@
 """`train`: the training loop."""
 
 import contextlib
+import dataclasses
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
@@ -10,20 +11,20 @@ from etils import epath
 
 from musegan_jax import files, numerics
 from musegan_jax.config import Config
-from musegan_jax.data import batches, sources
+from musegan_jax.data import batches, fit, sources
+from musegan_jax.data.dataset import Dataset
 from musegan_jax.errors import UserError, first_line
 from musegan_jax.runs import processes, record
 from musegan_jax.runs.checkpoint import Checkpoints, iterations, newest_valid
 from musegan_jax.runs.fingerprint import Fingerprint
 from musegan_jax.runs.logging import Log
 from musegan_jax.runs.timing import Clock
-from musegan_jax.terminal import say
 from musegan_jax.training import determinism, parallel, sampling
 from musegan_jax.training.state import TrainState, abstract_state
 from musegan_jax.training.stopping import stop_requests
 
 
-def train(config: Config, workdir: Any) -> list[epath.Path]:
+def train(config: Config, workdir: Any, data: Dataset | None = None) -> list[epath.Path] | None:
     """Start or resume the run in `workdir` and train it to `config.training.iterations`.
 
     All processes of a run call this, with the same arguments.
@@ -32,23 +33,26 @@ def train(config: Config, workdir: Any) -> list[epath.Path]:
         config: the run.
         workdir: folder of the run, local or a remote address; created if missing, resumed if it
             holds a run.
+        data: what `config.data.dataset` names, if it is loaded already.
 
     Returns:
-        In process 0 the files of the last samples; empty if the run was asked to stop early.
+        In process 0 the files of the last samples, in others none; None if the run was asked to
+        stop early.
 
     Raises:
         UserError: for everything that the user can fix; also if a loss or norm is not finite.
     """
     with numerics.pinned():
-        return _train(config, workdir)
+        return _train(config, workdir, data)
 
 
-def _train(config: Config, workdir: Any) -> list[epath.Path]:
+def _train(config: Config, workdir: Any, data: Dataset | None) -> list[epath.Path] | None:
     layout = parallel.make_layout(config)
     determinism.check(config)
     workdir = files.locate(workdir)
-    data = sources.load(config.data.dataset)
-    windows = batches.make_windows(data, config)
+    data = sources.load(config.data.dataset) if data is None else data
+    config = fit.for_dataset(config, data)
+    windows = batches.make_windows(data, config, processes.say)
     new = record.make(config, data)
     processes.agree("the config", record.config_digest(config))
     processes.agree("the dataset", new.dataset_sha256)
@@ -74,7 +78,7 @@ class _Run(NamedTuple):
     record: record.Record
 
 
-def _resume(run: _Run) -> list[epath.Path]:
+def _resume(run: _Run) -> list[epath.Path] | None:
     """Begin at the newest valid checkpoint of the workdir; without one, from the seed."""
     config, workdir = run.config, run.workdir
     old = None
@@ -83,10 +87,10 @@ def _resume(run: _Run) -> list[epath.Path]:
         old = record.read(workdir)
         if old is None:
             raise UserError(
-                f"{workdir}: it has checkpoints but no {record.FILE}; use another --workdir"
+                f"{workdir}: it has checkpoints but no {record.FILE}; use another workdir"
             )
         record.check_same(workdir, old, run.record)
-    saved = newest_valid(workdir, abstract_state(config), _say, set_aside=True)
+    saved = newest_valid(workdir, abstract_state(config), processes.say, set_aside=True)
     if saved is None:
         state, clock = parallel.initial_state(config, run.layout), Clock()
     else:
@@ -94,7 +98,8 @@ def _resume(run: _Run) -> list[epath.Path]:
     first = 0 if saved is None else saved.iteration
     run = run._replace(record=run.record.begin(old, first))
     if first >= config.training.iterations and old is not None and old.result:
-        run = run._replace(record=old)  # no training will follow: keep the record unchanged
+        # No training will follow: keep the record, but for what an earlier version did not count.
+        run = run._replace(record=dataclasses.replace(old, music=run.record.music))
     with (
         Checkpoints(workdir, config.output) as checkpoints,
         contextlib.closing(Log(config, workdir, first, clock)) as log,
@@ -112,7 +117,7 @@ def _resume(run: _Run) -> list[epath.Path]:
 
 def _loop(
     run: _Run, state: TrainState, clock: Clock, checkpoints: Checkpoints, log: Log
-) -> list[epath.Path]:
+) -> list[epath.Path] | None:
     """Iterate.
 
     The order is fixed: sample and save the current state -> step -> read the metrics of the step
@@ -175,15 +180,20 @@ def _loop(
         checkpoints.wait()
     if run.record.result is None:
         _write(run.workdir, run.record.end(iteration, fingerprint))
+    _finish(run, iteration, asked, clock, log)
+    return written if asked is None else None
+
+
+def _finish(run: _Run, iteration: int, asked: str | None, clock: Clock, log: Log) -> None:
+    """Draw the curves, and say how the run ended: done, or `asked` to stop."""
     log.curves(run.workdir / "curves.png")
-    if asked is not None:
+    if asked is None:
+        log.say(f"{iteration} iterations, {clock.seconds:.0f} s of training")
+    else:
         log.say(
-            f"{asked}: stopped at iteration {iteration} of {last} and saved; "
-            "the same command resumes from here"
+            f"{asked}: stopped at iteration {iteration} of {run.config.training.iterations} and "
+            "saved; the same command resumes from here"
         )
-        return []
-    log.say(f"{iteration} iterations, {clock.seconds:.0f} s of training")
-    return written
 
 
 def _progress(config: Config, iteration: int, clock: Clock) -> dict[str, Any]:
@@ -195,11 +205,6 @@ def _progress(config: Config, iteration: int, clock: Clock) -> dict[str, Any]:
         "seconds": clock.seconds,
         "config": config.to_dict(),
     }
-
-
-def _say(text: str) -> None:
-    if jax.process_index() == 0:
-        say(text)
 
 
 def _write(workdir: epath.Path, run: record.Record) -> None:

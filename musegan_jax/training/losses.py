@@ -1,4 +1,4 @@
-"""Wasserstein terms and the gradient penalty.
+"""Terms of the losses: the gradient penalty, diversity, cross-entropy.
 
 Functions return one value per example; the caller averages.
 Reference: Gulrajani et al. 2017, "Improved Training of Wasserstein GANs", equation 3.
@@ -12,6 +12,7 @@ import jax.numpy as jnp
 from musegan_jax.shapes import Array, Float
 
 NORM_EPSILON = 1e-8
+LEAST = 1e-4  # probability of a cell in the cross-entropy
 
 
 def blend(
@@ -26,7 +27,15 @@ def blend(
 
     Returns:
         `(B, T, P, K)`.
+
+    Raises:
+        ValueError: if the shapes are not these: others could broadcast.
     """
+    if real.ndim != 4 or fake.shape != real.shape or weight.shape != real.shape[:1]:
+        raise ValueError(
+            f"real, fake and weight have shapes {real.shape}, {fake.shape} and {weight.shape}; "
+            "they must be (B, T, P, K) twice and (B,)"
+        )
     weight = weight[:, None, None, None]
     return weight * real + (1 - weight) * fake
 
@@ -96,3 +105,25 @@ def disagreement(
     apart = jnp.sum(jnp.abs(a - b), axis=(1, 2))[:, generated].sum(axis=1)
     sounding = jnp.sum(2 + a + b, axis=(1, 2))[:, generated].sum(axis=1)
     return apart / jnp.maximum(sounding, 1)
+
+
+def cross_entropy(
+    answer: Float[Array, "B T P K"], real: Float[Array, "B T P K"], condition_track: int
+) -> Float[Array, " B"]:
+    """How far an answer is from the real accompaniment of its melody, in nats.
+
+    Each cell is a probability of a note, `(1 + answer) / 2`. The binary cross-entropies are summed
+    over pitches and averaged over steps and generated tracks.
+
+    Args:
+        answer: signed `(B, T, P, K)`.
+        real: signed, the same shape, cells -1 or 1.
+        condition_track: the melody's, which is left out.
+
+    Returns:
+        float32 `(B,)`.
+    """
+    generated = [k for k in range(answer.shape[-1]) if k != condition_track]
+    # Clipped: one certain and wrong cell would otherwise have an infinite loss.
+    right = jnp.clip((1 + answer * real) / 2, LEAST, 1 - LEAST)
+    return -jnp.log(right).sum(axis=2)[..., generated].mean(axis=(1, 2))

@@ -121,7 +121,7 @@ def make_layout(config: Config) -> Layout:
         raise UserError(
             f"config: parallel.strategy = {strategy}, parallel.devices = {wanted}: a run of "
             f"{jax.process_count()} processes uses all of their devices, with mesh or pmap; set "
-            "--parallel.strategy=mesh --parallel.devices=0"
+            "parallel.strategy=mesh and parallel.devices=0"
         )
     if wanted > len(devices):
         raise UserError(
@@ -132,7 +132,7 @@ def make_layout(config: Config) -> Layout:
     if config.training.batch_size % len(devices):
         raise UserError(
             f"config: training.batch_size = {config.training.batch_size}: it must be a multiple of "
-            f"the {len(devices)} devices; change it, or set --parallel.devices to a number that "
+            f"the {len(devices)} devices; change it, or set parallel.devices to a number that "
             "divides it"
         )
     # Not `jax.make_mesh`, whose axes are explicit by default, not auto.

@@ -13,7 +13,6 @@ from musegan_jax.runs import processes, record
 from musegan_jax.runs.environment import environment
 from musegan_jax.runs.logging import read_lines
 from musegan_jax.runs.record import Record
-from musegan_jax.terminal import say
 from musegan_jax.training.loop import train
 
 # These do not change the numbers of the training; they save time and space.
@@ -76,20 +75,21 @@ def reproduce(
     """
     empty = not workdir.exists() or not any(workdir.iterdir())
     if not processes.all_processes(empty):
-        raise UserError(f"{workdir}: the folder is not empty; choose another --workdir")
-    record.check_same(path, run, record.make(config, sources.load(config.data.dataset)))
-    first = jax.process_index() == 0
-    if first:
-        for line in _differences(run, environment(config)):
-            say(line)
+        raise UserError(f"{workdir}: the folder is not empty; choose another workdir")
+    data = sources.load(config.data.dataset)
+    record.check_same(path, run, record.make(config, data))
+    for line in _differences(run, environment(config)):
+        processes.say(line)
     for part in _parts(run, config):
-        train(part, workdir)
+        train(part, workdir, data)
     processes.all_processes(True)  # wait until process 0 has written the result
     here = record.read(workdir)
     if here is None or here.result is None or here.result.iteration < config.training.iterations:
         raise UserError(f"{workdir}: stopped early, so nothing was compared; start again")
     equal, report = compare(path, run, workdir)
-    return bool(processes.from_process_0(np.array(equal))), report if first else []
+    return bool(
+        processes.from_process_0(np.array(equal))
+    ), report if jax.process_index() == 0 else []
 
 
 def _parts(run: Record, config: Config) -> list[Config]:

@@ -11,14 +11,16 @@ import numpy as np
 from etils import epath
 
 from musegan_jax import files
-from musegan_jax.composing import accompany, arrangement, decoding
-from musegan_jax.composing.melody import Melody, load_melody, pick_part, prepare
+from musegan_jax.composing import accompany, arrangement
+from musegan_jax.composing.melody import Melody, load_melody, prepare
 from musegan_jax.composing.song import write_song
 from musegan_jax.config import Config
 from musegan_jax.data.dataset import Dataset
+from musegan_jax.data.melody_line import pick_part
 from musegan_jax.data.training_music import TrainingMusic
 from musegan_jax.errors import UserError
 from musegan_jax.evaluation import held_out, metrics
+from musegan_jax.evaluation.accompaniments import as_measured
 from musegan_jax.models.model import Model
 from musegan_jax.runs import processes
 from musegan_jax.training.state import TrainState, inference_variables
@@ -39,14 +41,16 @@ class Samples(NamedTuple):
 class Sampler(NamedTuple):
     """Prepared melodies, by the name of their output files, and held-out pieces.
 
-    Songs are decoded by the rule `decoding`. Measures use the rule `independent`: lines that avoid
-    one another have no clashes even in noise, so their measures could not tell states apart.
+    Songs are decoded by the rule `decoding`, held-out pieces by `held_out_decoding`. Measures of
+    the songs use the rule `independent`: lines that avoid one another have no clashes even in
+    noise, so their measures could not tell states apart.
     """
 
     model: Model  # without variables
     melodies: dict[str, Melody]
     held: held_out.HeldOut | None
     decoding: str
+    held_out_decoding: str
 
     def sample(self, state: TrainState) -> Samples:
         """Accompany all of them, in process 0; other processes get empty samples."""
@@ -61,9 +65,9 @@ class Sampler(NamedTuple):
                 roll = accompany.decode_melody(model, melody, answer, self.decoding)
                 songs[stem] = arrangement.to_midi(model, melody, roll)
                 bare = accompany.decode_melody(model, melody, answer, "independent")
-                scores.append(metrics.quick_scores(*accompany.for_metrics(model, melody, bare)))
+                scores.append(metrics.quick_scores(*as_measured(model, melody, bare)))
             if self.held:
-                measured = self.held.scores(model)
+                measured = self.held.scores(model, self.held_out_decoding)
         names = scores[0] if scores else ()
         means = {name: float(np.mean([s[name] for s in scores])) for name in names}
         return Samples(songs, {**means, **measured})
@@ -73,10 +77,8 @@ def prepare_sampler(config: Config, music: TrainingMusic, data: Dataset) -> Samp
     """Read and prepare the melodies of `config.output`, and the held-out pieces of `data`.
 
     Raises:
-        UserError: if a melody cannot be read or does not fit the model, if too few pieces fit, or
-            if there is no such decoding rule.
+        UserError: if a melody cannot be read or does not fit the model, or if too few pieces fit.
     """
-    decoding.check(config.output.decoding, "config: output.decoding")
     model = Model(config.model, config.data.window_steps, music)
     melodies = {}
     for name in config.output.melodies:
@@ -97,7 +99,7 @@ def prepare_sampler(config: Config, music: TrainingMusic, data: Dataset) -> Samp
             held = held_out.read(data, model, count)
         except UserError as error:
             raise UserError(f"config: output.held_out = {count}: {error}") from error
-    return Sampler(model, melodies, held, config.output.decoding)
+    return Sampler(model, melodies, held, config.output.decoding, config.output.held_out_decoding)
 
 
 def best_score(config: Config, samples: Samples | None) -> float | None:

@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from musegan_jax import rng
+from musegan_jax import limits, rng
 from musegan_jax.config import Config
 from musegan_jax.models.critic import make_critic
 from musegan_jax.models.generator import make_generator, noise_shape
@@ -41,6 +41,7 @@ def create_state(config: Config) -> TrainState:
 
     Use it under `jax.jit` (or `jax.eval_shape` for shapes alone).
     """
+    limits.instances(config=(config, Config))
     key = rng.stream(rng.root_key(config.training.seed), "init")
     steps, pitches = config.data.window_steps, config.model.pitches
     condition = jnp.zeros((1, steps, pitches, 1))

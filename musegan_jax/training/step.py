@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from musegan_jax import rng
+from musegan_jax import limits, rng
 from musegan_jax.config import Config
 from musegan_jax.data.batches import HostBatch, Windows, batch_of
 from musegan_jax.models.critic import make_critic
@@ -135,6 +135,7 @@ def critic_step(
         The new state and float32 scalars `critic_loss` (penalty included), `wasserstein`
         (`mean D(real) - mean D(fake)`), `penalty` (unweighted) and `critic_gradient_norm`.
     """
+    limits.instances(config=(config, Config), state=(state, TrainState), keys=(keys, UpdateKeys))
     critic = make_critic(config.model)
     _, optimizer = make_optimizers(config)
     condition = condition_of(config, real)
@@ -173,6 +174,22 @@ def critic_step(
     return state._replace(critic_params=params, critic_opt=opt), metrics
 
 
+def _flavour_terms(
+    config: Config, value: jax.Array, fake: jax.Array, real: jax.Array
+) -> tuple[jax.Array, Metrics]:
+    """Add the diversity and the supervised term to a value; `fake` has all first flavours first."""
+    t, melody = config.training, config.model.condition_track
+    first, second = jnp.split(fake, 2)
+    apart = losses.disagreement(first, second, melody)
+    metrics = {"disagreement": jnp.mean(apart)}
+    value += t.diversity_weight * jnp.mean(jax.nn.relu(t.diversity_target - apart))
+    if t.supervised_weight:
+        entropies = (losses.cross_entropy(each, real, melody) for each in (first, second))
+        metrics["cross_entropy"] = jnp.mean(jnp.minimum(*entropies))
+        value += t.supervised_weight * metrics["cross_entropy"]
+    return value, metrics
+
+
 def generator_step(
     config: Config,
     state: TrainState,
@@ -185,23 +202,28 @@ def generator_step(
     Args:
         config: static.
         state: the training state.
-        real: `(B, T, P, K)` signed rolls, of which only the condition is used.
+        real: `(B, T, P, K)` signed rolls; without a supervised weight only the condition is used.
         keys: of this update.
         axis: the mapped axis, if the batch is a shard of the global one. Normalisation uses the
             statistics of the global batch in both cases.
 
     Returns:
         The new state and float32 scalars `generator_loss` (`-mean D(fake)`),
-        `generator_gradient_norm` and, if the diversity weight is not 0, `disagreement`: how much
-        two flavours of a melody differ (`losses.disagreement`). Then the minimised value also
-        contains `diversity_weight * max(0, diversity_target - disagreement)`, averaged over
-        melodies, a bounded form of mode seeking (Mao et al. 2019).
+        `generator_gradient_norm`. With a diversity or supervised weight each melody has two
+        flavours, and there are two further scalars, averaged over melodies:
+        `disagreement`, how much the flavours differ (`losses.disagreement`); the minimised value
+        contains `diversity_weight * max(0, diversity_target - disagreement)`, a bounded form of
+        mode seeking (Mao et al. 2019);
+        `cross_entropy` of the better flavour to the real accompaniment (`losses.cross_entropy`),
+        in the minimised value times `supervised_weight`. As only the better one counts, flavours
+        may be right in different ways (variety loss: Gupta et al. 2018, Social GAN, section 3.3).
     """
+    limits.instances(config=(config, Config), state=(state, TrainState), keys=(keys, UpdateKeys))
     generator, critic = make_generator(config.model, axis), make_critic(config.model)
     optimizer, _ = make_optimizers(config)
     condition = condition_of(config, real)
-    weight, target = config.training.diversity_weight, config.training.diversity_target
-    if weight:  # two flavours of each melody: all first ones, then all second ones
+    two = config.training.diversity_weight > 0 or config.training.supervised_weight > 0
+    if two:  # flavours of each melody: all first ones, then all second ones
         condition = jnp.concatenate([condition, condition])
         noise = jnp.concatenate([_noise(config, each, real) for each in two_flavours(keys.noise)])
     else:
@@ -216,13 +238,11 @@ def generator_step(
             mutable=["batch_stats"],
         )
         score: Any = critic.apply({"params": state.critic_params}, fake, condition)
-        metrics = {"generator_loss": -jnp.mean(score)}
-        value = metrics["generator_loss"]
-        if weight:
-            first, second = jnp.split(fake, 2)
-            apart = losses.disagreement(first, second, config.model.condition_track)
-            metrics["disagreement"] = jnp.mean(apart)
-            value += weight * jnp.mean(jax.nn.relu(target - apart))
+        value = -jnp.mean(score)
+        metrics = {"generator_loss": value}
+        if two:
+            value, more = _flavour_terms(config, value, fake, real)
+            metrics |= more
         return value, (metrics, moved.get("batch_stats", {}))
 
     gradient, (metrics, batch_stats) = jax.grad(loss, has_aux=True)(state.generator_params)
@@ -258,13 +278,16 @@ def train_step(
         data: the training data, or this iteration's part of them, gathered by the host.
         root: `rng.root_key` of the run.
         examples: `(B,)` int32, indices in the *global* batch of the examples to work on. They
-            address all random numbers, which so do not depend on the layout over devices.
+            address all random numbers, so these do not depend on the layout over devices.
         axis: the mapped axis, if `examples` is a shard of the global batch.
 
     Returns:
         The new state, with `step` increased by 1; and the metrics of both networks, the critic's
         averaged over its updates, with `parameter_norm`, finite only if every new parameter is.
     """
+    limits.instances(
+        config=(config, Config), state=(state, TrainState), data=(data, (Windows, HostBatch))
+    )
     critic_metrics = []
     for update in range(config.training.critic_updates):
         keys = update_keys(root, state.step, update, examples)

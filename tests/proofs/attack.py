@@ -249,12 +249,12 @@ def _arrays(model) -> dict:
 def bills(arguments: argparse.Namespace, folder: Path) -> int:
     """Each in a process of its own, whose time and memory the system counts."""
     hour = tempo(0, 360_000)  # 10,000 beats
-    run = b"".join(on(0, 60 + n % 5) + b"\x0a" + bytes([60 + n % 5, 0]) for n in range(99_000))
+    run = b"".join(on(0, 60 + n % 5) + b"\x0a" + bytes([60 + n % 5, 0]) for n in range(49_000))
     keys = range(128)
-    half = 4_990 * 480
+    half = 3_990 * 480
     name = b"\x00\xff\x03\xb6\xf7\x20" + 900_000 * b"x"
     every = b"".join(
-        on(0, 40 + n % 50, 64, n % 16) + off(7, 40 + n % 50, n % 16) for n in range(99_000)
+        on(0, 40 + n % 50, 64, n % 16) + off(7, 40 + n % 50, n % 16) for n in range(49_000)
     )
     files = {
         "a note after an hour": smf(on(480 * 7199, 60) + off(480, 60) + END),
@@ -264,11 +264,11 @@ def bills(arguments: argparse.Namespace, folder: Path) -> int:
             hour + b"".join(on(0, p) for p in keys) + off(half, 0)
             + b"".join(off(0, p) for p in keys[1:]) + END
         ),
-        "198,000 messages": smf(run + END),
+        "98,000 messages": smf(run + END),
         "a name of 900 kB": smf(name + on(0, 60) + off(96, 60) + END),
-        "200,000 programs": smf(199_000 * b"\x00\xc0\x01" + on(0, 60) + off(480, 60) + END),
+        "99,000 programs": smf(99_000 * b"\x00\xc0\x01" + on(0, 60) + off(480, 60) + END),
         "a tempo at every note": smf(
-            b"".join(on(0, 60) + tempo(1, 400_000 + n) + off(1, 60) for n in range(60_000)) + END
+            b"".join(on(0, 60) + tempo(1, 400_000 + n) + off(1, 60) for n in range(33_000)) + END
         ),
         "all channels": smf(every + END),
     }  # fmt: skip

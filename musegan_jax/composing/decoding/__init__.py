@@ -1,24 +1,29 @@
-"""Rules that turn the network's raw answer into notes: a file per rule, its name in `RULES`."""
+"""Rules that turn the network's raw answer into notes: a file per rule, its name in `RULES`.
+
+What each is for is said in `config.fields.DECODING`, which the command's help prints.
+"""
 
 from collections.abc import Callable
 
 import numpy as np
 
 from musegan_jax import pianoroll
-from musegan_jax.composing.decoding import independent, lines, threshold
-from musegan_jax.errors import UserError
+from musegan_jax.composing.decoding import independent, joint, lines, threshold
+from musegan_jax.composing.decoding.frame import AS_HEARD, Frame
+from musegan_jax.config import OutputConfig
 from musegan_jax.models.model import Model
 from musegan_jax.shapes import Bool, Float
 
-# (model, raw answer float (T, P, K), given melody bool (T, P)) -> notes bool (T, P, K)
-Rule = Callable[[Model, np.ndarray, np.ndarray], np.ndarray]
+# (model, raw answer float (T, P, K), given melody bool (T, P), frame) -> notes bool (T, P, K)
+Rule = Callable[[Model, np.ndarray, np.ndarray, Frame], np.ndarray]
 
 RULES: dict[str, Rule] = {
+    "joint": joint.decode,
     "lines": lines.decode,
     "independent": independent.decode,
     "threshold": threshold.decode,
 }
-DEFAULT = "lines"
+DEFAULT = OutputConfig.decoding
 
 
 def decode(
@@ -26,6 +31,7 @@ def decode(
     signed: Float[np.ndarray, "T P K"],
     condition: Bool[np.ndarray, "T 128"],
     rule: str,
+    frame: Frame = AS_HEARD,
 ) -> Bool[np.ndarray, "T P K"]:
     """Decode a raw answer.
 
@@ -34,19 +40,10 @@ def decode(
         signed: float `(T, P, K)` in [-1, 1].
         condition: bool `(T, 128)`, the melody.
         rule: a name in `RULES`.
+        frame: how melody and accompaniment will be played.
 
     Returns:
         Bool `(T, P, K)`.
     """
     rows = pianoroll.crop(condition[..., None], model.config.lowest_pitch, model.config.pitches)
-    return RULES[rule](model, signed, rows[..., 0])
-
-
-def check(rule: str, option: str) -> None:
-    """Check that a rule exists; `option` is the option that names it.
-
-    Raises:
-        UserError: if it does not.
-    """
-    if rule not in RULES:
-        raise UserError(f"{option} = {rule}: it must be one of {', '.join(RULES)}")
+    return RULES[rule](model, signed, rows[..., 0], frame)

@@ -6,6 +6,7 @@ clashes have none even in noise.
 
 import numpy as np
 
+from musegan_jax.composing.decoding.frame import AS_HEARD, Frame
 from musegan_jax.composing.decoding.lines import CHOSEN
 from musegan_jax.composing.decoding.lines import decode as decode_lines
 from musegan_jax.models.model import Model
@@ -13,7 +14,10 @@ from musegan_jax.shapes import Bool, Float
 
 
 def decode(
-    model: Model, signed: Float[np.ndarray, "T P K"], given: Bool[np.ndarray, "T P"]
+    model: Model,
+    signed: Float[np.ndarray, "T P K"],
+    given: Bool[np.ndarray, "T P"],
+    frame: Frame = AS_HEARD,
 ) -> Bool[np.ndarray, "T P K"]:
     """Arguments and result as for `lines.decode`."""
-    return decode_lines(model, signed, given, CHOSEN._replace(clash=0.0))
+    return decode_lines(model, signed, given, frame, CHOSEN._replace(clash=0.0))

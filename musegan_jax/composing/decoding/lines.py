@@ -9,6 +9,7 @@ from typing import NamedTuple
 import numpy as np
 
 from musegan_jax import pianoroll
+from musegan_jax.composing.decoding.frame import AS_HEARD, Frame
 from musegan_jax.models.model import Model
 from musegan_jax.shapes import Bool, Float
 
@@ -37,6 +38,7 @@ def decode(
     model: Model,
     signed: Float[np.ndarray, "T P K"],
     given: Bool[np.ndarray, "T P"],
+    frame: Frame = AS_HEARD,
     costs: Costs = CHOSEN,
 ) -> Bool[np.ndarray, "T P K"]:
     """Decode an answer; each line is penalised for clashes with the tracks already decoded.
@@ -50,6 +52,7 @@ def decode(
         model: determines which tracks are the melody, single lines and drums.
         signed: float `(T, P, K)` in [-1, 1].
         given: bool `(T, P)`, the melody that will sound, not the network's version of it.
+        frame: not used.
         costs: of a line.
 
     Returns:

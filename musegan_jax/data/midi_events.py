@@ -1,0 +1,157 @@
+"""The bytes of a MIDI file as `mido` messages, damaged ones as far as they can be read.
+
+`mido` itself refuses a file for one wrong byte, reads numbers of any length, and loses the time
+before a meta message of unknown type.
+"""
+
+import collections
+import struct
+from typing import NamedTuple
+
+import mido
+from mido.midifiles.meta import build_meta_message
+
+MAX_TRACKS = 65_535  # as many as a header can announce
+# Data bytes of system messages. They make no sound and are left out.
+SYSTEM = {0xF1: 1, 0xF2: 2, 0xF3: 1, 0xF6: 0, 0xF8: 0, 0xFA: 0, 0xFB: 0, 0xFC: 0, 0xFE: 0}
+META = {0x51: "tempo", 0x58: "time signature", 0x59: "key signature"}
+SHOWN = 3  # damaged tracks that are named
+
+
+class Events(NamedTuple):
+    """A file, and a line for each kind of damage in it."""
+
+    midi: mido.MidiFile
+    damage: tuple[str, ...]
+
+
+class _Damage(Exception):
+    """Why a track cannot be read on."""
+
+
+def read_events(content: bytes) -> Events:
+    """Read a MIDI file from memory; one in a RIFF container, too.
+
+    A track is read up to its first damage; data bytes above 127 are read as 127; meta messages that
+    cannot be read are left out; chunks of unknown types are passed over.
+
+    Raises:
+        ValueError: if it does not begin as a MIDI file does; says what it is instead.
+    """
+    if content[:4] == b"RIFF" and b"MThd" in content[:256]:
+        content = content[content.index(b"MThd") :]
+    if content[:4] != b"MThd":
+        raise ValueError("not a MIDI file (it does not begin with MThd)")
+    if len(content) < 14:
+        raise ValueError("a damaged MIDI file (its header is cut off)")
+    length, kind, announced, resolution = struct.unpack(">LhHh", content[4:14])
+    midi = mido.MidiFile(ticks_per_beat=resolution)
+    midi.type = kind  # here, since the constructor takes no unknown type
+    damage: list[str] = []
+    odd: collections.Counter[str] = collections.Counter()
+    now = 8 + length if 6 <= length <= len(content) else 14
+    while len(midi.tracks) < MAX_TRACKS:
+        start = content.find(b"MTrk", now)
+        if start < 0 or start + 8 > len(content):
+            break
+        body, now, wrong = _body(content, start)
+        track, why = _track(body, odd)
+        midi.tracks.append(track)
+        if why or wrong:
+            damage.append(f"track {len(midi.tracks)} {why or wrong}: read up to there")
+    damage = damage[:SHOWN] + [f"and {len(damage) - SHOWN} more tracks"] * (len(damage) > SHOWN)
+    if announced != len(midi.tracks):
+        damage.append(f"it should have {announced} tracks and has {len(midi.tracks)}")
+    damage += [f"{count} {what}" for what, count in odd.items()]
+    return Events(midi, tuple(damage))
+
+
+def _body(content: bytes, start: int) -> tuple[bytes, int, str]:
+    """The events of the track chunk at `start`, where the next chunk is, and what is wrong."""
+    first = start + 8
+    end = first + int.from_bytes(content[start + 4 : first], "big")
+    following = content.find(b"MTrk", first)
+    if first <= following < end and end != len(content) and content[end : end + 4] != b"MTrk":
+        return content[first:following], following, "is shorter than it says"
+    if end > len(content):
+        return content[first:], len(content), "is cut off"
+    return content[first:end], end, ""
+
+
+def _track(body: bytes, odd: collections.Counter[str]) -> tuple[mido.MidiTrack, str]:
+    """The messages of a track up to the first damage, and what that is; counts lesser damage."""
+    track = mido.MidiTrack()
+    now, status, waited = 0, 0, 0
+    try:
+        while now < len(body):
+            delta, now = _number(body, now)
+            waited += delta  # also for messages that are left out
+            if body[now] >= 0x80:
+                code = body[now]
+                now += 1
+            else:
+                code = status  # the status byte of the message before
+            if code < 0x80:
+                raise _Damage("has data without a message")
+            if code == 0xFF:
+                kind = body[now]
+                size, now = _number(body, now + 1)
+                message = _meta(kind, _take(body, now, size), odd)
+            elif code in (0xF0, 0xF7):
+                size, now = _number(body, now)
+                data = _take(body, now, size)
+                data = data[data[:1] == b"\xf0" :]
+                data = data[: len(data) - (data[-1:] == b"\xf7")]
+                message = mido.Message("sysex", data=_clipped(data, odd))
+            elif code in SYSTEM:
+                size, message = SYSTEM[code], None
+            elif code > 0xF0:
+                raise _Damage(f"has an unknown message {code:#x}")
+            else:
+                status = code
+                size = 1 if 0xC0 <= code < 0xE0 else 2
+                data = _clipped(_take(body, now, size), odd)
+                message = mido.Message.from_bytes([code, *data])
+            now += size
+            if message is not None:
+                message.time = waited
+                track.append(message)
+                waited = 0
+    except IndexError:
+        return track, "ends inside an event"
+    except _Damage as error:
+        return track, str(error)
+    return track, ""
+
+
+def _number(body: bytes, now: int) -> tuple[int, int]:
+    """The variable-length number at `now`, and where it ends."""
+    value = 0
+    for n in range(4):
+        byte = body[now + n]
+        value = value << 7 | byte & 0x7F
+        if byte < 0x80:
+            return value, now + n + 1
+    raise _Damage("has an endless number")
+
+
+def _take(body: bytes, now: int, size: int) -> bytes:
+    if now + size > len(body):
+        raise IndexError
+    return body[now : now + size]
+
+
+def _clipped(data: bytes, odd: collections.Counter[str]) -> list[int]:
+    high = sum(byte > 127 for byte in data)
+    if high:
+        odd["data bytes above 127, read as 127"] += high
+    return [min(byte, 127) for byte in data]
+
+
+def _meta(kind: int, data: bytes, odd: collections.Counter[str]) -> mido.MetaMessage | None:
+    try:
+        return build_meta_message(kind, list(data))
+    # Its decoders raise whatever they meet in wrong data.
+    except Exception:
+        odd[f"unreadable messages ({META.get(kind, 'meta')}), left out"] += 1
+        return None
