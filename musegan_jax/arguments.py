@@ -2,13 +2,13 @@
 
 import argparse
 import dataclasses
-import sys
 import textwrap
 from pathlib import Path
 from typing import Any, NoReturn
 
 import musegan_jax
 from musegan_jax import commands, config
+from musegan_jax.terminal import say
 
 
 class _Parser(argparse.ArgumentParser):
@@ -18,7 +18,7 @@ class _Parser(argparse.ArgumentParser):
         super().__init__(allow_abbrev=False, **settings)
 
     def error(self, message: str) -> NoReturn:
-        print(f"{self.prog}: {message}; see {self.prog} --help", file=sys.stderr)
+        say(f"{self.prog}: {message}; see {self.prog} --help")
         raise SystemExit(2)
 
 

@@ -13,6 +13,7 @@ from typing import Any
 from musegan_jax import limits
 from musegan_jax.config import DECODING
 from musegan_jax.errors import UserError
+from musegan_jax.terminal import say, show
 
 Arguments = argparse.Namespace
 
@@ -28,7 +29,7 @@ def train(arguments: Arguments) -> None:
         from musegan_jax.training.loop import train
 
         for path in train(settings, arguments.workdir) or ():
-            print(path)
+            show(path)
 
 
 @contextlib.contextmanager
@@ -109,7 +110,7 @@ def reproduce(arguments: Arguments) -> int:
             stack.enter_context(_reported(files.locate(workdir)))
         equal, lines = again.reproduce(path, run, settings, files.locate(workdir))
     for line in lines:
-        print(line)
+        show(line)
     return 0 if equal else 1
 
 
@@ -119,7 +120,7 @@ def compose(arguments: Arguments) -> None:
     from musegan_jax import files
     from musegan_jax.composing import arrangement, melody
     from musegan_jax.composing.accompany import accompany
-    from musegan_jax.composing.song import write_song
+    from musegan_jax.composing.song import beginning, write_song
     from musegan_jax.data.melody_line import pick_part
     from musegan_jax.rendering import audio
     from musegan_jax.runs import compilation_cache
@@ -150,6 +151,9 @@ def compose(arguments: Arguments) -> None:
         say(line)
     if audio.soundfont_player() is None:
         say("sound: simple waves; the extra `audio` gives instruments")
+    start = 0 if arguments.keep_silence else beginning(prepared.score)
+    if start + audio.excerpt(prepared.score, start).end < prepared.score.end:
+        say(f"sound: a part, of up to {audio.MAX_SECONDS // 60} minutes; the MIDI file is whole")
     for sample, name in enumerate(names):
         roll = accompany(
             model, prepared, arguments.seed, sample, arguments.temperature, arguments.decoding
@@ -160,7 +164,7 @@ def compose(arguments: Arguments) -> None:
             say("the accompaniment is empty: the network left it silent")
         title = f"{name}, seed {arguments.seed}"
         for path in write_song(song, arguments.out, name, title, arguments.keep_silence):
-            print(path)
+            show(path)
 
 
 def _model(arguments: Arguments) -> Any:
@@ -206,13 +210,13 @@ def export(arguments: Arguments) -> None:
     print(f"iteration  {model.origin['iteration']}")
     print(f"SHA-256    {digest}")
     print(f"bytes      {arguments.out.stat().st_size}")
-    print(arguments.out)
+    show(arguments.out)
 
 
 def evaluate(arguments: Arguments) -> None:
     """Measure a model's accompaniments of held-out melodies, print the table and the files."""
     _check(arguments, "flavours", "seed")
-    from musegan_jax import files
+    from musegan_jax import files, numerics
     from musegan_jax.data import sources
     from musegan_jax.evaluation import report
     from musegan_jax.evaluation.evaluate import evaluate
@@ -239,12 +243,13 @@ def evaluate(arguments: Arguments) -> None:
     files.make_folder(arguments.out)
     split, flavours, seed = arguments.split, arguments.flavours, arguments.seed
     rule, noise = arguments.decoding, arguments.noise
-    result = evaluate(models, data, split, flavours, seed, rule, noise)
+    with numerics.pinned():
+        result = evaluate(models, data, split, flavours, seed, rule, noise)
     for line in report.table(result.report):
-        print(line)
+        show(line)
     melody = model.config.condition_track
     for path in report.write(result, data, melody, files.locate(arguments.out)):
-        print(path)
+        show(path)
 
 
 def _check_comparable(name: str, model: Any, first: Any, data: Any) -> None:
@@ -308,12 +313,12 @@ def _save(dataset, skipped, out: Path, remarks=()) -> None:  # noqa: ANN001 - mo
     if skipped:
         reports.write_report(skipped, report)
         for line in reports.summarise(skipped):
-            print(line, file=sys.stderr)
-        print(f"{len(skipped)} files skipped; all of them are named in {report}", file=sys.stderr)
+            say(line)
+        say(f"{len(skipped)} files skipped; all of them are named in {report}")
     else:
         report.unlink(missing_ok=True)
     print(describe(dataset))
-    print(out)
+    show(out)
 
 
 def info(arguments: Arguments) -> None:

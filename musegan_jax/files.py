@@ -1,6 +1,7 @@
 """Write files completely or not at all, on this machine or at a remote address."""
 
 import contextlib
+import errno
 import os
 import tempfile
 from collections.abc import Iterator
@@ -16,6 +17,8 @@ try:
     import fcntl
 except ImportError:  # Windows
     fcntl = None
+
+DAMAGED = "damaged"  # the folder of a run for what cannot be read
 
 # Includes `etils.epath.Path`, which can hold a remote address.
 AnyPath = str | os.PathLike[str]
@@ -84,12 +87,61 @@ def move_folder(source: "epath.Path", target: "epath.Path") -> None:
         ) from error
 
 
+def set_aside(path: "epath.Path", workdir: "epath.Path") -> "epath.Path":
+    """Move a damaged file or folder of a run into its folder `damaged`; nothing is overwritten.
+
+    Returns:
+        Where it is now.
+
+    Raises:
+        UserError: if that fails.
+    """
+    folder = make_folder(workdir / DAMAGED)
+    # A remote folder exists only if it is not empty.
+    taken = {each.name for each in folder.iterdir()} if folder.exists() else set()
+    names = (path.name + (f"-{n}" if n else "") for n in range(len(taken) + 1))
+    target = folder / next(name for name in names if name not in taken)
+    move_folder(path, target)
+    return target
+
+
 def _copy_folder(source: "epath.Path", target: "epath.Path") -> None:
     for path in source.iterdir():
         if path.is_dir():
             _copy_folder(path, target / path.name)
         else:
             (target / path.name).write_bytes(path.read_bytes())
+
+
+def sync(path: AnyPath) -> None:
+    """Wait until a file's content, or the names in a folder, are on the disk: survive power loss.
+
+    Raises:
+        OSError: if the disk fails.
+    """
+    if fcntl is None and os.path.isdir(path):  # Windows opens no folders
+        return
+    descriptor = os.open(path, os.O_RDONLY if fcntl else os.O_RDWR)
+    try:
+        os.fsync(descriptor)
+    except OSError as error:
+        # Some network file systems sync no folders.
+        if error.errno not in (errno.EINVAL, errno.ENOTSUP):
+            raise
+    finally:
+        os.close(descriptor)
+
+
+def sync_tree(folder: AnyPath) -> None:
+    """`sync` a folder and everything in it.
+
+    Raises:
+        OSError: if the disk fails.
+    """
+    for root, _, names in os.walk(folder):
+        for name in names:
+            sync(os.path.join(root, name))
+        sync(root)
 
 
 @contextlib.contextmanager
@@ -123,8 +175,9 @@ def locked(folder: AnyPath) -> Iterator[None]:
 def replacing(path: AnyPath) -> Iterator[Path]:
     """A temporary file that replaces `path` if the block succeeds, and is otherwise removed.
 
-    It lies beside `path`, or on this machine if `path` is remote: then it is uploaded in one write,
-    which is complete or not visible. It keeps the suffix, from which some writers choose a format.
+    On return the file is on the disk. The temporary file lies beside `path`, or on this machine if
+    `path` is remote: then it is uploaded in one write, which is complete or not visible. It keeps
+    the suffix, from which some writers choose a format.
 
     Args:
         path: a `pathlib.Path`, its text, or an `etils.epath.Path`.
@@ -143,7 +196,10 @@ def replacing(path: AnyPath) -> Iterator[Path]:
             if is_remote(path):
                 target.write_bytes(temporary.read_bytes())
             else:
+                # In this order: after a loss of power the new name must not show an empty file.
+                sync(temporary)
                 os.replace(temporary, path)
+                sync(folder)
         except OSError as error:
             raise UserError(f"{path}: cannot be written ({error.strerror or error})") from error
         finally:

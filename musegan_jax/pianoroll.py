@@ -17,8 +17,10 @@ import jax.numpy as jnp
 import numpy as np
 
 from musegan_jax.shapes import Array, Bool, Float, Int, Shaped, UInt8
+from musegan_jax.terminal import is_text
 
 MIDI_PITCHES = 128
+MAX_NAME = 200  # characters in a track's name
 
 
 class Track(NamedTuple):
@@ -27,6 +29,17 @@ class Track(NamedTuple):
     name: str
     program: int
     is_drum: bool = False
+
+
+def is_track(track: Track) -> bool:
+    """Whether a track read from a file is one: it may hold values of any kind."""
+    name, program, is_drum = track
+    return (
+        is_text(name, MAX_NAME)
+        and type(program) is int
+        and 0 <= program <= 127
+        and type(is_drum) is bool
+    )
 
 
 def _module(array: Array) -> Any:

@@ -14,9 +14,10 @@ import jax.numpy as jnp
 from musegan_jax import limits
 from musegan_jax.shapes import Key
 
-# Without this setting, which an environment variable can turn off, JAX draws other numbers, and
-# they depend on how an array is sharded. Set here, where every key of a run comes from.
+# Environment variables can change these two settings: then JAX draws other numbers, which without
+# the first depend on how an array is sharded. Set here, where every key of a run comes from.
 jax.config.update("jax_threefry_partitionable", True)
+jax.config.update("jax_random_seed_offset", 0)
 
 STREAMS = ("init", "data", "noise", "penalty", "eval")
 

@@ -5,6 +5,7 @@ import os
 import shutil
 import subprocess
 import sys
+import time
 
 import jax
 import numpy as np
@@ -12,6 +13,7 @@ import pytest
 from etils import epath
 
 from musegan_jax import config as configs
+from musegan_jax import files
 from musegan_jax.errors import UserError
 from musegan_jax.runs import checkpoint, processes, record
 from musegan_jax.runs.fingerprint import fingerprint
@@ -168,6 +170,54 @@ def test_a_checkpoint_says_what_it_is(saved):
     assert record.read(epath.Path(workdir)).result.fingerprint["state"] == marks[3]["state"]
 
 
+@pytest.mark.parametrize("name", ["5000000000", "007", "x_9", "\u00b2"])
+def test_a_folder_that_is_no_iteration_is_set_aside_aloud(saved, tmp_path, name, capsys):
+    """Orbax takes it for one, and would save nothing below it."""
+    config, workdir = saved
+    copy(workdir, tmp_path)
+    shutil.copytree(tmp_path / "checkpoints/4", tmp_path / "checkpoints" / name)
+    assert read_newest(tmp_path, config)[0].iteration == 4  # as `compose` reads
+    loop.train(with_(config, "--training.iterations=5"), tmp_path)
+    assert f"checkpoints/{name}: not a checkpoint of a run; moved" in capsys.readouterr().err
+    assert checkpoint.iterations(epath.Path(tmp_path)) == [1, 2, 3, 4, 5]
+    assert [path.name for path in (tmp_path / "damaged").iterdir()] == [name]
+
+
+def test_samples_are_written_when_the_checkpoint_is_complete(tiny, tmp_path, monkeypatch):
+    """A checkpoint is written in the background: samples must not take the room that it needs."""
+    order = []
+
+    def slow(folder):
+        time.sleep(0.5)
+        order.append("saved")
+
+    def written(*arguments):
+        order.append("samples")
+        return []
+
+    monkeypatch.setattr(files, "sync_tree", slow)
+    monkeypatch.setattr(loop.sampling, "write", written)
+    words = ["--training.iterations=2", "--output.save_every=1", "--output.sample_every=1"]
+    loop.train(with_(tiny, *words, "--output.melodies=twinkle"), tmp_path)
+    assert order == ["samples", "saved", "samples", "saved", "samples"]
+
+
+def test_a_checkpoint_is_on_the_disk_before_it_has_its_name(tiny, tmp_path, monkeypatch):
+    fsync, synced = os.fsync, []
+
+    def noted(descriptor):
+        synced.append(os.fstat(descriptor).st_ino)
+        fsync(descriptor)
+
+    monkeypatch.setattr(os, "fsync", noted)
+    loop.train(with_(tiny, "--training.iterations=1"), tmp_path)
+    folder = tmp_path / "checkpoints"
+    found = [folder, folder / "1", *(folder / "1").rglob("*")]
+    late = [path.name for path in found if path.stat().st_ino not in synced]
+    # Written after the rename, and read in buckets only.
+    assert len(found) > 5 and late in ([], ["commit_success.txt"])
+
+
 @pytest.mark.contract
 def test_saved_on_one_topology_restored_on_another(saved, tmp_path):
     """Four devices to one and to two under pmap: the state is the same bits."""
@@ -223,7 +273,9 @@ def test_a_fingerprint_sees_every_bit_and_nothing_else(saved):
 
 @pytest.mark.slow
 @pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() != 0, reason="mounting needs root")
-@pytest.mark.parametrize(("kibibytes", "melody"), [(60, ""), (400, ""), (60, "twinkle")])
+@pytest.mark.parametrize(
+    ("kibibytes", "melody"), [(60, ""), (400, ""), (60, "twinkle"), (1500, "twinkle")]
+)
 def test_a_full_disk_is_one_line_and_costs_no_checkpoint(tmp_path, data_file, kibibytes, melody):
     mount = ["mount", "-t", "tmpfs", "-o", f"size={kibibytes}k", "tmpfs", str(tmp_path)]
     if subprocess.run(mount, capture_output=True).returncode:

@@ -1,10 +1,13 @@
 """The command as a person types it: exit status, one line of error, no traceback."""
 
 import dataclasses
+import io
 import json
 import os
+import signal
 import subprocess
 import sys
+import time
 
 import jax
 import mido
@@ -15,7 +18,9 @@ from conftest import in_new_process, make_dataset
 from musegan_jax import cli
 from musegan_jax import config as configs
 from musegan_jax.data import dataset, melodies
+from musegan_jax.pianoroll import Track
 from musegan_jax.training import loop
+from test_compose import make_song
 
 
 @pytest.fixture(scope="module")
@@ -206,6 +211,111 @@ def test_it_is_a_module_too(call):
     assert done.returncode == 0 and done.stdout.strip() == musegan_jax.__version__
 
 
+def start(*words, shell="", **options):
+    """The command in a process of its own, in a shell that may close or fill its streams."""
+    command = [sys.executable, "-m", "musegan_jax.cli", *map(str, words)]
+    if shell:
+        command = ["bash", "-c", f'exec "$@" {shell}', "-", *command]
+    return subprocess.run(command, capture_output=True, timeout=120, **options)
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="needs /dev/full")
+def test_streams_that_are_closed_or_full(data_file):
+    info = ["data", "info", data_file]
+    assert start(*info, shell=">&-").returncode == 0  # nobody wants to know
+    assert start(*info, shell="<&- >&- 2>&-").returncode == 0
+    full = start(*info, shell=">/dev/full")
+    assert (
+        full.returncode == 2 and full.stderr == b"musegan-jax: writing: No space left on device\n"
+    )
+    for words in (["--help"], ["--version"]):
+        full = start(*words, shell=">/dev/full")  # argparse itself ignores it
+        assert full.returncode in (0, 2) and full.stderr.count(b"\n") <= 1, full.stderr
+    mute = start("data", "info", "none.npz", shell="2>/dev/full")
+    assert mute.returncode == 2 and mute.stdout == b""
+    assert start("data", "info", "none.npz", shell="2>&-").stdout == b""
+
+
+def test_names_from_files_do_not_reach_the_terminal_as_they_are(tmp_path, capsys):
+    """They could move the cursor, and write what looks like lines of ours."""
+    evil = "\x1b[2Jx\nmusegan-jax: all is well\x9b\u202e"
+    tracks = {(evil, 0): [(0, 1, 60)], ("y" * 900, 1): [(0, 1, 64)]}
+    path = tmp_path / f"{evil}.mid"
+    content = io.BytesIO()
+    make_song(tracks).midi.save(file=content)
+    path.write_bytes(content.getvalue())
+    for words in (["--track", "nine"], ["--track", "1", "--key", "90"], ["--step", evil]):
+        status, out, err = run(capsys, "compose", path, "--out", tmp_path / "out", *words)
+        assert status == 2 and err.count("\n") == 1 and len(err) < 3000
+        assert err.removesuffix("\n").isprintable(), err
+    named = dataclasses.replace(
+        make_dataset(), source=evil, tracks=tuple(Track(evil, 0) for _ in range(4))
+    )
+    dataset.save(named, tmp_path / "evil.npz")
+    status, out, _ = run(capsys, "data", "info", tmp_path / "evil.npz")
+    assert status == 0 and all(line.isprintable() for line in out.splitlines())
+    assert not [line for line in out.splitlines() if line.startswith("musegan-jax")]
+
+
+@pytest.mark.skipif(sys.platform == "darwin", reason="file names there are UTF-8")
+def test_names_that_are_not_utf_8(workdir, tmp_path, data_file):
+    """In one process: a song, an exported model, and what is not there."""
+    folder = os.fsencode(tmp_path) + b"/\xff\xfe"
+    os.mkdir(folder)
+    name = folder + b"/tune-\xe9.mid"
+    melodies.melody("twinkle").midi.save(os.fsdecode(name))
+    done = start("compose", os.fsdecode(name), "--workdir", workdir, "--out", os.fsdecode(folder))
+    assert done.returncode == 2 and b"would replace the melody" in done.stderr, done.stderr
+    out = os.fsdecode(folder + b"/out")
+    done = start("compose", os.fsdecode(name), "--workdir", workdir, "--out", out)
+    assert done.returncode == 0 and b"Traceback" not in done.stderr, done.stderr
+    assert len(os.listdir(out)) == 3 and done.stdout.count(b"\n") == 3
+    for words in (
+        ["data", "info", os.fsdecode(name)],
+        ["compose", "twinkle", "--model", os.fsdecode(name), "--out", out],
+        ["train", "--config", os.fsdecode(name), "--workdir", out],
+    ):
+        done = start(*words)
+        assert done.returncode == 2 and done.stderr.count(b"\n") == 1, done.stderr
+
+
+@pytest.mark.parametrize("delay", [0.0, 0.1, 0.3])
+def test_ctrl_c_while_the_command_is_imported(delay):
+    code = (
+        "import sys, time\n"
+        "import musegan_jax.cli as cli\n"
+        "print('here', flush=True)\n"
+        "sys.argv = ['musegan-jax', 'compose', 'twinkle', '--out', '/dev/null/no']\n"
+        "raise SystemExit(cli.main())\n"
+    )
+    process = subprocess.Popen(
+        [sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    )
+    assert process.stdout.readline() == b"here\n"
+    time.sleep(0.01 + delay)
+    process.send_signal(signal.SIGINT)
+    _, err = process.communicate(timeout=60)
+    assert b"Traceback" not in err, err
+    assert (process.returncode, err) == (130, b"musegan-jax: interrupted\n") or (
+        process.returncode == 2 and b"cannot write into this folder" in err  # it was quicker
+    )
+
+
+def test_what_should_not_happen_has_a_status_of_its_own(tmp_path):
+    """1 means that two runs differ, and is Python's own for a traceback."""
+    code = (
+        "import sys\n"
+        "from musegan_jax import cli, commands\n"
+        "def fail(arguments): raise ZeroDivisionError('told')\n"
+        "commands.info = fail\n"
+        "sys.argv = ['musegan-jax', 'data', 'info', 'x']\n"
+        "raise SystemExit(cli.main())\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.returncode == 3 and "ZeroDivisionError: told" in done.stderr
+    assert "please report it" in done.stderr.splitlines()[-1]
+
+
 def test_every_field_is_listed_with_its_default_and_meaning(capsys):
     _, out, _ = run(capsys, "train", "--help")
     for section, fields in configs.Config().to_dict().items():
@@ -319,6 +429,16 @@ BAD = {
         "train", "--config", "configs/tiny.py", "--workdir", "OUT", "--data.dataset=README.md",
     ],
     "other config": ["train", "--config", "configs/quickstart.py", "--workdir", "RUN"],
+    "no literal": ["train", "--config", "tiny", "--workdir", "OUT", "--training.seed={[]:1}"],
+    "deep literal": [
+        "train", "--config", "tiny", "--workdir", "OUT", "--training.seed=" + 9000 * "[",
+    ],
+    "long number": [
+        "train", "--config", "tiny", "--workdir", "OUT", "--data.transpose=" + 5000 * "1",
+    ],
+    "too many": [
+        "train", "--config", "tiny", "--workdir", "OUT", "--training.iterations=2147483648",
+    ],
     "no folder": ["data", "build", "midi", "none", "--out", "OUT.npz"],
     "no music in it": ["data", "build", "midi", "configs", "--out", "OUT.npz"],
     "suffix": ["data", "build", "midi", "tests", "--out", "OUT.zip"],
@@ -352,6 +472,9 @@ SAID = {
     "no decoding": "--decoding = 'choir': it must be one of joint, lines, independent",
     "nor here": "--decoding = 'choir'",
     "nor in training": "config: output.decoding = choir",
+    "no literal": "training.seed = {[]:1}: it must be a whole number",
+    "deep literal": "training.seed = [[[",
+    "too many": "it must be from 1 to 2**31 - 1",
     "no shipped config": "did you mean chorales?",
     "unknown field": "config: unknown field 'data.x'",
 }
@@ -406,6 +529,13 @@ def test_a_second_start_finds_the_compiled_program(tmp_path):
         assert done.returncode == 0 and done.stderr == "", done.stderr
         return int(done.stdout)
 
+    assert (hits(), hits()) == (0, 1)
+    # A process was killed while it wrote the entry: it is written anew, silently.
+    folder = next((tmp_path / "home" / "musegan-jax").iterdir())
+    entries = [path for path in folder.iterdir() if path.name.endswith("-cache")]
+    for entry in entries:
+        os.truncate(entry, entry.stat().st_size // 2)
+    assert entries
     assert (hits(), hits()) == (0, 1)
     assert hits(NPROC="7") == 0  # programs for another number of threads give other bits
     assert hits(JAX_COMPILATION_CACHE_DIR=str(tmp_path / "mine")) == 0

@@ -29,6 +29,8 @@ from musegan_jax.evaluation.accompaniments import as_measured
 from musegan_jax.models.generator import make_generator, noise_shape
 from musegan_jax.models.model import Model
 from musegan_jax.pianoroll import Track
+from musegan_jax.rendering import audio, plots
+from test_midi import END, meter, off, on, program, smf, tempo
 
 MELODY_CHANNEL = 2
 LOW, PITCHES = 28, 64  # MIDI 28 to 91
@@ -788,3 +790,61 @@ def test_instruments_have_numbers_and_names():
     ):
         with pytest.raises(UserError, match=f"--programs.*{why}"):
             programs_for(text, ["a"])
+
+
+# --- What a file may cost -----------------------------------------------------------------------
+
+
+def score_of(tmp_path, *tracks: bytes) -> midi.Score:
+    (tmp_path / "costly.mid").write_bytes(smf(*tracks))
+    return midi.read(tmp_path / "costly.mid")
+
+
+def test_all_keys_held_for_an_hour_are_played_for_a_while(tmp_path):
+    """`tests/proofs/attack.py bills` measures the time and the memory of such files."""
+    keys = range(128)
+    held = b"".join(on(0, p) for p in keys) + off(7200 * 480, 0)
+    score = score_of(tmp_path, held + b"".join(off(0, p) for p in keys[1:]) + END)
+    part = audio.excerpt(score)
+    sounding = sum(float(np.sum(np.diff(part.seconds(p.notes[:, :2])))) for p in part.parts)
+    assert 0.99 * audio.LONGEST[True] < sounding <= audio.LONGEST[True]
+    assert len(part.parts[0].notes) == 128
+    # One note at a time: ten minutes of it.
+    part = audio.excerpt(score_of(tmp_path, on(0, 60) + off(7200 * 480, 60) + END))
+    assert part.seconds(part.end) == pytest.approx(audio.MAX_SECONDS, abs=0.01)
+    short = make_song()
+    assert audio.excerpt(short) is short
+
+
+def test_the_sound_of_a_late_note_costs_no_silence(tmp_path):
+    late = program(19) + on(7190 * 480, 60) + off(480, 60) + END
+    score = score_of(tmp_path, tempo(480, 250_000) + tempo(480, 500_000) + END, late)
+    part = audio.excerpt(score, 7190 * 480)
+    assert part.parts[0].notes[:, :3].tolist() == [[0, 480, 60]] and part.parts[0].program == 19
+    assert part.seconds(part.end) == 0.5
+    audio.write_wav(score, tmp_path / "late.wav", 7190 * 480)
+    with wave.open(str(tmp_path / "late.wav")) as sound:
+        assert sound.getnframes() < 10 * audio.SAMPLE_RATE
+
+
+def test_a_picture_of_many_bars_and_notes_costs_no_more(tmp_path, monkeypatch):
+    figures = []
+    monkeypatch.setattr(plots, "_save", lambda figure, path: figures.append(figure))
+    bars = meter(0, 1, 16) + tempo(0, 360_000) + on(0, 60) + off(9_000 * 480, 60) + END
+    plots.piano_roll(score_of(tmp_path, bars), "bars", tmp_path / "x.png")
+    assert max(len(axes.get_xticks()) for axes in figures[0].axes) <= plots.MAX_LABELS
+    crowd = b"".join(on(0, 60 + n % 3) + off(9, 60 + n % 3) for n in range(plots.MAX_BOXES + 1))
+    monkeypatch.setattr(plots, "_draw_notes", None)
+    score = score_of(tmp_path, crowd + END)
+    plots.piano_roll(score, "crowd", tmp_path / "x.png")
+    image = np.concatenate([axes.images[0].get_array() for axes in figures[1].axes], axis=1)
+    assert set(np.flatnonzero(image[..., 3].any(axis=1)) + 58) == {60, 61, 62}
+
+
+def test_a_melody_beyond_what_fits_into_memory_is_refused(model, tmp_path):
+    score = score_of(tmp_path, tempo(0, 360_000) + on(0, 60) + off(4_001 * 480, 60) + END)
+    with pytest.raises(UserError, match="up to 4000 are accompanied"):
+        prepare(model, score)
+    # It is the melody that counts, not the silence before it.
+    late = tempo(0, 360_000) + on(9_000 * 480, 60) + off(480, 60) + END
+    assert prepare(model, score_of(tmp_path, late)).steps == 16

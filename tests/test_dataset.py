@@ -173,6 +173,33 @@ def test_what_is_no_dataset_is_refused(tmp_path, parts):
             pytest.fail(f"{name}: read as {dataset.load(path)}")
 
 
+def test_hand_made_files_with_a_hash_that_fits_are_checked_as_well(tmp_path):
+    whole = build(piece("a"), piece("b", 72, bars=2))
+    changes = [
+        {"boundaries": whole.boundaries.astype(float)},
+        {"bars": whole.bars + 0.5},
+        {"bars": whole.bars - 1},
+        {"bars": np.array([0, 16, 48])},
+        {"split": whole.split.astype(float)},
+        {"names": (1, 2)},
+        {"names": ("a", "x" * 100_000)},
+        {"source": 3},
+        {"tracks": (Track("Lead", 999), Track("Kit", 0, True))},
+        {"tracks": (Track("Lead", 40.0), Track("Kit", 0, True))},
+        {"tracks": (Track("Lead", True), Track("Kit", 0, True))},
+        {"tracks": (Track("Lead", 40, 1), Track("Kit", 0, True))},
+        {"tracks": (Track("\ud800", 40), Track("Kit", 0, True))},
+        {"tracks": (Track("x" * 10_000, 40), Track("Kit", 0, True))},
+        {"steps_per_beat": 0},
+        {"steps_per_beat": 4.0},
+        {"steps_per_beat": 10**6},
+    ]
+    for change in changes:
+        dataset.save(dataclasses.replace(whole, **change), tmp_path / "bad.npz")
+        with pytest.raises(UserError, match="not a valid dataset file"):
+            pytest.fail(f"{change}: read as {dataset.load(tmp_path / 'bad.npz')}")
+
+
 def header(shape: str, dtype: str = "|u1") -> bytes:
     text = f"{{'descr': '{dtype}', 'fortran_order': False, 'shape': {shape}, }}\n"
     return b"\x93NUMPY\x01\x00" + struct.pack("<H", len(text)) + text.encode()
@@ -234,7 +261,26 @@ def test_a_header_cannot_claim_more_than_the_file_holds(tmp_path, parts):
 def test_a_bomb_is_not_unpacked(tmp_path, parts, monkeypatch):
     monkeypatch.setattr(dataset, "MAX_BYTES", 10_000)
     path = zip_of({**parts, "timeline.npy": header("(20000,)") + bytes(20000)}, tmp_path / "x.npz")
-    refuse(path, "unpacks to more than")
+    refuse(path, "that unpack to")
+
+
+def test_silence_does_not_fill_the_memory(tmp_path, parts):
+    """A hundredth of the size that it unpacks to, or less; music is a fiftieth."""
+    path = tmp_path / "bomb.npz"
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        for member, content in parts.items():
+            archive.writestr(member, content)
+        with archive.open("more.npy", "w", force_zip64=True) as file:
+            file.write(header(f"({100 * 2**20},)"))
+            for _ in range(100):
+                file.write(bytes(2**20))
+    assert path.stat().st_size < 200_000
+    tracemalloc.start()
+    try:
+        refuse(path, "more than music does")
+        assert tracemalloc.get_traced_memory()[1] < 2**20
+    finally:
+        tracemalloc.stop()
 
 
 def test_a_file_cut_off_anywhere(tmp_path, parts):

@@ -1,6 +1,7 @@
 """Files that are whole or not there, in a folder or in a bucket."""
 
 import json
+import os
 
 import pytest
 from etils import epath
@@ -32,6 +33,27 @@ def test_a_file_is_replaced_or_left_alone(tmp_path, text):
     assert path.read_text() == "new" and list(tmp_path.iterdir()) == [path]
 
 
+def test_a_file_is_on_the_disk_before_its_name_is(tmp_path, monkeypatch):
+    """Else a loss of power can leave the new name with nothing behind it."""
+    done = []
+    fsync, replace = os.fsync, os.replace
+
+    def synced(descriptor):
+        done.append(("sync", os.fstat(descriptor).st_ino))
+        fsync(descriptor)
+
+    def replaced(source, target):
+        done.append(("replace", os.stat(source).st_ino))
+        replace(source, target)
+
+    monkeypatch.setattr(os, "fsync", synced)
+    monkeypatch.setattr(os, "replace", replaced)
+    with files.replacing(tmp_path / "file.txt") as file:
+        file.write_text("new")
+    content, folder = ((tmp_path / name).stat().st_ino for name in ("file.txt", "."))
+    assert done == [("sync", content), ("replace", content), ("sync", folder)]
+
+
 def test_a_remote_file_is_written_at_once(bucket):
     path = bucket / "file.txt"
     with pytest.raises(ZeroDivisionError), files.replacing(path) as file:
@@ -46,14 +68,14 @@ def test_a_remote_file_is_written_at_once(bucket):
 
 def test_remote_lines_are_published(bucket):
     path = bucket / "metrics.jsonl"
-    lines = JsonLines(path, 0)
+    lines = JsonLines(path, 0, pytest.fail)
     lines.write({"iteration": 1})
     assert not path.exists()
     lines.publish()
     lines.write({"iteration": 2})
     assert path.read_text() == '{"iteration": 1}\n'
     lines.close()
-    again = JsonLines(path, 1)  # resumed after 1: what lies beyond is dropped
+    again = JsonLines(path, 1, pytest.fail)  # resumed after 1: what lies beyond is dropped
     again.write({"iteration": 2, "loss": 3})
     again.close()
     assert [json.loads(line) for line in path.read_text().splitlines()] == [

@@ -25,9 +25,10 @@ TRACKS = (Track("Tune", 40), Track("Alto", 41), Track("Kit", 0, True))
 
 def make(filters=(4, 8)) -> Model:
     config = ModelConfig(tracks=3, generator_filters=filters, pitches=64, lowest_pitch=28)
-    noise = np.zeros((1, *noise_shape(filters, 8, 64)), np.float32)
+    steps = max(8, 2 ** len(filters))
+    noise = np.zeros((1, *noise_shape(filters, steps, 64)), np.float32)
     variables = make_generator(config).init(
-        jax.random.key(0), np.zeros((1, 8, 64, 1), np.float32), noise, train=False
+        jax.random.key(0), np.zeros((1, steps, 64, 1), np.float32), noise, train=False
     )
     ranges = ((48, 84), (40, 70), (0, 127))
     variables = jax.device_get({"batch_stats": {}, **variables})
@@ -67,6 +68,13 @@ def test_a_model_comes_back(model, path):
 def test_a_generator_without_statistics(tmp_path):
     model_file.save(make((4,)), tmp_path / "m.safetensors")
     assert model_file.load(tmp_path / "m.safetensors").variables["batch_stats"] == {}
+
+
+def test_six_filters(tmp_path):
+    """Networks so deep that the default window of a whole config would not fit them."""
+    model = make((1, 1, 1, 1, 1, 1))
+    model_file.save(changed(model, window_steps=64), tmp_path / "m.safetensors")
+    assert model_file.load(tmp_path / "m.safetensors").config == model.config
 
 
 def test_equal_models_have_equal_hashes(model, tmp_path):
@@ -118,6 +126,12 @@ def rewritten(path, arrays=None, **about):
         {"ranges": [[84, 48], [40, 70], [0, 127]]},
         {"ranges": [["a", "b"], [40, 70], [0, 127]]},
         {"single_lines": ["no", False, False]},
+        {"tracks": [["\ud800", 40, False], ["Alto", 41, False], ["Kit", 0, True]]},
+        {"tracks": [["x" * 9999, 40, False], ["Alto", 41, False], ["Kit", 0, True]]},
+        {"origin": []},
+        {"origin": {"config": 3}},
+        {"origin": {"config": {"data": {"splits": 3}}}},
+        {"origin": {"config": {"data": {"dataset": "\udcff"}}}},
     ],
 )
 def test_what_does_not_fit_is_told(path, about):

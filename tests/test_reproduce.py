@@ -4,15 +4,17 @@ import json
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import jax
+import numpy as np
 import pytest
 
-from musegan_jax import cli
+from musegan_jax import cli, numerics
 from musegan_jax.errors import UserError
 from musegan_jax.runs.environment import environment
 from musegan_jax.training import determinism, loop
-from test_train import copy, fingerprint_of, with_
+from test_train import change_record, copy, fingerprint_of, with_
 
 
 @pytest.fixture(scope="module")
@@ -61,9 +63,9 @@ def test_where_another_run_first_differs(recorded, tmp_path, capsys):
     assert "the state first differs at iteration 2: " in out and "generator_params" in out
     # A record that was tampered with is seen too.
     copy(recorded, tmp_path)
-    record = json.loads((tmp_path / "run.json").read_text())
-    record["result"]["fingerprint"]["critic_params"] = "0" * 64
-    (tmp_path / "run.json").write_text(json.dumps(record))
+    values = json.loads((tmp_path / "run.json").read_text())
+    values["result"]["fingerprint"]["critic_params"] = "0" * 64
+    change_record(tmp_path, result=values["result"])
     status, out, _ = reproduce(capsys, tmp_path)
     assert status == 1 and out.strip() == "the state first differs at iteration 4: critic_params"
 
@@ -157,6 +159,100 @@ def test_the_environment_names_what_the_bits_depend_on(tiny, monkeypatch):
     assert here["cpu"]["threads"] >= 1 and here["xla_flags"] == os.environ["XLA_FLAGS"]
     monkeypatch.setenv("NPROC", "3")
     assert environment(tiny)["cpu"]["threads"] == 3
+
+
+PINNED = {
+    "JAX_DEFAULT_PRNG_IMPL": "rbg",
+    "JAX_DISABLE_JIT": "true",
+    "JAX_ENABLE_X64": "true",
+    "JAX_NUMPY_DTYPE_PROMOTION": "strict",
+    "JAX_RANDOM_SEED_OFFSET": "5",
+    "JAX_THREEFRY_PARTITIONABLE": "false",
+}
+# Another value than the default of each.
+OTHERWISE = {
+    "jax_compiler_enable_remat_pass": "false",
+    "jax_cpu_collectives_implementation": "mpi",
+    "jax_default_matmul_precision": "highest",
+    "jax_disable_most_optimizations": "true",
+    "jax_enable_pgle": "true",
+    "jax_exec_time_optimization_effort": "0.5",
+    "jax_memory_fitting_effort": "0.5",
+    "jax_memory_fitting_level": "O1",
+    "jax_optimization_level": "O1",
+    "jax_pjrt_client_create_options": "a:b",
+    "jax_threefry_gpu_kernel_lowering": "true",
+    "jax_use_direct_linearize": "false",
+    "jax_use_shardy_partitioner": "false",
+    "jax_use_simplified_jaxpr_constants": "true",
+    "jax_xla_profile_version": "1",
+}
+
+
+def child(code, changes):
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True,
+        env={**os.environ, **changes},
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def test_every_setting_that_changes_bits_is_recorded():
+    """Each is flipped by its environment variable; the page names them all."""
+    code = (
+        "import json, jax\n"
+        "jax.devices = lambda: [type('D', (), {'device_kind': '', 'platform': ''})]\n"
+        "jax.device_count = jax.process_count = lambda: 1\n"
+        "from musegan_jax import config\n"
+        "from musegan_jax.runs.environment import environment\n"
+        "print(json.dumps(environment(config.Config())))\n"
+    )
+    flipped = {name.upper(): value for name, value in OTHERWISE.items()}
+    flipped |= {name: "7" for name in numerics.VARIABLES}
+    before, after = (json.loads(child(code, change)) for change in ({}, flipped))
+    assert {*OTHERWISE} == {*numerics.RECORDED, "jax_default_matmul_precision"}
+    same = [n for n, value in before["settings"].items() if after["settings"][n] == value]
+    assert before["settings"].keys() == after["settings"].keys() and not same, same
+    assert after["variables"] == dict.fromkeys(numerics.VARIABLES, "7")
+    assert after["precision"]["matmul"] == "highest" and after["cpu"]["threads"] == 7
+    page = Path("docs/reproducibility.md").read_text()
+    names = [*flipped, *PINNED, "XLA_FLAGS"]
+    assert not [name for name in names if f"`{name}`" not in page]
+
+
+def test_what_is_pinned_changes_no_bit(tiny, tmp_path):
+    """A run under other values of all of them: the same fingerprint, and the same song."""
+    code = (
+        "import sys\n"
+        "from musegan_jax.cli import main\n"
+        "data, to = ARGUMENTS\n"
+        "assert main(['train', '--config', 'tiny', '--workdir', to, '--training.iterations=1',\n"
+        "             f'--data.dataset={data}', '--output.melodies=twinkle']) == 0\n"
+    )
+    ends = []
+    for name, changes in (("plain", {}), ("flipped", PINNED)):
+        arguments = (tiny.data.dataset, str(tmp_path / name))
+        child(code.replace("ARGUMENTS", repr(arguments)), changes)
+        song = tmp_path / name / "samples" / "000001" / "twinkle.mid"
+        ends.append((fingerprint_of(tmp_path / name), song.read_bytes()))
+    assert ends[0] == ends[1]
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [("jax_enable_x64", True), ("jax_disable_jit", True), ("jax_numpy_dtype_promotion", "strict")],
+)
+def test_each_setting_is_pinned_while_we_compute(name, value):
+    before = getattr(jax.config, name)
+    jax.config.update(name, value)
+    try:
+        with numerics.pinned():
+            assert getattr(jax.config, name) == before
+            assert jax.numpy.arange(2).dtype == np.int32
+        assert getattr(jax.config, name) == value
+    finally:
+        jax.config.update(name, before)
 
 
 @pytest.mark.parametrize(

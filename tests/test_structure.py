@@ -11,9 +11,9 @@ from conftest import in_new_process
 PACKAGE = Path("musegan_jax")
 # Each layer may import those before it, and its own.
 LAYERS = [
-    {"errors", "shapes", "hashing"},
+    {"errors", "terminal", "shapes", "hashing"},
     {"limits"},
-    {"files", "rng", "pianoroll"},
+    {"files", "numerics", "rng", "pianoroll"},
     {"config"},
     {"data"},
     {"models"},

@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import math
+import shutil
 import signal
 import subprocess
 import sys
@@ -15,14 +16,17 @@ import pytest
 from etils import epath
 
 from conftest import make_dataset
+from musegan_jax import cli, files
 from musegan_jax import config as configs
-from musegan_jax import files
 from musegan_jax.data import dataset
 from musegan_jax.errors import UserError
 from musegan_jax.runs import checkpoint, record
 from musegan_jax.training import load, loop, parallel, sampling
 from musegan_jax.training.state import abstract_state
 
+DEEP: dict = {}
+for _ in range(500):
+    DEEP = {"deeper": DEEP}
 LOSSES = ("critic_loss", "wasserstein", "penalty", "critic_gradient_norm", "generator_loss")
 
 
@@ -235,14 +239,12 @@ def test_a_finished_run_is_left_as_it_is(straight, capsys):
 def test_non_finite_values_stop_the_run_and_keep_the_last_good_state(tiny, tmp_path):
     good = with_(tiny, "--training.iterations=2")
     loop.train(good, tmp_path)
-    record = json.loads((tmp_path / "run.json").read_text())
     # A step of 1e30 overflows float32 in the next iteration.
     bad = with_(
         tiny, "--training.iterations=9", "--training.generator_learning_rate=1e30",
         "--training.critic_learning_rate=1e30", "--output.save_every=1",
     )  # fmt: skip
-    record["config"] = bad.to_dict()
-    (tmp_path / "run.json").write_text(json.dumps(record))
+    change_record(tmp_path, config=bad.to_dict(), config_sha256=bad.digest())
     with pytest.raises(UserError, match=r"iteration \d: \w+ is (nan|-?inf)"):
         loop.train(bad, tmp_path)
     state, _ = state_of(tmp_path, bad)
@@ -290,6 +292,146 @@ def test_a_damaged_record_is_named(straight, tmp_path):
     (tmp_path / "run.json").unlink()
     with pytest.raises(UserError, match=r"checkpoints but no run.json"):
         loop.train(config, tmp_path)
+
+
+def change_record(workdir, sealed=True, **changes):
+    """Write other values into a run's record, with the hash that fits them."""
+    path = workdir / record.FILE
+    values = {**json.loads(path.read_text()), **changes}
+    path.write_text(json.dumps(record.seal(values) if sealed else values))
+
+
+@pytest.mark.parametrize(
+    ("changes", "why"),
+    [
+        ({"seed": 7}, "seed"),
+        ({"config_sha256": "0" * 64}, "config: its hash differs"),
+        ({"config": None}, "damaged"),
+        ({"config": {"training": None}}, "training is a section"),
+        ({"result": {"iteration": "4", "fingerprint": {"state": "0"}}}, "a whole number"),
+        ({"result": {"iteration": "4"}}, "damaged"),
+        ({"result": {"iteration": 4, "fingerprint": {"state": 0}}}, "must be text"),
+        ({"result": []}, "damaged"),
+        ({"sessions": [{}]}, "damaged"),
+        ({"sessions": [{"started": "", "ended": None, "from": "0"}]}, "sessions"),
+        ({"sessions": [{"started": "", "ended": None, "from": 0, "x": DEEP}]}, "sessions"),
+        ({"dataset": {"sha256": 3, "source": "x"}}, "damaged"),
+    ],
+)
+def test_what_a_record_says_is_checked(straight, tmp_path, capsys, changes, why):
+    """By every command that reads one; exit status 1 would mean that two runs differ."""
+    config, workdir, _ = straight
+    shutil.copytree(workdir, tmp_path, dirs_exist_ok=True)
+    change_record(tmp_path, **changes)
+    for argv in (["reproduce", f"{tmp_path}/run.json"], ["fingerprint", str(tmp_path)]):
+        assert cli.main(argv) == 2
+        err = capsys.readouterr().err
+        assert "run.json: " in err and why in err and err.count("\n") == 1, err
+
+
+def test_a_record_that_was_changed_is_told_by_its_hash(straight, tmp_path):
+    config, workdir, _ = straight
+    shutil.copytree(workdir, tmp_path, dirs_exist_ok=True)
+    values = json.loads((workdir / "run.json").read_text())
+    facts = {"ranges": [[0, 127]] * 4}
+    change_record(tmp_path, sealed=False, dataset={**values["dataset"], **facts})
+    with pytest.raises(UserError, match="its content has changed"):
+        load_model(tmp_path)
+    # Even with the hash that fits, the data themselves say otherwise.
+    change_record(tmp_path, dataset={**values["dataset"], **facts})
+    with pytest.raises(UserError, match="dataset.ranges is not that of its data"):
+        loop.train(config, tmp_path)
+    # A record of a version that wrote no hash is read.
+    (tmp_path / "run.json").write_text(
+        json.dumps({name: value for name, value in values.items() if name != "sha256"})
+    )
+    assert loop.train(config, tmp_path)
+
+
+GARBAGE = {
+    "a flipped bit": b'{"iter\xe1tion": 1, "critic_loss": 1.0}',
+    "no object": b"[1]",
+    "text for a number": b'{"iteration": "1"}',
+    "no iteration": b'{"critic_loss": 1.0}',
+    "a fraction": b'{"iteration": 1.5}',
+    "not finite": b'{"iteration": 1, "critic_loss": NaN}',
+    "huge": b'{"iteration": 1, "critic_loss": 1' + 400 * b"0" + b"}",
+    "deep": b'{"iteration": 1, "x": ' + 100_000 * b"[" + b"}",
+    "a list": b'{"iteration": 1, "critic_loss": [1]}',
+}
+
+
+@pytest.mark.parametrize("what", GARBAGE)
+def test_a_damaged_log_never_keeps_a_run_from_going_on(straight, tmp_path, capsys, what):
+    config, workdir, _ = straight
+    shutil.copytree(workdir, tmp_path, dirs_exist_ok=True)
+    for name in ("metrics.jsonl", "fingerprints.jsonl"):
+        path = tmp_path / name
+        path.write_bytes(GARBAGE[what] + b"\n" + path.read_bytes())
+    loop.train(config, tmp_path)
+    said = capsys.readouterr().err
+    for name in ("metrics.jsonl", "fingerprints.jsonl"):
+        assert f"{name}: damaged lines (1) were moved to" in said
+        assert (tmp_path / name).read_bytes() == (workdir / name).read_bytes()
+        assert (tmp_path / "damaged" / name).read_bytes() == GARBAGE[what] + b"\n"
+
+
+def test_what_lies_where_a_log_should(straight, tmp_path, capsys):
+    config, workdir, _ = straight
+    shutil.copytree(workdir, tmp_path, dirs_exist_ok=True)
+    for name in ("metrics.jsonl", "tensorboard"):
+        path = tmp_path / name
+        shutil.rmtree(path) if path.is_dir() else path.unlink()
+    (tmp_path / "metrics.jsonl").mkdir()
+    (tmp_path / "tensorboard").write_text("a file")
+    loop.train(with_(config, "--training.iterations=7"), tmp_path)
+    said = capsys.readouterr().err
+    assert "metrics.jsonl: not a file; moved to" in said and "tensorboard: cannot be" in said
+    assert (tmp_path / "damaged" / "metrics.jsonl").is_dir()
+    assert [line["iteration"] for line in lines_of(tmp_path)] == [7, 7]
+
+
+def test_a_finished_run_is_made_longer_though_its_learning_rates_fall(tiny, tmp_path, capsys):
+    """As the README promises; the rates get another end, and `reproduce` knows."""
+    falling = with_(tiny, "--training.decay_from=0", "--output.melodies=")
+    loop.train(with_(falling, "--training.iterations=2"), tmp_path)
+    capsys.readouterr()
+    loop.train(with_(falling, "--training.iterations=5"), tmp_path)
+    assert "the learning rates now reach 0 at iteration 5, not 2" in capsys.readouterr().err
+    assert record.decays(record.read(epath.Path(tmp_path))) == [(0, 2), (2, 5)]
+    assert cli.main(["reproduce", f"{tmp_path}/run.json"]) == 0, capsys.readouterr()
+    assert "equal, bit for bit" in capsys.readouterr().out
+    # It is not the run that had this end from the start.
+    loop.train(with_(falling, "--training.iterations=5"), tmp_path / "straight")
+    assert fingerprint_of(tmp_path / "straight") != fingerprint_of(tmp_path)
+    # Nor was the first part trained with the second's rates.
+    part = ["--training.iterations=2", "--workdir", str(tmp_path / "part")]
+    assert cli.main(["reproduce", f"{tmp_path}/run.json", *part]) == 0
+    assert cli.main(["reproduce", f"{tmp_path}/run.json", "--training.decay_until=9"]) == 2
+
+
+def test_the_ends_of_the_rates_that_hold(straight):
+    """A session that begins before others takes their place."""
+    _, workdir, _ = straight
+    run = record.read(epath.Path(workdir))
+    sessions = [(0, 3), (2, 3), (3, 9), (5, 9), (4, 7), (7, 7)]
+    run = dataclasses.replace(
+        run, sessions=tuple({"from": begin, "decay_until": until} for begin, until in sessions)
+    )
+    assert record.decays(run) == [(0, 3), (3, 9), (4, 7)]
+
+
+def test_a_resumed_run_says_what_has_changed_around_it(straight, tmp_path, capsys, monkeypatch):
+    config, workdir, _ = straight
+    shutil.copytree(workdir, tmp_path, dirs_exist_ok=True)
+    monkeypatch.setenv("NVIDIA_TF32_OVERRIDE", "0")
+    longer = with_(config, "--training.iterations=7", "--parallel.strategy=jit")
+    loop.train(longer, tmp_path)
+    (line,) = [line for line in capsys.readouterr().err.splitlines() if "bits may differ" in line]
+    assert "strategy: mesh there, jit here" in line
+    assert "variables.NVIDIA_TF32_OVERRIDE: None there, 0 here" in line
+    loop.train(with_(longer, "--training.iterations=8"), tmp_path)
+    assert "bits may differ" not in capsys.readouterr().err
 
 
 def copy(workdir, to):

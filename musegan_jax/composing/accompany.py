@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from musegan_jax import rng
+from musegan_jax import numerics, rng
 from musegan_jax.composing import decoding
 from musegan_jax.composing.decoding.frame import frame_of
 from musegan_jax.composing.melody import Melody
@@ -29,8 +29,9 @@ def answer_melody(
         sample: number of the noise drawn from that seed, from 0.
         temperature: factor of the noise.
     """
-    keys = rng.example_keys(sample_key(seed, sample), jnp.zeros(1, jnp.int32))
-    return answer(model, melody.condition[None], keys, temperature)[0]
+    with numerics.pinned():
+        keys = rng.example_keys(sample_key(seed, sample), jnp.zeros(1, jnp.int32))
+        return answer(model, melody.condition[None], keys, temperature)[0]
 
 
 def decode_melody(

@@ -13,6 +13,9 @@ from musegan_jax.errors import UserError
 from musegan_jax.models.model import Model
 from musegan_jax.shapes import Int
 
+# Of a melody: the network's memory grows with its steps, by 21 kB a step with the shipped model.
+MAX_STEPS = 16_000
+
 
 class Melody(NamedTuple):
     """A part of a MIDI file, prepared as the network's condition.
@@ -65,6 +68,9 @@ def prepare(score: midi.Score, part: midi.Part, model: Model, shift: int | None 
         model: the model that will accompany it.
         shift: semitones by which to transpose it up; None for the octaves with which it overlaps
             most with the model's pitches, and then with the melodies of the training data.
+
+    Raises:
+        UserError: if it is too long.
     """
     per_step = score.ticks_per_beat / model.steps_per_beat
     notes = midi.quantise(part.notes, per_step)
@@ -73,6 +79,11 @@ def prepare(score: midi.Score, part: midi.Part, model: Model, shift: int | None 
     end = int(notes[:, 1].max())
     # To the end of the last bar, so that the accompaniment fills it.
     steps = min((int(line) for line in lines if line >= end), default=end) - offset
+    if steps > MAX_STEPS:
+        raise UserError(
+            f"the melody lasts {steps / model.steps_per_beat:.0f} beats from its first note; up to "
+            f"{MAX_STEPS // model.steps_per_beat} are accompanied by this model: give a part of it"
+        )
     line = melody_line(notes, model.steps_per_beat)
     on_line = of_line(notes, line)
     line = line[offset:]

@@ -176,7 +176,8 @@ class TrainingConfig:
         """What each field must be."""
         return {
             "seed": (0 <= self.seed < 2**32, "from 0 to 2**32 - 1"),
-            "iterations": _at_least(1, self.iterations),
+            # The state counts them in int32.
+            "iterations": (1 <= self.iterations < 2**31, "from 1 to 2**31 - 1"),
             "batch_size": _at_least(1, self.batch_size),
             "critic_updates": _at_least(1, self.critic_updates),
             "generator_learning_rate": _positive(self.generator_learning_rate),
@@ -185,7 +186,7 @@ class TrainingConfig:
             "adam_b2": _below_one(self.adam_b2),
             "adam_epsilon": _positive(self.adam_epsilon),
             "penalty_weight": _not_negative(self.penalty_weight),
-            "decay_until": _at_least(0, self.decay_until),
+            "decay_until": (0 <= self.decay_until < 2**31, "from 0 to 2**31 - 1"),
             "decay_from": (0 <= self.decay_from <= 1, "from 0 to 1"),
             "diversity_weight": _not_negative(self.diversity_weight),
             "diversity_target": (0 < self.diversity_target <= 1, "above 0 and at most 1"),

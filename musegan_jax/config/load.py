@@ -8,6 +8,7 @@ import ast
 import difflib
 import runpy
 import typing
+import warnings
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
@@ -61,7 +62,7 @@ def _check_known(name: str) -> None:
     close = nearest(name, every)
     if "did you mean" not in close:
         close = nearest(name, TYPES[section] if section in TYPES else SECTIONS)
-    raise UserError(f"config: unknown field {name!r}{close}")
+    raise UserError(f"config: unknown field {name[:80]!r}{close}")
 
 
 def _convert(value: Any, hint: Any) -> Any:
@@ -149,6 +150,9 @@ def _parse(text: str, hint: Any) -> Any:
     if hint is bool:
         return {"true": True, "false": False}.get(text.lower(), text)
     try:
-        return ast.literal_eval(text)
-    except (ValueError, SyntaxError):
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of literals such as 1a
+            return ast.literal_eval(text)
+    # It evaluates any literal: nesting, or a list as a key, fail in ways of their own.
+    except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError):
         return text

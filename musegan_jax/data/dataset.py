@@ -19,10 +19,16 @@ from musegan_jax import files, pianoroll
 from musegan_jax.config.fields import SPLITS
 from musegan_jax.errors import UserError
 from musegan_jax.hashing import sha256
-from musegan_jax.pianoroll import Track
+from musegan_jax.pianoroll import Track, is_track
+from musegan_jax.terminal import is_text, shown
 
 FORMAT = 1
 MAX_BYTES = 16 * 2**30  # of unpacked arrays; Lakh's 21,425 songs are about 6 GiB
+# Rolls of music shrink to a fiftieth when packed, and to a 170th on the finest grid; zip shrinks
+# silence to a thousandth, so that a file of 3 MB could take 3 GB of memory.
+MAX_RATIO = 250
+FREE_BYTES = 64 * 2**20  # a small file may hold any music
+MAX_PATH = 2**16  # characters in a piece's name
 SPLIT_ENDS = (0.8, 0.9)  # train below the first, valid below the second, test above
 
 
@@ -226,8 +232,10 @@ def _read_arrays(path: Path) -> dict[str, np.ndarray]:
     arrays = {}
     with zipfile.ZipFile(path) as archive:
         members = archive.infolist()
-        if sum(member.file_size for member in members) > MAX_BYTES:
-            raise ValueError(f"it unpacks to more than {MAX_BYTES // 2**30} GiB")
+        size = sum(member.file_size for member in members)
+        packed = sum(member.compress_size for member in members)
+        if size > min(MAX_BYTES, FREE_BYTES + MAX_RATIO * packed):
+            raise ValueError(f"{packed} bytes that unpack to {size}: more than music does")
         for member in members:
             with archive.open(member) as file:
                 version = np.lib.format.read_magic(file)
@@ -248,7 +256,16 @@ def _read_arrays(path: Path) -> dict[str, np.ndarray]:
 
 def _check_shape(dataset: Dataset) -> None:
     pieces, steps = len(dataset.names), len(dataset.timeline)
+    whole = [
+        array.dtype.kind in "iu" and array.ndim == 1
+        for array in (dataset.boundaries, dataset.bars, dataset.split)
+    ]
+    names = [*dataset.names, dataset.source]
     expected: list[tuple[str, Any, Any]] = [
+        ("whole numbers", whole, [True] * 3),
+        ("names", all(is_text(name, MAX_PATH) for name in names), True),
+        ("tracks", all(map(is_track, dataset.tracks)), True),
+        ("steps per beat", _is_grid(dataset.steps_per_beat), True),
         ("tracks and pitches", dataset.timeline.shape[1:], (len(dataset.tracks), 16)),
         ("bits", dataset.timeline.dtype, np.uint8),
         ("boundaries", dataset.boundaries.shape, (pieces + 1,)),
@@ -256,6 +273,7 @@ def _check_shape(dataset: Dataset) -> None:
         ("first step", dataset.boundaries[0], 0),
         ("last step", dataset.boundaries[-1], steps),
         ("order of pieces", bool(np.all(np.diff(dataset.boundaries) > 0)), True),
+        ("range of bars", bool(np.all((0 <= dataset.bars) & (dataset.bars < steps))), True),
         ("order of bars", bool(np.all(np.diff(dataset.bars) > 0)), True),
         ("bars", dataset.bars.ndim, 1),
         ("split numbers", bool(np.all(dataset.split < len(SPLITS))), True),
@@ -265,10 +283,14 @@ def _check_shape(dataset: Dataset) -> None:
             raise ValueError(f"{what}: {found}, not {wanted}")
 
 
+def _is_grid(steps_per_beat: Any) -> bool:
+    return type(steps_per_beat) is int and 1 <= steps_per_beat <= 96
+
+
 def describe(dataset: Dataset) -> str:
     """What `musegan-jax data info` prints."""
     lines = [
-        f"source      {dataset.source}",
+        f"source      {shown(dataset.source)}",
         f"sha256      {dataset.digest()}",
         f"pieces      {len(dataset.names)}",
         f"steps       {len(dataset.timeline)} ({dataset.steps_per_beat} per beat, "
@@ -277,7 +299,8 @@ def describe(dataset: Dataset) -> str:
     for split, name in enumerate(SPLITS):
         steps = np.diff(dataset.boundaries)[dataset.split == split]
         lines.append(f"{name:<12}{len(steps)} pieces, {int(steps.sum())} steps")
-    width = max([8, *(len(track.name) for track in dataset.tracks)]) + 2
+    names = [shown(track.name, 40) for track in dataset.tracks]
+    width = max(8, *map(len, names)) + 2
     lines.append(f"{'tracks':<{width}}  pitches  sounding  program")
     for k, track in enumerate(dataset.tracks):
         column = dataset.timeline[:, k : k + 1]
@@ -285,7 +308,7 @@ def describe(dataset: Dataset) -> str:
         sounding = np.mean(np.any(column, axis=(1, 2)))
         pitches = f"{bounds[0]}-{bounds[1]}" if bounds else "silent"
         program = "drums" if track.is_drum else str(track.program)
-        lines.append(f"  {track.name:<{width}}{pitches:<9}{sounding:<10.0%}{program}")
+        lines.append(f"  {names[k]:<{width}}{pitches:<9}{sounding:<10.0%}{program}")
     return "\n".join(lines)
 
 

@@ -24,7 +24,8 @@ SHORTEST_BEAT = 10_000  # microseconds, that is 6000 bpm; a shorter one is damag
 DEFAULT_TEMPO = 500_000  # microseconds per quarter note: 120 bpm
 # Limits for reading: a file beyond one is damaged or not a piece of music. Each is checked before
 # anything of that size is allocated.
-MAX_BYTES = 4 * 2**20
+MAX_BYTES = 2**20
+MAX_MESSAGES = 100_000  # each takes a few microseconds, and 300 bytes, several times
 MAX_BEATS = 10_000
 MAX_SECONDS = 3600
 # Length of a track. MIDI cannot encode a longer delta time, so below it any selection of a track's
@@ -134,6 +135,11 @@ def read(path: str | Path) -> Score:
         raise UserError(f"{path}: cannot be read ({error.strerror})") from error
     except ValueError as error:
         raise UserError(f"{path}: {error}") from error
+    messages = sum(map(len, events.midi.tracks))
+    if messages > MAX_MESSAGES:
+        raise UserError(
+            f"{path}: {messages} messages; up to {MAX_MESSAGES} are read: is it one piece of music?"
+        )
     score = dataclasses.replace(parse(events.midi, str(path)), damage=events.damage)
     if score.damage and not score.parts:
         why = "; ".join(score.damage)
@@ -203,7 +209,7 @@ def _parts_of(index: int, track: mido.MidiTrack) -> Iterator[Part]:
     for message in track:
         tick += message.time
         if message.type == "track_name":
-            name = name or _as_utf8(message.name).strip()
+            name = name or _as_utf8(message.name).strip()[: pianoroll.MAX_NAME]
         elif message.type == "program_change":
             programs[message.channel] = message.program
         elif message.type in ("note_on", "note_off"):

@@ -9,7 +9,14 @@ from musegan_jax.data.dataset import Dataset
 from musegan_jax.data.instruments import range_of
 from musegan_jax.data.statistics import MOST_LINES, Statistics, count, empty, from_text
 from musegan_jax.errors import UserError
-from musegan_jax.pianoroll import MIDI_PITCHES, Track, most_at_once, pitch_bounds, unpack
+from musegan_jax.pianoroll import (
+    MIDI_PITCHES,
+    Track,
+    is_track,
+    most_at_once,
+    pitch_bounds,
+    unpack,
+)
 
 
 class TrainingMusic(NamedTuple):
@@ -78,12 +85,7 @@ class TrainingMusic(NamedTuple):
         allowed = {
             "steps_per_beat": is_int(music.steps_per_beat, 1, 96),
             "single_lines": all(type(single) is bool for single in music.single_lines),
-            "tracks": all(
-                isinstance(track.name, str)
-                and is_int(track.program, 0, 127)
-                and type(track.is_drum) is bool
-                for track in music.tracks
-            ),
+            "tracks": all(map(is_track, music.tracks)),
             "ranges": all(
                 is_int(low, 0, MIDI_PITCHES - 1) and is_int(high, low, MIDI_PITCHES - 1)
                 for low, high in music.ranges

@@ -15,11 +15,13 @@ import safetensors.numpy
 from flax.traverse_util import flatten_dict, unflatten_dict
 
 from musegan_jax import config, files, limits
+from musegan_jax.data.dataset import MAX_PATH
 from musegan_jax.data.training_music import TrainingMusic, is_int
 from musegan_jax.errors import UserError
 from musegan_jax.hashing import sha256
 from musegan_jax.models.generator import variable_shapes
 from musegan_jax.models.model import Model
+from musegan_jax.terminal import is_text
 
 FORMAT = 1
 SHIPPED = "chorales.safetensors"
@@ -123,6 +125,8 @@ def _model(about: dict[str, Any], arrays: dict[str, np.ndarray]) -> Model:
     _check_arrays(model)
     if len(model.tracks) != model.config.tracks:
         raise ValueError("its tracks do not match its config")
+    if not _is_origin(model.origin):
+        raise ValueError("its origin is not of the form that we write")
     if not is_int(model.window_steps, 1, 2**20):
         raise ValueError("its window_steps is out of range")
     if not _finite(flat):
@@ -132,6 +136,16 @@ def _model(about: dict[str, Any], arrays: dict[str, np.ndarray]) -> Model:
 
 def _finite(arrays: dict[str, np.ndarray]) -> bool:
     return all(np.isfinite(array).all() for array in arrays.values())
+
+
+def _is_origin(origin: Any) -> bool:
+    """Whether the parts that others read are of the types that they expect."""
+    if not isinstance(origin, dict) or not isinstance(origin.get("config", {}), dict):
+        return False
+    data = origin.get("config", {}).get("data", {})
+    if not isinstance(data, dict) or not isinstance(data.get("splits", []), list):
+        return False
+    return is_text(data.get("dataset", ""), MAX_PATH)
 
 
 def _check_arrays(model: Model) -> None:

@@ -15,6 +15,12 @@ SAMPLE_RATE = 44100
 # With many notes above 100, symusic 0.5.9 never returned from `render`; above 108 it is silent.
 HIGHEST = 96
 TAIL = 1.5  # seconds after the last note for it to die away
+# Sound takes 10 MB a minute, and time by its length and by how many notes sound at once. A file
+# within the limits of `midi` may last an hour and hold every key down, so only a beginning is
+# played: so many seconds, and so many of all notes together, without a SoundFont and with one.
+MAX_SECONDS = 600
+LONGEST = (3_000, 6_000)
+BLOCK = 2**20  # samples that are converted at once
 PEAK = 0.89  # of full scale: -1 dB, so that no player's resampling clips
 
 
@@ -33,12 +39,15 @@ def soundfont_player() -> Any:
 def write_wav(score: midi.Score, path: files.AnyPath, start: int = 0) -> None:
     """Write a score, from the tick `start` on, as a 16-bit stereo WAV file, as `play` plays it.
 
+    Of a long score the beginning (`excerpt`). No note may sound at `start`.
+
     Raises:
         UserError: if the file cannot be written.
     """
-    sound = play(score)[round(float(score.seconds(start)) * SAMPLE_RATE) :]
-    loudest = np.abs(sound).max(initial=0.0)
-    samples = np.round(sound * (PEAK * 32767 / max(loudest, 1e-9))).astype("<i2")
+    sound = play(excerpt(score, start, LONGEST[soundfont_player() is not None]))
+    blocks = [sound[at : at + BLOCK] for at in range(0, len(sound), BLOCK)]
+    loudest = max((float(np.abs(block).max()) for block in blocks), default=0.0)
+    factor = PEAK * 32767 / max(loudest, 1e-9)
     # A file object, not a name: `wave` reports a name that it cannot open twice.
     with (
         files.replacing(path) as temporary,
@@ -48,7 +57,64 @@ def write_wav(score: midi.Score, path: files.AnyPath, start: int = 0) -> None:
         file.setnchannels(2)
         file.setsampwidth(2)
         file.setframerate(SAMPLE_RATE)
-        file.writeframes(samples.tobytes())
+        # Block by block: at once, an hour would take several times its 600 MB of memory.
+        for block in blocks:
+            file.writeframesraw(np.round(block * factor).astype("<i2").tobytes())
+
+
+def excerpt(score: midi.Score, start: int = 0, note_seconds: float = LONGEST[True]) -> midi.Score:
+    """As much of a score, from the tick `start` on, as is played; of most, all.
+
+    Args:
+        score: of any length.
+        start: a tick at which no note sounds.
+        note_seconds: the most seconds that its notes may sound, all together, for the time that it
+            takes to play them.
+    """
+    begin = float(score.seconds(start))
+    starts = [score.seconds(part.notes[:, 0]) for part in score.parts]
+    ends = [score.seconds(part.notes[:, 1]) for part in score.parts]
+
+    def fits(tick: int) -> bool:
+        second = float(score.seconds(tick))
+        sounding = (
+            np.minimum(end, second) - np.minimum(start, second)
+            for start, end in zip(starts, ends, strict=True)
+        )
+        return second <= begin + MAX_SECONDS and sum(map(np.sum, sounding)) <= note_seconds
+
+    if fits(score.end):
+        return _cut(score, start, score.end) if start else score
+    low, high = start, score.end  # ticks: the first fits, the second does not
+    while high - low > 1:
+        middle = (low + high) // 2
+        low, high = (middle, high) if fits(middle) else (low, middle)
+    return _cut(score, start, low)
+
+
+def _cut(score: midi.Score, begin: int, end: int) -> midi.Score:
+    """From one tick to another, where what sounds ends; no note may sound at the first.
+
+    What comes before it, such as programs and tempos, comes at once.
+    """
+    song = mido.MidiFile(type=score.midi.type, ticks_per_beat=score.ticks_per_beat)
+    for track in score.midi.tracks:
+        kept, tick, now, sounding = mido.MidiTrack(), 0, begin, set()
+        for message in track:
+            tick += message.time
+            if tick > end or message.type == "end_of_track":
+                break
+            kept.append(message.copy(time=max(tick - now, 0)))
+            now = max(tick, now)
+            if message.type in ("note_on", "note_off"):
+                key = (message.channel, message.note)
+                off = message.type == "note_off" or message.velocity == 0
+                (sounding.discard if off else sounding.add)(key)
+        for channel, note in sorted(sounding):
+            kept.append(mido.Message("note_off", channel=channel, note=note, time=end - now))
+            now = end
+        song.tracks.append(kept)
+    return midi.parse(song, "a part of the score")
 
 
 def play(score: midi.Score) -> np.ndarray:
@@ -124,7 +190,7 @@ def _plain(score: midi.Score) -> np.ndarray:
         if len(voice) > len(total):
             voice, total = total, voice
         total[: len(voice)] += voice
-    return np.repeat(total[:, None], 2, axis=1)
+    return np.broadcast_to(total[:, None], (len(total), 2))
 
 
 def _organ(phase: np.ndarray) -> np.ndarray:

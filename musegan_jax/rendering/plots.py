@@ -20,6 +20,9 @@ HELD_OUT = (
     ("valid/parallels",),
 )
 BARS_PER_ROW = 8
+MAX_LABELS = 32  # bars with a number in a row; a file may hold 160,000 bars
+MAX_BOXES = 10_000  # notes that are drawn one by one
+PIXELS = 1200  # of a row
 MAX_ROWS = 16  # viewers fail on taller pictures; beyond it, rows get more bars
 
 
@@ -37,7 +40,6 @@ def piano_roll(score: midi.Score, title: str, path: files.AnyPath, start: int = 
     Raises:
         UserError: if the file cannot be written.
     """
-    from matplotlib.collections import PolyCollection
     from matplotlib.figure import Figure
 
     lines = score.bar_lines()
@@ -54,23 +56,24 @@ def piano_roll(score: midi.Score, title: str, path: files.AnyPath, start: int = 
     in_rows = [lines[first : first + per_row + 1] for first in range(0, bars, per_row)]
     # One scale for all rows: a last row of fewer bars is shorter, not stretched.
     width = max(marks[-1] - marks[0] for marks in in_rows)
+    every = -(-per_row // MAX_LABELS)
+    crowded = sum(len(part.notes) for part in score.parts) > MAX_BOXES
     for row, (axes, marks) in enumerate(zip(panels, in_rows, strict=True)):
         for k, part in reversed(list(enumerate(score.parts))):
             colour = COLOURS[k % len(COLOURS)]
             # A note is cut at the row's end and continues in the next row; the last row cuts none.
             shown = part.notes[(part.notes[:, 1] > marks[0]) & (part.notes[:, 0] < marks[-1])]
             ends = np.minimum(shown[:, 1], marks[-1] if row < rows - 1 else np.inf)
-            boxes = [
-                ((start, p - 0.42), (start, p + 0.42), (end, p + 0.42), (end, p - 0.42))
-                for (start, _, p, _), end in zip(shown, ends, strict=True)
-            ]
-            axes.add_collection(
-                PolyCollection(boxes, facecolor=colour, edgecolor="white", linewidth=0.5)
-            )
+            rows_of = np.column_stack([shown[:, 0], ends, shown[:, 2]])
+            if crowded:
+                _draw_crowd(axes, rows_of, colour, (marks[0], marks[0] + width), (low, high))
+            else:
+                _draw_notes(axes, rows_of, colour)
         axes.set_xlim(marks[0], marks[0] + width)
         axes.set_ylim(low, high)
         first = skipped + row * per_row + 1
-        axes.set_xticks(marks[:-1], [str(first + n) for n in range(len(marks) - 1)])
+        numbered = range(0, len(marks) - 1, every)
+        axes.set_xticks([marks[n] for n in numbered], [str(first + n) for n in numbered])
         octaves = range(-(-low // 12) * 12, high + 1, 12)
         axes.set_yticks(list(octaves), [f"C{pitch // 12 - 1}" for pitch in octaves])
         axes.grid(color="#dddddd", linewidth=0.8)
@@ -84,13 +87,40 @@ def piano_roll(score: midi.Score, title: str, path: files.AnyPath, start: int = 
     _save(figure, path)
 
 
+def _draw_notes(axes: Any, notes: np.ndarray, colour: str) -> None:
+    """Draw notes, rows `start, end, pitch`, as boxes."""
+    from matplotlib.collections import PolyCollection
+
+    boxes = [
+        ((start, p - 0.42), (start, p + 0.42), (end, p + 0.42), (end, p - 0.42))
+        for start, end, p in notes
+    ]
+    axes.add_collection(PolyCollection(boxes, facecolor=colour, edgecolor="white", linewidth=0.5))
+
+
+def _draw_crowd(
+    axes: Any, notes: np.ndarray, colour: str, ticks: tuple[float, float], pitches: tuple[int, int]
+) -> None:
+    """Draw notes as an image, whose cost does not grow with them."""
+    from matplotlib.colors import to_rgba
+
+    (left, right), (low, high) = ticks, pitches
+    image = np.zeros((high - low + 1, PIXELS, 4))
+    scale = PIXELS / (right - left)
+    places = np.clip(((notes[:, :2] - left) * scale).astype(int), 0, PIXELS)
+    for (start, end), pitch in zip(places, notes[:, 2].astype(int), strict=True):
+        image[pitch - low, start : max(end, start + 1)] = to_rgba(colour)
+    extent = (left, right, low - 0.5, high + 0.5)
+    axes.imshow(image, origin="lower", extent=extent, aspect="auto", interpolation="nearest")
+
+
 def _readable(text: str) -> str:
     """Text from a file, made safe to draw.
 
     A `$` would begin a formula, a leading `_` would hide a legend entry, and characters missing in
     the built-in font (those after Cyrillic, to be safe) would give boxes and warnings.
     """
-    shown = "".join(c if c.isprintable() and ord(c) < 0x530 else "?" for c in text)
+    shown = "".join(c if c.isprintable() and ord(c) < 0x530 else "?" for c in text[:60])
     return shown.lstrip("_").replace("$", r"\$")
 
 
@@ -125,10 +155,16 @@ def curves(metrics_file: str | Path, path: files.AnyPath) -> None:
     figure = Figure(figsize=(9, 2.7 * len(panels)), layout="constrained")
     for axes, names in zip(figure.subplots(len(panels)), panels, strict=True):
         for name, colour in zip(names, COLOURS[1:], strict=False):
-            points = [(line["iteration"], line[name]) for line in lines if name in line]
+            # A number, not the text that a damaged line may have there.
+            points = [
+                (line["iteration"], line[name])
+                for line in lines
+                if isinstance(line.get(name), (int, float))
+            ]
             if points:
                 axes.plot(*zip(*points, strict=True), label=name, color=colour, linewidth=1)
-            real = [line[other] for line in lines if (other := _of_real_music(name)) in line]
+            other = _of_real_music(name)
+            real = [v for line in lines if isinstance(v := line.get(other), (int, float))]
             if real:  # the value of the held-out music itself, the target
                 axes.axhline(real[-1], color=colour, linewidth=1, linestyle="--")
         axes.grid(color="#dddddd")

@@ -18,7 +18,6 @@ from musegan_jax.runs import processes
 from musegan_jax.runs.fingerprint import Fingerprint, fingerprint
 
 FOLDER = "checkpoints"
-DAMAGED = "damaged"
 
 
 class Damaged(UserError):
@@ -36,8 +35,20 @@ class Saved(NamedTuple):
 
 def iterations(workdir: epath.Path) -> list[int]:
     """The iterations saved in `workdir`, ascending; incomplete saves do not count."""
-    folder = workdir / FOLDER
-    return sorted(ocp.utils.checkpoint_steps(folder)) if folder.is_dir() else []
+    return sorted(int(path.name) for path in _finished(workdir / FOLDER) if _is_own(path.name))
+
+
+def _finished(folder: epath.Path) -> list[epath.Path]:
+    """The folders that Orbax takes for finished checkpoints."""
+    return ocp.utils.checkpoint_steps_paths(folder) if folder.is_dir() else []
+
+
+def _is_own(name: str) -> bool:
+    """Whether a folder's name is that of an iteration, as we write it.
+
+    Orbax takes others for iterations too, such as 007 or 5000000000, and then saves none below.
+    """
+    return name.isascii() and name.isdecimal() and name == str(int(name)) and int(name) < 2**31
 
 
 def read(workdir: epath.Path, iteration: int, abstract: Any) -> Saved:
@@ -67,7 +78,10 @@ def read(workdir: epath.Path, iteration: int, abstract: Any) -> Saved:
         found, wanted = fingerprint(state), progress["fingerprint"]
         if found != wanted:
             raise ValueError(f"its content has changed: sha256 {found['state'][:12]}...")
-        return Saved(state, iteration, float(progress["seconds"]), found)
+        seconds = float(progress["seconds"])
+        if not 0 <= seconds < 1e12:
+            raise ValueError("its training time is out of range")
+        return Saved(state, iteration, seconds, found)
     except OSError as error:
         if not isinstance(error, FileNotFoundError):  # network or permission: not damaged
             raise UserError(f"{folder}: cannot be reached ({first_line(error)})") from error
@@ -106,6 +120,11 @@ def newest_valid(
     Raises:
         UserError: if there are checkpoints, but none can be read.
     """
+    if set_aside and jax.process_index() == 0:
+        for path in _finished(workdir / FOLDER):
+            if not _is_own(path.name):
+                say(f"{path}: not a checkpoint of a run; moved to the folder {files.DAMAGED}")
+                files.set_aside(path, workdir)
     skipped: dict[int, str] = {}
     # Process 0's list for all: a shared folder may look different from different machines.
     for iteration in map(int, processes.from_process_0(_newest(workdir))):
@@ -126,7 +145,7 @@ def newest_valid(
         raise UserError(f"{list(skipped.values())[-1]}, and there is none before it")
     if set_aside and jax.process_index() == 0:
         for iteration in skipped:
-            _set_aside(workdir, iteration)
+            files.set_aside(workdir / FOLDER / str(iteration), workdir)
     processes.all_processes(True)  # wait until they are moved
     return saved
 
@@ -135,16 +154,6 @@ def _newest(workdir: epath.Path) -> np.ndarray:
     """The newest saved iterations, newest first, padded with -1 to a fixed length."""
     found = iterations(workdir)[::-1][:64]
     return np.array(found + [-1] * (64 - len(found)), np.int32)
-
-
-def _set_aside(workdir: epath.Path, iteration: int) -> None:
-    """Move a damaged checkpoint away; nothing is deleted."""
-    folder = files.make_folder(workdir / DAMAGED)
-    # A remote folder exists only if it is not empty.
-    taken = {path.name for path in folder.iterdir()} if folder.exists() else set()
-    names = (str(iteration) + (f"-{n}" if n else "") for n in range(len(taken) + 1))
-    free = next(name for name in names if name not in taken)
-    files.move_folder(workdir / FOLDER / str(iteration), folder / free)
 
 
 class Checkpoints:
@@ -157,13 +166,14 @@ class Checkpoints:
 
     def __init__(self, workdir: epath.Path, output: OutputConfig) -> None:
         """Open the checkpoint folder of `workdir`, creating it if missing."""
-        self._folder = workdir / FOLDER
+        self._folder = files.make_folder(workdir / FOLDER)
         self._manager = ocp.CheckpointManager(
             _absolute(self._folder),
             options=ocp.CheckpointManagerOptions(
                 preservation_policy=_preservation(output),
                 save_decision_policy=policies.FixedIntervalPolicy(1),
                 cleanup_tmp_directories=True,
+                async_options=ocp.AsyncOptions(post_finalization_callback=self._sync),
                 # Without these two Orbax would not store the scores.
                 best_fn=(lambda metrics: metrics["score"]) if output.keep_best else None,
                 best_mode="min",
@@ -217,8 +227,20 @@ class Checkpoints:
         """
         try:
             self._manager.wait_until_finished()
+            if jax.process_index() == 0 and not files.is_remote(self._folder):
+                files.sync(self._folder)
         except (OSError, ValueError) as error:
             raise self._failed(error) from error
+
+    def _sync(self) -> None:
+        """Called by Orbax when all is written, before the rename that makes it a checkpoint.
+
+        Orbax itself syncs the arrays only. Unsynced, its other files may be empty after a loss of
+        power, while older checkpoints have already been deleted.
+        """
+        if jax.process_index() == 0 and not files.is_remote(self._folder):
+            for path in self._folder.glob("*.orbax-checkpoint-tmp"):
+                files.sync_tree(path)
 
     def __enter__(self) -> "Checkpoints":
         """Enter a `with` block; its end waits for all writes."""
@@ -243,7 +265,7 @@ class Checkpoints:
         full = "No space left on device" in str(error)
         reason = "no space left on device" if full else first_line(error)
         self._clean()
-        kept = ", ".join(map(str, ocp.utils.checkpoint_steps(self._folder))) or "none yet"
+        kept = ", ".join(map(str, iterations(self._folder.parent))) or "none yet"
         return UserError(
             f"{self._folder}: a checkpoint cannot be written ({reason}); complete ones: {kept}. "
             "Make room; then the same command resumes from the newest"

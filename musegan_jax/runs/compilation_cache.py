@@ -1,14 +1,19 @@
 """Keep compiled programs on disk, so that the second start of a command need not compile."""
 
+import contextlib
 import os
+import re
+import warnings
 from pathlib import Path
+from typing import Any
 
 
 def cpu_threads() -> int:
     """The number of XLA's threads on CPU. Sums are split among them, so the bits depend on it."""
-    wanted = os.environ.get("NPROC", "")
-    if wanted.isdecimal():
-        return int(wanted)
+    for name in ("PJRT_NPROC", "NPROC"):  # the first is the stronger
+        wanted = os.environ.get(name, "")
+        if wanted.isdecimal():
+            return int(wanted)
     # Not every system has `sched_getaffinity`.
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
@@ -35,3 +40,26 @@ def keep() -> None:
         return
     if os.access(folder, os.W_OK):
         jax.config.update("jax_compilation_cache_dir", str(folder))
+        _heal(folder)
+
+
+def _heal(folder: Path) -> None:
+    """Remove entries that JAX cannot read, which it warns of, but never replaces.
+
+    A process that is killed while it writes one leaves a part of it. JAX reads an entry before it
+    compiles, and writes only what is not there: removed in between, it is written anew.
+    """
+    usual = warnings.showwarning
+
+    def show(message: Any, *arguments: Any, **options: Any) -> None:
+        found = re.match(r"Error reading persistent compilation cache.* '([^'/]+)'", str(message))
+        if not found:
+            usual(message, *arguments, **options)
+            return
+        # JAX names the program, not the entry: all entries of this program go.
+        for path in folder.iterdir():
+            if path.name.startswith(f"{found[1]}-"):
+                with contextlib.suppress(OSError):
+                    path.unlink()
+
+    warnings.showwarning = show

@@ -10,6 +10,7 @@ from typing import Any
 import jax
 
 import musegan_jax
+from musegan_jax import numerics
 from musegan_jax.config import Config
 from musegan_jax.runs.compilation_cache import cpu_threads
 
@@ -37,6 +38,8 @@ def environment(config: Config) -> dict[str, Any]:
             "matmul": getattr(jax.config, "jax_default_matmul_precision", None) or "default",
         },
         "deterministic": config.training.deterministic,
+        "settings": numerics.settings(),
+        "variables": numerics.variables(),
     }
 
 

@@ -6,7 +6,7 @@ import math
 import sys
 import tempfile
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,7 @@ from musegan_jax import files
 from musegan_jax.config import Config
 from musegan_jax.errors import UserError
 from musegan_jax.runs.timing import Clock
+from musegan_jax.terminal import say
 
 LINES_EVERY = 30.0  # seconds between progress lines where there is no terminal
 
@@ -34,11 +35,11 @@ class Log:
         self._primary = jax.process_index() == 0
         if not self._primary:
             return
-        self._scalars = JsonLines(workdir / "metrics.jsonl", iteration)
-        self._fingerprints = JsonLines(workdir / "fingerprints.jsonl", iteration)
-        self._board = _tensorboard(workdir / "tensorboard", iteration)
         samples = config.training.batch_size * (config.training.critic_updates + 1)
         self._progress = Progress(self._last, iteration, samples, clock)
+        self._scalars = JsonLines(workdir / "metrics.jsonl", iteration, self.say)
+        self._fingerprints = JsonLines(workdir / "fingerprints.jsonl", iteration, self.say)
+        self._board = _tensorboard(workdir / "tensorboard", iteration, self.say)
 
     def say(self, text: str) -> None:
         """Print a line for the user."""
@@ -109,9 +110,22 @@ class JsonLines:
     `publish` copies.
     """
 
-    def __init__(self, path: epath.Path, iteration: int) -> None:
-        """Open for appending after `iteration`; drop later lines."""
-        kept = [line for line in read_lines(path) if line["iteration"] <= iteration]
+    def __init__(self, path: epath.Path, iteration: int, say: Callable[[str], None]) -> None:
+        """Open for appending after `iteration`; drop later lines.
+
+        A log never keeps a run from going on: what is damaged is kept in the folder `damaged`, and
+        `say` is called with a line that says so.
+        """
+        if path.exists() and not path.is_file():
+            say(f"{path}: not a file; moved to {files.set_aside(path, path.parent)}")
+        lines, damaged = _parse(path)
+        kept = [line for line in lines if line["iteration"] <= iteration]
+        if damaged:
+            copy = files.make_folder(path.parent / files.DAMAGED) / path.name
+            earlier = copy.read_bytes() if copy.exists() else b""
+            with files.replacing(copy) as temporary:
+                temporary.write_bytes(earlier + b"".join(text + b"\n" for text in damaged))
+            say(f"{path}: damaged lines ({len(damaged)}) were moved to {copy}")
         self._path = path
         self._folder = None
         self.local = Path(path)
@@ -147,20 +161,42 @@ class JsonLines:
 
 
 def read_lines(path: epath.Path) -> list[dict[str, Any]]:
-    """The objects of a file of `JsonLines`; none if there is no file.
+    """The objects of a file of `JsonLines`; none if there is no file. Damaged lines are skipped."""
+    return _parse(path)[0]
 
-    Lines that a killed process left incomplete are skipped.
-    """
-    found = []
-    for text in path.read_text().splitlines() if path.exists() else ():
-        with contextlib.suppress(ValueError, KeyError, TypeError):
-            line = json.loads(text)
-            int(line["iteration"])
+
+def _parse(path: epath.Path) -> tuple[list[dict[str, Any]], list[bytes]]:
+    """The objects of the lines, and the lines that are damaged."""
+    found, damaged = [], []
+    *texts, last = path.read_bytes().split(b"\n") if path.is_file() else [b""]
+    for text in (*texts, last):
+        try:
+            line = json.loads(text.decode())
+        # Nesting too deep is a RecursionError; numbers of thousands of digits are ValueErrors.
+        except (ValueError, RecursionError):
+            line = None
+        if _is_line(line):
             found.append(line)
-    return found
+        elif text and text is not last:  # a killed process leaves the last line incomplete
+            damaged.append(text)
+    return found, damaged
 
 
-def _tensorboard(folder: epath.Path, iteration: int) -> Any:
+def _is_line(line: Any) -> bool:
+    """Whether this can be a line of a log: an iteration, and numbers or text that we write."""
+
+    def plain(value: Any) -> bool:
+        if isinstance(value, str):
+            return len(value) < 1000
+        return type(value) in (int, float) and abs(value) < 1e39  # float32's; NaN is not below
+
+    if not isinstance(line, dict) or not all(map(plain, line.values())):
+        return False
+    iteration = line.get("iteration")
+    return type(iteration) is int and 0 <= iteration < 2**31
+
+
+def _tensorboard(folder: epath.Path, iteration: int, say: Callable[[str], None]) -> Any:
     try:
         from tensorboardX import SummaryWriter
     except ImportError:
@@ -168,7 +204,11 @@ def _tensorboard(folder: epath.Path, iteration: int) -> Any:
     # The writer appends, which is impossible for remote files.
     if files.is_remote(folder):
         return None
-    return SummaryWriter(str(folder), purge_step=iteration + 1)
+    try:
+        return SummaryWriter(str(folder), purge_step=iteration + 1)
+    except OSError as error:
+        say(f"{folder}: cannot be written ({error.strerror or error}); the run goes on without")
+        return None
 
 
 class Progress:
@@ -211,9 +251,7 @@ class Progress:
         """Print a line above the bar."""
         if self._bar is not None:
             self._bar.clear()
-        # The reader may have left, as after `| head`: training continues.
-        with contextlib.suppress(BrokenPipeError):
-            print(text, file=sys.stderr, flush=True)
+        say(text)
         if self._bar is not None:
             self._bar.refresh()
 

@@ -2,13 +2,13 @@
 function but `say`.
 """
 
-import sys
 from typing import Any
 
 import jax
 import numpy as np
 from jax.experimental import multihost_utils
 
+from musegan_jax import terminal
 from musegan_jax.errors import UserError
 
 
@@ -48,7 +48,7 @@ def agree(what: str, sha256: str) -> None:
 def say(line: str) -> None:
     """Print a remark for the user on stderr, in process 0."""
     if jax.process_index() == 0:
-        print(line, file=sys.stderr, flush=True)
+        terminal.say(line)
 
 
 def on_host(tree: Any) -> Any:

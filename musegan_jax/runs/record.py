@@ -13,10 +13,13 @@ from musegan_jax.config import Config, from_dict
 from musegan_jax.data.dataset import Dataset
 from musegan_jax.data.training_music import TrainingMusic, is_int, training_music
 from musegan_jax.errors import UserError
+from musegan_jax.hashing import sha256
 from musegan_jax.runs.environment import environment
 from musegan_jax.runs.fingerprint import Fingerprint
 
 FILE = "run.json"
+MAX_ITERATIONS = 2**31 - 1
+FREE = ("training.iterations", "training.decay_until", "data.dataset")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -37,7 +40,8 @@ class Record:
         dataset_source: where they come from, as text for the reader.
         music: facts about the data trained on.
         sessions: one per start: `started`, `ended` (ISO 8601 in UTC; None while it trains),
-            `from` (iteration), and all of `environment`.
+            `from` (iteration), `decay_until` (iteration at which falling learning rates are 0; 0 if
+            they do not fall), and all of `environment`.
         result: None until the first session ends.
     """
 
@@ -49,8 +53,8 @@ class Record:
     result: Result | None = None
 
     def to_dict(self) -> dict[str, Any]:
-        """The content of `run.json`."""
-        return {
+        """The content of `run.json`, with a hash of it."""
+        values = {
             "config": self.config.to_dict(),
             "config_sha256": self.config.digest(),
             "seed": self.config.training.seed,
@@ -62,27 +66,37 @@ class Record:
             "sessions": list(self.sessions),
             "result": None if self.result is None else dataclasses.asdict(self.result),
         }
+        return seal(values)
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> "Record":
-        """The inverse of `to_dict`; values that follow from the config are not read.
+        """The inverse of `to_dict`.
 
         Raises:
-            Exception: of any kind, for invalid values.
+            Exception: of any kind, for invalid or inconsistent values.
         """
+        # Records of versions before the hash have none.
+        if "sha256" in values and seal(values) != values:
+            raise ValueError("its content has changed since it was written")
+        config = from_dict(values["config"])
+        if values["config_sha256"] != _digest(values["config"]):
+            raise ValueError("config: its hash differs")
+        if values["seed"] != config.training.seed:
+            raise ValueError("seed: it is not the config's")
         dataset, sessions, result = values["dataset"], values["sessions"], values["result"]
         texts = (dataset["sha256"], dataset["source"])
         if not all(isinstance(text, str) for text in texts):
             raise ValueError("dataset: sha256 and source must be text")
-        if not sessions or not all(isinstance(session, dict) for session in sessions):
-            raise ValueError("sessions: there must be at least one")
+        if not sessions or not all(_is_session(session) for session in sessions):
+            raise ValueError("sessions: one or more, each with started, ended and from")
         if result is not None:
             result = Result(result["iteration"], result["fingerprint"])
-            if not is_int(result.iteration, 0, 2**31 - 1):
+            if not is_int(result.iteration, 0, MAX_ITERATIONS):
                 raise ValueError("result: iteration must be a whole number")
-            if not isinstance(result.fingerprint["state"], str):
+            if "state" not in result.fingerprint or not all(
+                isinstance(digest, str) for digest in result.fingerprint.values()
+            ):
                 raise ValueError("result: fingerprint must be text")
-        config = from_dict(values["config"])
         music = TrainingMusic.from_dict(dataset, config.model.condition_track)
         return cls(config, *texts, music, tuple(sessions), result)
 
@@ -93,6 +107,7 @@ class Record:
             "started": _now(),
             "ended": None,
             "from": iteration,
+            "decay_until": last_decayed(self.config),
             **environment(self.config),
         }
         return dataclasses.replace(self, sessions=(*sessions, session))
@@ -105,6 +120,55 @@ class Record:
             sessions=(*before, {**session, "ended": _now()}),
             result=Result(iteration, fingerprint),
         )
+
+
+def _is_session(session: Any) -> bool:
+    """Whether this is a session, no deeper than any that we write: comparing recurses."""
+    times = session["started"], session["ended"] or ""
+    return (
+        all(isinstance(time, str) for time in times)
+        and is_int(session["from"], 0, MAX_ITERATIONS)
+        and is_int(session.get("decay_until", 0), 0, MAX_ITERATIONS)
+        and len(json.dumps(session)) < 2**20
+        and _depth(session) < 8
+    )
+
+
+def _depth(value: Any) -> int:
+    depth, level = 0, [value]
+    while level := [each for v in level if isinstance(v, dict) for each in v.values()]:
+        depth += 1
+    return depth
+
+
+def _digest(values: Any) -> str:
+    return sha256([json.dumps(values, sort_keys=True)])
+
+
+def seal(values: dict[str, Any]) -> dict[str, Any]:
+    """The content of a record with its hash as `sha256`, in place of any other."""
+    content = {name: value for name, value in values.items() if name != "sha256"}
+    return {**content, "sha256": _digest(content)}
+
+
+def last_decayed(config: Config) -> int:
+    """The iteration at which falling learning rates are 0; 0 if they do not fall."""
+    return config.training.last_decayed if config.training.decay_from < 1 else 0
+
+
+def decays(record: Record) -> list[tuple[int, int]]:
+    """The ends of the falling learning rates: (from this iteration on, `decay_until`).
+
+    More than one if the run was made longer or shorter while it was trained.
+    """
+    found: list[tuple[int, int]] = []
+    for session in record.sessions:
+        begin = session["from"]
+        until = session.get("decay_until", last_decayed(record.config))
+        found = [each for each in found if each[0] < begin]
+        if not found or found[-1][1] != until:
+            found.append((begin, until))
+    return found
 
 
 def make(config: Config, dataset: Dataset) -> Record:
@@ -168,17 +232,15 @@ def read_file(path: epath.Path) -> Record | None:
 def check_same(where: Any, old: Record, new: Record) -> None:
     """Check that two records are of the same run.
 
-    The number of iterations, the devices, the output and the path of the data may differ. If
-    learning rates decay, the iteration at which they reach 0 must be the same.
+    The number of iterations, the iteration at which falling learning rates are 0, the devices, the
+    output and the path of the data may differ.
 
     Raises:
         UserError: naming the first difference, and `where` the record `old` is from.
     """
-    before, now = (flatten_dict(_with_end(each.config).to_dict(), sep=".") for each in (old, new))
+    before, now = (flatten_dict(each.config.to_dict(), sep=".") for each in (old, new))
     for name, value in now.items():
-        free = name in ("training.iterations", "data.dataset") or name.startswith(
-            ("output.", "parallel.")
-        )
+        free = name in FREE or name.startswith(("output.", "parallel."))
         if not free and before[name] != value:
             raise UserError(
                 f"{where}: this run was started with {name} = {before[name]}, the command says "
@@ -190,22 +252,24 @@ def check_same(where: Any, old: Record, new: Record) -> None:
             f"{old.dataset_sha256[:12]}...) than the command's ({new.dataset_source}, "
             f"{new.dataset_sha256[:12]}...); give the same dataset, or another workdir"
         )
-
-
-def _with_end(config: Config) -> Config:
-    """The config with an explicit `decay_until`; 0 if the learning rates do not decay."""
-    falls = config.training.decay_from < 1
-    training = dataclasses.replace(
-        config.training, decay_until=config.training.last_decayed if falls else 0
-    )
-    return dataclasses.replace(config, training=training)
+    for name in ("tracks", "steps_per_beat", "ranges"):
+        if getattr(old.music, name) != getattr(new.music, name):
+            raise UserError(
+                f"{where}: its record is damaged: dataset.{name} is not that of its data; restore "
+                "it, or use another --workdir"
+            )
 
 
 def differences(before: dict[str, Any], now: dict[str, Any]) -> list[str]:
     """The differences between the environments of two sessions, one line each."""
-    a, b = flatten_dict(before, sep="."), flatten_dict(now, sep=".")
+    # What one of them does not know, because its version did not record it, is no difference.
+    both = (before.keys() & now.keys()) - {"started", "ended", "from", "decay_until"}
+    a, b = (
+        flatten_dict({n: v for n, v in session.items() if n in both}, sep=".")
+        for session in (before, now)
+    )
     return [
         f"{name}: {a.get(name)} there, {b.get(name)} here"
         for name in dict.fromkeys((*a, *b))
-        if a.get(name) != b.get(name) and name not in ("started", "ended", "from")
+        if a.get(name) != b.get(name)
     ]

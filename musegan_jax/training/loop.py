@@ -2,13 +2,14 @@
 
 import contextlib
 import dataclasses
+from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 import jax
 import numpy as np
 from etils import epath
 
-from musegan_jax import files
+from musegan_jax import files, numerics
 from musegan_jax.config import Config
 from musegan_jax.data import batches, fit, sources
 from musegan_jax.data.dataset import Dataset
@@ -41,6 +42,11 @@ def train(config: Config, workdir: Any, data: Dataset | None = None) -> list[epa
     Raises:
         UserError: for everything that the user can fix; also if a loss or norm is not finite.
     """
+    with numerics.pinned():
+        return _train(config, workdir, data)
+
+
+def _train(config: Config, workdir: Any, data: Dataset | None) -> list[epath.Path] | None:
     layout = parallel.make_layout(config)
     determinism.check(config)
     workdir = files.locate(workdir)
@@ -100,6 +106,9 @@ def _resume(run: _Run) -> list[epath.Path] | None:
     ):
         _write(workdir, run.record)
         log.say(_opening(run, first))
+        if old is not None and saved is not None and first < config.training.iterations:
+            for line in _changes(old, run.record):
+                log.say(line)
         if saved is not None:
             # The run may have been killed after the checkpoint but before this line.
             log.saved(first, saved.fingerprint)
@@ -149,7 +158,9 @@ def _loop(
                 fingerprint = checkpoints.save(state, iteration, progress, score)
                 log.saved(iteration, fingerprint)
             if samples is not None:
-                # Large files last: if the disk fills up, the checkpoint is already safe.
+                # Large files last, and only when the checkpoint is on the disk: saving goes on in
+                # the background, and samples must not take the room that it needs.
+                checkpoints.wait()
                 log.scalars(iteration, samples.finite)
                 folder = run.workdir / "samples" / f"{iteration:06d}"
                 written = sampling.write(samples, folder, iteration)
@@ -210,6 +221,19 @@ def _opening(run: _Run, first: int) -> str:
     if first:
         return f"{run.workdir}: resuming at iteration {first} of {goal} ({what})"
     return f"{run.workdir}: {goal} from the start ({what})"
+
+
+def _changes(old: record.Record, new: record.Record) -> Iterator[str]:
+    """What is not as in the last session, so that numbers differ from a run never stopped."""
+    before, now = record.last_decayed(old.config), record.last_decayed(new.config)
+    if before != now:
+        yield (
+            f"the learning rates now reach 0 at iteration {now}, not {before}: a run that was "
+            "given this end from the start has other numbers"
+        )
+    lines = record.differences(old.sessions[-1], new.sessions[-1])
+    if lines:
+        yield f"not as in the last session, so bits may differ: {'; '.join(lines)}"
 
 
 def _due(iteration: int, every: int) -> bool:

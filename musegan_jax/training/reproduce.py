@@ -41,7 +41,13 @@ def plan(path: epath.Path, overrides: list[str]) -> tuple[Record, Config]:
     # Also when only a part is repeated, the learning rates must be those of the whole run.
     end = f"--training.decay_until={config.training.last_decayed}"
     words = [*_OUTPUT, end, f"--training.iterations={iteration}", *overrides]
+    decay_until = config.training.last_decayed
     config = override(config, words)
+    if config.training.decay_until != decay_until:
+        raise UserError(
+            f"{path}: this run was trained with training.decay_until = {decay_until}, the command "
+            f"says {config.training.decay_until}; leave it out"
+        )
     if config.training.iterations > iteration:
         raise UserError(
             f"{path}: the recorded run ended at iteration {iteration}; set --training.iterations "
@@ -74,7 +80,8 @@ def reproduce(
     record.check_same(path, run, record.make(config, data))
     for line in _differences(run, environment(config)):
         processes.say(line)
-    train(config, workdir, data)
+    for part in _parts(run, config):
+        train(part, workdir, data)
     processes.all_processes(True)  # wait until process 0 has written the result
     here = record.read(workdir)
     if here is None or here.result is None or here.result.iteration < config.training.iterations:
@@ -83,6 +90,17 @@ def reproduce(
     return bool(
         processes.from_process_0(np.array(equal))
     ), report if jax.process_index() == 0 else []
+
+
+def _parts(run: Record, config: Config) -> list[Config]:
+    """The config, or several if the learning rates got another end while the run was trained."""
+    last = config.training.iterations
+    decays = [each for each in record.decays(run) if each[0] < last]
+    ends = [begin for begin, _ in decays[1:]] + [last]
+    return [
+        override(config, [f"--training.iterations={end}", f"--training.decay_until={until}"])
+        for (_, until), end in zip(decays, ends, strict=True)
+    ]
 
 
 def _differences(run: Record, here: dict[str, Any]) -> list[str]:
@@ -122,7 +140,7 @@ def compare(path: epath.Path, run: Record, workdir: epath.Path) -> tuple[bool, l
     for iteration in both:
         a, b = saved[iteration], saved_here[iteration]
         parts = [n for n in a if n not in ("iteration", "state") and a[n] != b.get(n)]
-        if parts or a["state"] != b["state"]:
+        if parts or a.get("state") != b.get("state"):
             report.append(f"the state first differs at iteration {iteration}: {', '.join(parts)}")
             return False, report
     if report:

@@ -2,11 +2,14 @@
 
 COMMAND   python tests/proofs/kill.py --kills 20
           python tests/proofs/kill.py --kills 3 --processes 2
+          python tests/proofs/kill.py --kills 10 --disk      (as root: it mounts a tmpfs)
 TIME      17 s a kill with one process, half a minute with two, on two cores
 
 Saves after every iteration, so that most kills fall into a save. With several processes (of two
 CPU devices each) one of them is killed, the others must end by themselves within a minute, and all
-are started again. The short versions in the test suite are test_train.py's
+are started again. With `--disk` the run is not killed: it writes samples as well, on a disk with
+room for a random part of what it still has to write, and must end by itself, in one line, with
+every checkpoint that it said was saved. The short versions in the test suite are test_train.py's
 `test_sigkill_at_a_random_moment_changes_nothing` and test_distributed.py.
 """
 
@@ -24,10 +27,13 @@ from pathlib import Path
 PER_KILL = 12  # iterations that a run makes between two kills, about
 
 
-def start(workdir: Path, dataset: Path, iterations: int, processes: int) -> list:
+def start(
+    workdir: Path, dataset: Path, iterations: int, processes: int, melodies: str = ""
+) -> list:
     command = [
         sys.executable, "-m", "musegan_jax.cli", "train", "--config", "configs/tiny.py",
-        "--workdir", str(workdir), f"--data.dataset={dataset}", "--output.melodies=",
+        "--workdir", str(workdir), f"--data.dataset={dataset}",
+        f"--output.melodies={melodies}", "--output.sample_every=1",
         "--output.save_every=1", f"--training.iterations={iterations}",
     ]  # fmt: skip
     flags = f"--xla_force_host_platform_device_count={2 if processes > 1 else 1}"
@@ -64,10 +70,59 @@ def final(workdir: Path) -> dict:
     return {**result["fingerprint"], "printed": shown.stdout}
 
 
+def on_full_disks(made: Path, folder: Path, moments: random.Random, times: int) -> int:
+    """Run out of room again and again; what was saved must be there, and the end be the same."""
+    straight, disk = folder / "straight", folder / "disk"
+    said = end_of(processes := start(straight, made, times + 1, 1, "twinkle"), 600)
+    assert processes[0].returncode == 0, said
+    mount = ["mount", "-t", "tmpfs", "-o", "size=2m", "tmpfs", str(disk)]
+    disk.mkdir()
+    subprocess.run(mount, check=True)
+    workdir, lost, full = disk / "run", 0, 0
+    try:
+        for n in range(1, times + 1):
+            status = os.statvfs(disk)
+            used = (status.f_blocks - status.f_bfree) * status.f_frsize
+            # A checkpoint takes 0.1 MB, the songs of a state 5 MB.
+            size = used + int(moments.uniform(0.02, 0.5 if n % 2 else 8) * 2**20)
+            subprocess.run(["mount", "-o", f"remount,size={size}", str(disk)], check=True)
+            before = saved(workdir)
+            (process,) = start(workdir, made, times + 1, 1, "twinkle")
+            error = process.communicate(timeout=600)[1]
+            told = {json.loads(line)["iteration"] for line in lines(workdir / "fingerprints.jsonl")}
+            newest = max(told | {0})
+            if process.returncode == 0:
+                print(f"disk {n}: the run is done")
+                break
+            full += 1
+            assert process.returncode == 2 and "Traceback" not in error, error
+            # The last may have been announced in the log while it was being written.
+            lost += max(saved(workdir) | {0}) < max(before | {newest - 1})
+            print(f"disk {n}, {size - used} bytes free: {error.splitlines()[-1][:120]}", flush=True)
+        subprocess.run(["mount", "-o", "remount,size=500m", str(disk)], check=True)
+        said = end_of(processes := start(workdir, made, times + 1, 1, "twinkle"), 600)
+        assert processes[0].returncode == 0, said
+        equal = final(straight) == final(workdir)
+    finally:
+        subprocess.run(["umount", str(disk)], check=True)
+    print(f"{full} full disks, {lost} checkpoints lost; {'the same' if equal else 'ANOTHER'} end")
+    return int(lost > 0 or not equal)
+
+
+def saved(workdir: Path) -> set[int]:
+    folder = workdir / "checkpoints"
+    return {int(path.name) for path in folder.glob("*") if path.name.isdecimal()}
+
+
+def lines(path: Path) -> list[str]:
+    return path.read_text().splitlines() if path.exists() else []
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--kills", type=int, default=20)
     parser.add_argument("--processes", type=int, default=1)
+    parser.add_argument("--disk", action="store_true", help="full disks instead of kills")
     parser.add_argument("--seed", type=int, default=None, help="of the moments")
     arguments = parser.parse_args()
     seed = arguments.seed if arguments.seed is not None else random.randrange(10**6)
@@ -80,6 +135,8 @@ def main() -> int:
     with tempfile.TemporaryDirectory() as folder:
         made = Path(folder) / "made.npz"
         dataset.save(make_dataset(), made)
+        if arguments.disk:
+            return on_full_disks(made, Path(folder), moments, arguments.kills)
         straight, killed = Path(folder) / "straight", Path(folder) / "killed"
         said = end_of(processes := start(straight, made, iterations, arguments.processes), 600)
         assert all(process.returncode == 0 for process in processes), said
