@@ -2,12 +2,12 @@
 
 COMMAND   musegan-jax train --config chorales --workdir runs/chorales
 TIME      30 min of training on two CPU cores beside other jobs
-RESULT    held-out chorales accompanied: parallel fifths and octaves as rare as in Bach, 92 % of the beats
-          a triad or a seventh chord (Bach 89 %), all pieces end in root position (docs/music.md)
+RESULT    held-out chorales accompanied: parallel fifths and octaves as rare as in Bach, 92 % of the
+          beats a triad or a seventh chord (Bach 89 %), all end in root position (docs/music.md)
 
 Differs from the reference: half the filters; windows of four bars at every bar line of the training
-pieces, some reaching into the silence around a piece; random transposition; 64 pitches instead of 128;
-batch 16; two critic updates an iteration; averaged parameters; both networks see pitch classes; the
+pieces, some reaching into the silence around a piece; random transposition; 64 pitches instead of
+128; batch 16; two critic updates an iteration; averaged parameters; both networks see pitch classes; the
 generator's loss rewards flavours that differ, and the one that is nearer to Bach's own setting; the
 learning rates fall to zero over the second half.
 """

@@ -2,8 +2,8 @@
 
 COMMAND   musegan-jax train --config quickstart --workdir runs/quickstart
 TIME      QTIME on two CPU cores, compiling included
-RESULT    Twinkle in four voices; held-out chorales: parallel fifths and octaves rarer than in Bach, 95 %
-          of the beats a triad or a seventh chord (Bach 89 %), 99 % end in root position
+RESULT    Twinkle in four voices; held-out chorales: parallel fifths and octaves rarer than in Bach,
+          95 % of the beats a triad or a seventh chord (Bach 89 %), 99 % end in root position
 
 Differs from the reference as `chorales` does, with a quarter of the filters.
 """
