@@ -7,8 +7,9 @@ RESULT    held-out chorales accompanied: parallel fifths and octaves as rare as 
 
 Differs from the reference: half the filters; windows of four bars at every bar line of the training
 pieces, some reaching into the silence around a piece; random transposition; 64 pitches instead of
-128; batch 16; two critic updates an iteration; averaged parameters; both networks see pitch classes;
-the generator's loss rewards flavours that differ, and the one that is nearer to Bach's own setting;
+128; batch 16; two critic updates an iteration; averaged parameters; both networks see
+pitch classes.
+The generator's loss rewards flavours that differ, and the one that is nearer to Bach's own setting;
 the learning rates fall to zero over the second half.
 """
 

@@ -400,6 +400,8 @@ def test_style(model):
     _, plain = play()
     song, parts = play(programs=(7, 8))
     assert [part.program for part in parts if not part.is_drum] == [plain[0].program, 7, 8]
+    _, flutes = play(programs=(73, 42))  # a flute has no C below middle C, a cello has it
+    assert [part.notes[0, 2] for part in flutes if not part.is_drum] == [60, 60, 48]
     song, parts = play(keep_melody=False)
     assert [part.name for part in parts] == ["Tune", "Alto", "Kit", "Bass"]
     assert parts[0].notes[:, 2].tolist() == [48] * 8  # as the network has it

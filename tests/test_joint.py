@@ -349,3 +349,38 @@ def test_without_statistics_it_is_the_rule_lines():
 def test_a_shift_in_octaves_and_the_rest(shift, wanted):
     assert frame_of(shift) == wanted
     assert frame_of(shift).shift + 12 * frame_of(shift).octaves == shift
+
+
+@pytest.mark.parametrize("narrow", [(60, 61), (0, 20), (LOW + 31, 90)])
+def test_narrow_ranges_and_ranges_that_the_network_lacks(narrow):
+    counts = counted(random_music(1))
+    counts.ranges[1] = narrow
+    roll = random_music(7, steps=16)
+    notes = joint.decode(model_of(counts), signed_of(roll), given_of(roll))
+    pitches = notes[..., 1].argmax(axis=1) + LOW
+    assert (notes[..., 1].sum(axis=1) == 1).all()
+    if narrow[1] > LOW:
+        assert narrow[0] <= pitches.min() and pitches.max() <= narrow[1]
+
+
+def test_voices_stay_in_their_instruments_ranges():
+    """A violin has no F below its G string; an instrument with less than an octave is ignored."""
+    counts = counted(random_music(1))
+    counts.ranges[1], counts.ranges[2] = (53, 74), (36, 64)
+    model = model_of(counts)
+    for programs, wanted in (((40, 42), [(55, 74), (36, 64)]), ((40, 56), [(55, 74), (52, 64)])):
+        tracks = [Track("Tune", 0), *(Track(str(n), n) for n in programs)]
+        music = model.music._replace(tracks=tuple(tracks))
+        assert music.played_ranges(0)[1:] == wanted
+    piccolo = model.music._replace(tracks=(Track("Tune", 0), Track("a", 72), Track("b", 0)))
+    assert piccolo.played_ranges(0)[1:] == [(53, 74), (36, 64)]
+
+
+def test_statistics_are_stored_with_the_facts_of_the_music():
+    music = model_of(counted(random_music(4))).music
+    values = music.to_dict()
+    back = TrainingMusic.from_dict(values, 0)
+    np.testing.assert_array_equal(back.statistics.sonorities, music.statistics.sonorities)
+    assert TrainingMusic.from_dict({**values, "statistics": None}, 0).statistics is None
+    with pytest.raises(ValueError, match="statistics"):
+        TrainingMusic.from_dict({**values, "statistics": "AAAA"}, 0)

@@ -75,15 +75,11 @@ def make_windows(
         elif not window[:, melody].any():
             left_out["unheard"] += 1
         else:
-            bounds = pianoroll.pitch_bounds(window[:, ~drums]) or (low, high)
             starts.append(start)
             within.append((first - start, last - start))
-            shifts.append(
-                (
-                    max(config.data.transpose[0], low - bounds[0]),
-                    min(config.data.transpose[1], high - bounds[1]),
-                )
-            )
+            bounds = pianoroll.pitch_bounds(window[:, ~drums]) or (low, high)
+            down, up = config.data.transpose
+            shifts.append((max(down, low - bounds[0]), min(up, high - bounds[1])))
             quiet += ~window.any(axis=(0, 2))
     told = _told(left_out, dataset.tracks[melody].name, low, high)
     total = len(starts) + sum(left_out.values())

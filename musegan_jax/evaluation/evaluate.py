@@ -78,7 +78,7 @@ def evaluate(
     training, held, left_out = _pieces(models, dataset, split, pitched, seed)
     whole = [piece.music for piece in held]
     accompanied = {
-        name: accompany_pieces(model, whole, flavours, seed, rule) for name, model in models.items()
+        name: accompany_pieces(each, whole, flavours, seed, rule) for name, each in models.items()
     }
     if noise:
         accompanied["noise"] = accompany_pieces(first, whole, flavours, seed, rule, network=False)
@@ -109,10 +109,7 @@ def evaluate(
         "decoding": rule,
         "measures": _table(real, trained, columns, given, seed),
         "harmony": _harmony(dataset, training, whole, accompanied, track, seed),
-        "frechet_distance": {
-            name: distributions.frechet_distance(_features(real, given), _features(column, given))
-            for name, column in columns.items()
-        },
+        "frechet_distance": _frechet_distances(real, columns, given),
         "melody_fidelity": {
             name: float(metrics.score(each.fidelity)) for name, each in accompanied.items()
         },
@@ -238,6 +235,17 @@ def _harmony(
         for name, music in made.items()
     }
     return _table(real, trained, columns, None, seed)
+
+
+def _frechet_distances(
+    real: Measures, columns: dict[str, Measures], melody: str
+) -> dict[str, float]:
+    """The Fréchet distance of each column from the real pieces."""
+    wanted = _features(real, melody)
+    return {
+        name: distributions.frechet_distance(wanted, _features(column, melody))
+        for name, column in columns.items()
+    }
 
 
 def _features(measures: Measures, melody: str) -> np.ndarray:

@@ -119,15 +119,17 @@ class _Task(NamedTuple):
 def _odds(signed: np.ndarray, low: int, ranges: list[tuple[int, int]]) -> np.ndarray:
     """Log-odds of the cells `(T, P, L)` by MIDI pitch, `(T, L, 128)`, and minus infinity elsewhere.
 
-    `ranges` are of the lines, in the network's pitches; `low` is the pitch of its lowest row.
+    `ranges` are of the lines, in the network's pitches; `low` is the pitch of its lowest row. A
+    line whose range the network does not have may have all of the network's pitches.
     """
     share = np.clip((1 + signed.astype(np.float64)) / 2, LEAST, 1 - LEAST)
     steps, pitches, _ = signed.shape
     odds = np.full((steps, len(ranges), MIDI_PITCHES), -np.inf)
     odds[:, :, low : low + pitches] = np.log(share / (1 - share)).swapaxes(1, 2)
-    for n, (lowest, highest_) in enumerate(ranges):
-        odds[:, n, : max(lowest, 0)] = -np.inf
-        odds[:, n, highest_ + 1 :] = -np.inf
+    for n, (lowest, top) in enumerate(ranges):
+        if lowest < low + pitches and low <= top:
+            odds[:, n, : max(lowest, 0)] = -np.inf
+            odds[:, n, top + 1 :] = -np.inf
     return odds
 
 
@@ -142,9 +144,12 @@ def _candidates(task: _Task) -> tuple[np.ndarray, np.ndarray]:
     """
     best = np.argsort(-task.odds, axis=2, kind="stable")[..., :CANDIDATES]
     odds = np.take_along_axis(task.odds, best, axis=2)
+    # A line's range may have fewer pitches than candidates: the best one fills up.
+    known = np.isfinite(odds)
+    best = np.where(known, best, best[..., :1])
+    odds = np.where(known, odds, odds[..., :1])
     best[:, task.rests, -1], odds[:, task.rests, -1] = -1, 0.0
-    # Out of range, where a line's range has fewer pitches than candidates: never worth it.
-    return best, np.maximum(odds, -1e6)
+    return best, odds
 
 
 def _states(odds: np.ndarray) -> np.ndarray:
