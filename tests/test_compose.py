@@ -258,8 +258,10 @@ def test_a_late_melody_keeps_its_place(model, meter, bar):
     assert starts == [melody.offset * 120] * 3
 
 
-def test_a_piece_at_the_longest_length_can_still_be_finished(model):
+def test_a_piece_at_the_longest_length_can_still_be_finished(model, monkeypatch):
     """The accompaniment's last bar may end after what a reader accepts."""
+    # A model of fewer steps a beat could accompany it.
+    monkeypatch.setattr("musegan_jax.composing.melody.MAX_STEPS", 50_000)
     notes = {("Tune", 0): [(0, 9_999, 60), (9_999, 10_000, 62)]}
     score = make_song(notes, meter=(7, 4), resolution=1, tempo=360_000)
     melody = prepare(model, score)
