@@ -14,7 +14,7 @@ from musegan_jax import config as configs
 from musegan_jax import files, limits
 from musegan_jax.composing.accompany import accompany as accompany_prepared
 from musegan_jax.composing.arrangement import completed, placed
-from musegan_jax.composing.melody import load_melody, prepare
+from musegan_jax.composing.melody import MAX_STEPS, load_melody, prepare
 from musegan_jax.config import (
     DECODING,
     Config,
@@ -67,6 +67,7 @@ __all__ = [
     "draw_batch",
     "draw_noise",
     "example_keys",
+    "fit_config",
     "from_pretty_midi",
     "generator_step",
     "gradient_penalty",
@@ -245,7 +246,7 @@ def _check_roll(melody: Any, model: Model) -> np.ndarray:
         )
     if not roll.any():
         raise ValueError("melody is silent: no cell of the roll is True")
-    longest = midi.MAX_BEATS * model.steps_per_beat
+    longest = min(MAX_STEPS, midi.MAX_BEATS * model.steps_per_beat)
     if len(roll) > longest:
         raise ValueError(f"melody has {len(roll)} steps (T); up to {longest} are accompanied")
     return roll

@@ -308,7 +308,7 @@ def _save(dataset, skipped, out: Path, remarks=()) -> None:  # noqa: ANN001 - mo
 
     save(dataset, out)
     for line in (*remarks, *shortcomings(dataset)):
-        print(line, file=sys.stderr)
+        say(line)
     report = out.with_suffix(".skipped.txt")
     if skipped:
         reports.write_report(skipped, report)
@@ -328,9 +328,9 @@ def info(arguments: Arguments) -> None:
     dataset = load(arguments.file)
     print(describe(dataset))
     for line in shortcomings(dataset):
-        print(line, file=sys.stderr)
+        say(line)
     if arguments.picture is not None:
         from musegan_jax.rendering.plots import passages
 
         passages(dataset, arguments.picture)
-        print(arguments.picture)
+        show(arguments.picture)

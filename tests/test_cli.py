@@ -244,7 +244,7 @@ def test_names_from_files_do_not_reach_the_terminal_as_they_are(tmp_path, capsys
     content = io.BytesIO()
     make_song(tracks).midi.save(file=content)
     path.write_bytes(content.getvalue())
-    for words in (["--track", "nine"], ["--track", "1", "--key", "90"], ["--step", evil]):
+    for words in (["--track", "nine"], ["--programs", evil], ["--step", evil]):
         status, out, err = run(capsys, "compose", path, "--out", tmp_path / "out", *words)
         assert status == 2 and err.count("\n") == 1 and len(err) < 3000
         assert err.removesuffix("\n").isprintable(), err

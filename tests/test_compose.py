@@ -389,6 +389,16 @@ def test_what_the_network_does_not_hear_is_said(model):
     assert "given longer ones" in said((0, 1, 60), (1, 1.1, 64))
 
 
+def test_nothing_drones_on_where_a_left_hand_goes_on(model):
+    """The tune ends after two bars, the left hand of the same track plays two bars more."""
+    right = [(n, n + 1, 72 + n % 3) for n in range(8)]
+    left = [(n, n + 1, 40 + n % 2) for n in range(16)]
+    melody = prepare(model, make_song({("Tune", 0): [*right, *left]}))
+    assert melody.steps == 64 and not melody.condition[32:].any()
+    held = arrangement.completed(model, melody, np.ones((64, 128, 4), bool))
+    assert held[:32].all() and not held[32:, :, [0, 1, 3]].any() and held[32:, :, 2].all()
+
+
 def test_style(model):
     melody = prepare(model, make_song({("Tune", 0): [(0, 8, 60)]}))
     roll = np.zeros((melody.steps, PITCHES, 4), bool)

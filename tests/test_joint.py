@@ -136,6 +136,14 @@ def test_damaged_text_is_refused(text):
         statistics.from_text(text, 3, 4)
 
 
+@pytest.mark.parametrize("name", ["ranges", "motions"])
+def test_impossible_counts_are_refused(name):
+    counts = counted(random_music(4))
+    getattr(counts, name)[0] = (70, 60) if name == "ranges" else -1
+    with pytest.raises(ValueError, match="statistics are out of range"):
+        statistics.from_text(counts.to_text(), 3, 4)
+
+
 def test_text_of_other_tracks_is_refused():
     with pytest.raises(ValueError, match="not of its tracks"):
         statistics.from_text(counted(random_music(4)).to_text(), 2, 4)
@@ -300,6 +308,13 @@ def test_voices_stay_in_the_ranges_of_the_training_pieces():
             pitches = notes[..., k].argmax(axis=1) + LOW - shift
             low, high = counts.ranges[k]
             assert low <= pitches.min() and pitches.max() <= high
+
+
+def test_a_melody_that_is_played_below_every_pitch():
+    roll = random_music(7, steps=16)
+    model = model_of(counted(random_music(1)))
+    notes = joint.decode(model, signed_of(roll), given_of(roll), Frame(octaves=10))
+    assert (notes[..., 1:].sum(axis=1) == 1).all()
 
 
 def test_lines_that_rested_in_training_may_rest():

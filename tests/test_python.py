@@ -125,7 +125,7 @@ def test_noise_and_rules(model):
         ({"melody": 3}, ValueError, r"shape \(\); a roll"),
         ({"melody": "tinkle"}, mg.UserError, "no built-in melody"),
         ({"model": "chorales"}, TypeError, "model is a str; it must be a Model"),
-        ({"melody": np.ones((40_001, 128), bool)}, ValueError, "40001 steps .* up to 40000"),
+        ({"melody": np.ones((16_001, 128), bool)}, ValueError, "16001 steps .* up to 16000"),
         ({"track": 2, "melody": "twinkle"}, mg.UserError, "no track '2'"),
         ({"temperature": "hot"}, TypeError, "temperature = 'hot': it must be a number"),
         ({"temperature": None}, TypeError, "temperature = None"),
@@ -135,12 +135,11 @@ def test_noise_and_rules(model):
         ({"samples": np.arange(999)}, TypeError, r"samples = .{57}\.\.\.: it must be a whole"),
         ({"decoding": ["lines"]}, ValueError, r"decoding = \['lines'\]"),
         ({"key": 128}, ValueError, "key = 128: it must be from -127"),
-        ({"key": 40}, mg.UserError, "another track, or another key"),
         ({"seed": -1}, ValueError, "seed = -1: it must be from 0"),
         ({"seed": 1.5}, TypeError, "seed = 1.5: it must be a whole number"),
         ({"samples": 0}, ValueError, "samples = 0: it must be from 1"),
         ({"temperature": -1}, ValueError, "temperature = -1"),
-        ({"decoding": "choir"}, ValueError, "decoding = 'choir': it must be one of lines"),
+        ({"decoding": "choir"}, ValueError, "decoding = 'choir': it must be one of joint"),
     ],
 )
 def test_wrong_arguments_are_named(model, wrong, kind, message):

@@ -275,6 +275,7 @@ def test_shipped_configs_train_when_shrunk(name, data, data_file):
             "--data.dataset",
             data_file,
             "--data.window_steps=32",
+            f"--data.overhang_steps={config.data.overhang_steps // 2}",
         ],
     )
     state, windows, root, _, _ = setup(config, data)

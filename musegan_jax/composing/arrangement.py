@@ -160,9 +160,10 @@ def placed(
 def completed(
     model: Model, melody: Melody, roll: Bool[np.ndarray, "T 128 K"]
 ) -> Bool[np.ndarray, "T 128 K"]:
-    """Hold what sounds with the end of the melody to the end of that bar; drums are not held.
+    """Hold what sounds with the end of the melody to the end of that bar, and end there.
 
-    A tune that ends inside a bar would otherwise break off there.
+    A tune that ends inside a bar would otherwise break off there; where its track goes on, with a
+    left hand, say, the last chord would otherwise drone on. Drums are neither held nor ended.
 
     Args:
         model: the generator.
@@ -176,6 +177,7 @@ def completed(
     pitched = [k for k, track in enumerate(model.tracks) if not track.is_drum]
     held = roll.copy()
     held[last:end, :, pitched] = roll[last, :, pitched].T
+    held[end:, :, pitched] = False
     return held
 
 

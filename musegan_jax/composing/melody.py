@@ -70,7 +70,7 @@ def prepare(score: midi.Score, part: midi.Part, model: Model, shift: int | None 
             most with the model's pitches, and then with the melodies of the training data.
 
     Raises:
-        UserError: if it is too long.
+        UserError: if it is too long, or the model has a row for none of its pitch classes.
     """
     per_step = score.ticks_per_beat / model.steps_per_beat
     notes = midi.quantise(part.notes, per_step)
@@ -89,6 +89,10 @@ def prepare(score: midi.Score, part: midi.Part, model: Model, shift: int | None 
     line = line[offset:]
     shift = _octaves(line[line >= 0], model) if shift is None else shift
     given, folded = fold(np.where(line >= 0, line + shift, REST), model)
+    if (given == REST).all():
+        raise UserError(
+            "none of the melody's pitch classes is among the model's pitches; transpose it (key)"
+        )
     # With silence after the end, as in training: beyond the array the network sees neither notes
     # nor silence.
     room = (-(-steps // model.stride) + 1) * model.stride

@@ -96,13 +96,19 @@ def make_windows(
         if say and 2 * count > len(starts):
             say(f"the track {track.name} is silent in {count / len(starts):.0%} of the windows")
     return Windows(
-        # So that windows of the first and the last piece do not reach beyond the timeline.
-        timeline=np.pad(dataset.timeline, ((overhang, overhang), (0, 0), (0, 0))),
+        timeline=_padded(dataset.timeline, overhang),
         starts=np.array(starts, np.int32) + np.int32(overhang),
         shifts=np.array(shifts, np.int32),
         drums=drums,
         within=np.array(within, np.int32) if overhang else None,
     )
+
+
+def _padded(timeline: np.ndarray, overhang: int) -> np.ndarray:
+    """With silence at both ends, so that windows of the first and last piece lie within it."""
+    if not overhang:
+        return timeline  # it may be many GiB: no copy
+    return np.pad(timeline, ((overhang, overhang), (0, 0), (0, 0)))
 
 
 def _told(left_out: dict[str, int], melody: str, low: int, high: int) -> str:

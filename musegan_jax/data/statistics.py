@@ -107,7 +107,9 @@ def from_text(text: str, lines: int, steps_per_beat: int) -> Statistics:
     read = Statistics(
         *(part.reshape(array.shape) for part, array in zip(parts, counts, strict=True))
     )
-    if (values < -1).any() or (read.ranges >= pianoroll.MIDI_PITCHES).any():
+    low, high = read.ranges.T
+    negative = (read.ranges < -1).any() or any((counts < 0).any() for counts in read[1:])
+    if negative or (low > high).any() or (high >= pianoroll.MIDI_PITCHES).any():
         raise ValueError("its statistics are out of range")
     return read
 

@@ -79,7 +79,8 @@ def _accompany_all(
 ) -> list[np.ndarray]:
     """Notes `(T, P, K)` for melodies `(T, 128)`, with noise by their place in the list."""
     unit = np.lcm(ROOM, model.stride)
-    rooms = [-(-len(melody) // unit) * unit for melody in melodies]
+    # With silence after the end, as `melody.prepare` has it.
+    rooms = [-(-(len(melody) + model.stride) // unit) * unit for melody in melodies]
     rolls: list[np.ndarray] = [np.zeros(0)] * len(melodies)
     for room in sorted(set(rooms)):
         members = [n for n, size in enumerate(rooms) if size == room]
@@ -97,8 +98,11 @@ def _accompany_all(
             if network:
                 answers = answer(model, conditions, keys)
             else:
-                shape = (len(padded), room, model.config.pitches, model.config.tracks)
-                answers = np.asarray(jax.random.uniform(key, shape, minval=-1.0))
+                shape = (room, model.config.pitches, model.config.tracks)
+                draw = jax.vmap(
+                    lambda own, shape=shape: jax.random.uniform(own, shape, minval=-1.0)
+                )
+                answers = np.asarray(draw(keys))
             for n, signed, condition in zip(group, answers, conditions, strict=False):
                 roll = decoding.decode(model, signed, condition, rule)
                 rolls[n] = roll[: len(melodies[n])]

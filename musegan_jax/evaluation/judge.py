@@ -57,7 +57,8 @@ def judge(dataset: Dataset, melody: int) -> Judge:
 def line_tracks(dataset: Dataset) -> list[int]:
     """The pitched tracks that are lines: at least 99 % of their training steps have one pitch.
 
-    A few notes that overlap, as when two are played legato, make no chords.
+    A few notes that overlap, as when two are played legato, make no chords. Decoding is stricter:
+    `TrainingMusic.single_lines`.
     """
     pieces = dataset.pieces_of(["train"])
     chords = sounding = np.zeros(len(dataset.tracks), int)

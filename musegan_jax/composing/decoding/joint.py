@@ -28,7 +28,7 @@ from musegan_jax.shapes import Bool, Float
 CANDIDATES = 6  # of each line at each step: the pitches that the network likes best
 STATES = 256  # at each step; three lines have 6 ** 3 = 216, of more lines the likeliest are kept
 BLOCK = 256  # steps whose scores are computed at once; 40 MB for three lines
-LEAST = 1e-4  # probability of a cell
+LEAST = 1e-4  # probability of a cell, as in `losses.cross_entropy`
 RESTS = 0.01  # a line that rests in fewer steps of the training music never rests
 CHOSEN = Weights()
 
@@ -69,13 +69,14 @@ def decode(
     chords = [k for k, t in enumerate(model.tracks) if not t.is_drum and k not in lines]
     tune = highest(given[first:end, :, None])[:, 0]
     ranges = music.played_ranges(melody)
+    played = tune + low - 12 * frame.octaves
     task = _Task(
         tables=make_tables(music.statistics, weights),
         weights=weights,
         position=np.arange(first, end) % model.steps_per_beat,
         melody=lines.index(melody),
-        # At the octave at which it will be played: it may be the lowest that sounds.
-        tune=np.where(tune >= 0, tune + low - 12 * frame.octaves, -1),
+        # At the octave at which it will be played (but for folded notes): it may be the lowest.
+        tune=np.where(tune >= 0, np.where(played < 0, played % 12, played), -1),
         chords=uncrop(notes[first:end][..., chords], low),
         odds=_odds(
             signed[first:end][..., searched],
