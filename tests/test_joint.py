@@ -378,6 +378,17 @@ def test_narrow_ranges_and_ranges_that_the_network_lacks(narrow):
         assert narrow[0] <= pitches.min() and pitches.max() <= narrow[1]
 
 
+def test_a_single_line_beside_the_melody_stays_in_its_range():
+    """It is decoded by the rule `lines`, which knows no ranges."""
+    music = random_music(1, voices=2)
+    counts = counted(music)
+    counts.ranges[1] = (50, 53)
+    signed = np.random.default_rng(0).uniform(-1, 1, (16, 32, 2)).astype(np.float32)
+    notes = joint.decode(model_of(counts, lines_=2), signed, given_of(music[:16]))[..., 1]
+    pitches = notes.argmax(axis=1)[notes.any(axis=1)] + LOW
+    assert len(pitches) and 50 <= pitches.min() and pitches.max() <= 53
+
+
 def test_voices_stay_in_their_instruments_ranges():
     """A violin has no F below its G string; an instrument with less than an octave is ignored."""
     counts = counted(random_music(1))

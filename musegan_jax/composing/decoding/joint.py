@@ -62,6 +62,7 @@ def decode(
     lines = music.lines(melody)
     searched = [k for k in lines if k != melody]
     sounding = np.flatnonzero(given.any(axis=1))
+    signed = _in_range(model, signed, frame)
     notes = single.decode(model, signed, given)
     if music.statistics is None or len(searched) < 2 or not len(sounding):
         return notes
@@ -92,6 +93,19 @@ def decode(
         notes[first + steps, pitches[steps, n] - low, k] = True
     notes[end:, :, searched] = notes[end - 1][:, searched]
     return notes
+
+
+def _in_range(model: Model, signed: np.ndarray, frame: Frame) -> np.ndarray:
+    """An answer without the cells that its lines may not play, as far as they have others."""
+    melody, rows = model.config.condition_track, np.arange(signed.shape[1])
+    pitches = rows + model.config.lowest_pitch - frame.shift
+    ranges = model.music.played_ranges(melody)
+    signed = signed.copy()
+    for k in model.music.lines(melody):
+        outside = (pitches < ranges[k][0]) | (pitches > ranges[k][1])
+        if k != melody and not outside.all():
+            signed[:, outside, k] = -1
+    return signed
 
 
 class _Task(NamedTuple):
