@@ -9,7 +9,7 @@ import sys
 import threading
 import time
 from collections.abc import Sequence
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from musegan_jax.errors import UserError
 from musegan_jax.terminal import say
@@ -131,6 +131,15 @@ def _end_on_interrupt() -> None:
     reader, writer = os.pipe()
     os.set_blocking(writer, False)
     signal.set_wakeup_fd(writer, warn_on_full_buffer=False)
+
+    told = sys.unraisablehook
+
+    def lost(failure: Any) -> None:
+        # In a callback Python prints the interrupt and goes on; the thread below ends the command.
+        if not issubclass(failure.exc_type, KeyboardInterrupt):
+            told(failure)
+
+    sys.unraisablehook = lost
 
     def watch() -> None:
         while number := os.read(reader, 1):
