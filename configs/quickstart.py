@@ -1,4 +1,4 @@
-"""A small run: four voices after three minutes.
+"""A small run: four voices after two minutes.
 
 COMMAND   musegan-jax train --config quickstart --workdir runs/quickstart
 TIME      2 min on two quiet CPU cores, with the compiled programs of an earlier start at hand

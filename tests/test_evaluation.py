@@ -372,7 +372,7 @@ def test_a_piece_may_lack_a_voice(data, model, monkeypatch):
     """Its columns have no spread then by plain means, and every answer would be as far."""
     pieces = held_out.read(data, model, 3).whole
     pieces[1].music.bars[..., 2] = False
-    held = held_out.hear(pieces, TRACKS, judge(data, 0))
+    held = held_out.measured(pieces, TRACKS, judge(data, 0))
     same = Accompaniments([[piece.music for piece in pieces]] * 2, np.zeros(1))
     monkeypatch.setattr(held_out, "accompany_pieces", lambda *_, **__: same)
     scores = held.scores(model, "lines")

@@ -170,6 +170,19 @@ def test_motion_of_the_lower_voices():
     assert counted(roll, beat=2, melody=2)["leaps"][1] == 5 + 2  # the first two are judged then
 
 
+def test_ends_of_phrases():
+    # Beats of one step. C major in root position under a long note; in its first inversion before a
+    # rest; then the last chord, which is no phrase's end.
+    tune = [G, G, A, G, None, G, G]
+    upper = [64, 64, 64, 60, 60, 64, 64]
+    lower = [40, 48, 48, 52, 52, 48, 48]
+    assert counted(roll_of(tune, upper, lower))["phrase_end"] == (1, 2)
+    assert counted(roll_of(tune, upper, lower), beat=2)["phrase_end"] == (0, 1)  # only the rest
+    assert counted(roll_of(tune, upper, lower), melody=None)["phrase_end"] == (0, 0)
+    thin = roll_of(tune, lower)  # a fifth is no triad
+    assert counted(thin)["phrase_end"] == (0, 2)
+
+
 def test_the_last_chord():
     cadence = [[74, 72], [67, 67], [71, 64], [43, 48]]
     roll = roll_of(*cadence)

@@ -17,6 +17,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from musegan_jax.data.statistics import highest
 from musegan_jax.shapes import Bool, Float, Int
 
 TRIADS = ((0, 4, 7), (0, 3, 7), (0, 3, 6))  # major, minor, diminished
@@ -49,6 +50,7 @@ NAMES = (
     "moves",
     "root_or_third",
     "chord_change",
+    "phrase_end",
     "final_triad",
     "final_tonic",
 )
@@ -123,6 +125,9 @@ def count(
       complete major, minor or diminished triad.
     - `chord_change`: sonorities that differ from that of the beat before; of all but the first,
       without those that are silent like the one before.
+    - `phrase_end`: ends of phrases on a complete triad in root position; of all but the piece's
+      last. A phrase ends with a note of the melody that lasts two beats or more, or that a rest
+      follows; its last step counts.
     - `final_triad`: 1 if the pitch classes of the last full chord lie above its bass as in a major,
       minor or diminished triad in root position, some of which may be missing; of 1. The last full
       chord is the last step at which as many tracks sound as ever do at once in the piece.
@@ -141,10 +146,11 @@ def count(
     first, end = (sounding[0], sounding[-1] + 1) if len(sounding) else (0, 0)
     on_beat = np.arange(first, end) % steps_per_beat == 0
     roll = roll[first:end]
-    pitches = _line(roll[..., list(lines)])
+    pitches = highest(roll[..., list(lines)])
     own = pitches[:, [k != melody for k in lines]]
     return {
         **_sonorities(roll, on_beat, melody),
+        **_phrases(roll, melody, steps_per_beat),
         **_pairs(pitches, order),
         **_motion(own, on_beat, len(roll) / steps_per_beat),
         **_ending(roll, reference, melody),
@@ -169,6 +175,18 @@ def _sonorities(roll: np.ndarray, on_beat: np.ndarray, melody: int | None) -> Co
             int((sounds[1:] | sounds[:-1]).sum()),
         ),
     }
+
+
+def _phrases(roll: np.ndarray, melody: int | None, steps_per_beat: int) -> Counted:
+    if melody is None:
+        return {"phrase_end": (0, 0)}
+    tune = highest(roll[..., [melody]])[:, 0]
+    ends = np.flatnonzero(tune[1:] != tune[:-1])  # the last steps of notes and rests
+    lengths = np.diff(ends, prepend=-1)
+    ends = ends[(tune[ends] >= 0) & ((lengths >= 2 * steps_per_beat) | (tune[ends + 1] < 0))]
+    classes, bass = (each[ends] for each in sonorities(roll, melody))
+    root = ROOTS[classes @ BITS]
+    return {"phrase_end": (int(((root >= 0) & (root == bass % 12)).sum()), len(ends))}
 
 
 def sonorities(
@@ -241,12 +259,6 @@ def _last_chord(roll: np.ndarray, melody: int | None) -> tuple[set[int], int]:
     classes, bass = sonorities(roll, melody)
     root = int(bass[last]) % 12
     return {int(pc - root) % 12 for pc in np.flatnonzero(classes[last])}, root
-
-
-def _line(columns: np.ndarray) -> np.ndarray:
-    """The highest pitch at each step: `(T, 128, K)` -> int `(T, K)`, -1 for a rest."""
-    highest = columns.shape[1] - 1 - columns[:, ::-1].argmax(axis=1)
-    return np.where(columns.any(axis=1), highest, -1)
 
 
 def _moves(pitches: np.ndarray) -> np.ndarray:

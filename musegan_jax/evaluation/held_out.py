@@ -120,10 +120,10 @@ def read(data: Dataset, model: Model, count: int) -> HeldOut:
             f"{data.source} has fewer than two pieces in the split valid with a melody within "
             "the model's pitches; set it to 0"
         )
-    return hear(pieces, data.tracks, judge(data, model.config.condition_track))
+    return measured(pieces, data.tracks, judge(data, model.config.condition_track))
 
 
-def hear(pieces: list[Whole], tracks: Sequence[Track], judged: Judge) -> HeldOut:
+def measured(pieces: list[Whole], tracks: Sequence[Track], judged: Judge) -> HeldOut:
     """Measure the pieces themselves; arguments as in `HeldOut`."""
     bars = measure([piece.cut() for piece in pieces], tracks, judged.steps_per_beat)
     return HeldOut(pieces, bars, judged, judged.measure_real(piece.music for piece in pieces))

@@ -1,7 +1,7 @@
 """The rule `independent`: lines as in `lines`, but without a penalty for clashes.
 
-So the harmony is the network's own. Measures that rank checkpoints use this rule: lines that avoid
-clashes have none even in noise.
+So the harmony is the network's own. Measures that rank checkpoints use this rule unless
+`output.held_out_decoding` names another: lines that avoid clashes have none even in noise.
 """
 
 import numpy as np
