@@ -5,16 +5,22 @@ COMMAND   python tests/proofs/attack.py inputs --count 300000
           python tests/proofs/attack.py bills
 TIME      half a minute for 10,000 inputs, a minute for 1,000 damages, a minute, on one core
 
-`inputs`: bytes for the readers of MIDI files, datasets, model files, records, logs and fields of a
-config, made of good ones by flipping, cutting, repeating, inserting. Whatever is read is used as
-`compose` would. `damages`: a run whose checkpoints, record or logs, or a model file, are damaged;
-what is read must be what was written. `bills`: the most expensive MIDI files within the limits that
-we know, read, accompanied by the shipped model and written, each in a process of its own.
+`inputs`: bytes for the readers of MIDI files, datasets, model files, records, logs, fields of a
+config and names of programs, made of good ones by flipping, cutting, repeating, inserting. Whatever
+is read is used as `compose` would, with changing options and an answer that is drawn; every so
+often by the whole command, whose output must be lines of text. `damages`: a run whose checkpoints,
+record or logs, or a model file, are damaged; what is read must be what was written, and with each
+kind of damage of a record or log the run is trained on: to the same end, or one line. `bills`: the
+most expensive MIDI files within the limits that we know, read, accompanied by the shipped model and
+written, each in a process of its own.
 
 Prints what fell, and the longest time (of the processor) and the largest memory.
 """
 
 import argparse
+import contextlib
+import functools
+import io
 import json
 import random
 import resource
@@ -32,13 +38,16 @@ import numpy as np
 from etils import epath
 
 import conftest
+from musegan_jax import cli
 from musegan_jax import config as configs
+from musegan_jax.composing import arrangement
 from musegan_jax.composing import melody as melodies
-from musegan_jax.data import dataset, midi
+from musegan_jax.data import dataset, instruments, melody_line, midi
 from musegan_jax.errors import UserError
 from musegan_jax.models import model_file
 from musegan_jax.rendering import audio
 from musegan_jax.runs import checkpoint, logging, record
+from musegan_jax.terminal import shown
 from musegan_jax.training import loop
 from musegan_jax.training.state import abstract_state
 from test_midi import END, VALID, meter, off, on, program, smf, tempo
@@ -69,13 +78,87 @@ def damaged(content: bytes, chance: random.Random) -> bytes:
     return bytes(data)
 
 
-def use_midi(path: Path) -> None:
+def named(name: bytes) -> bytes:
+    return b"\x00\xff\x03" + bytes([len(name)]) + name
+
+
+def band() -> bytes:
+    """Names that move a terminal's cursor, two hands, drums, a lyric, sysex, running status."""
+    hands = b"".join(
+        on(0, 72 + n % 5) + on(0, 40 + n % 7) + off(240, 40 + n % 7) + off(0, 72 + n % 5)
+        for n in range(24)
+    )
+    return smf(
+        named(b"\x1b]0;mine\x07\x1b[2J\rerror: none\n") + tempo(0, 500_000) + meter(0, 6, 8) + END,
+        named("Lead \u202e\u2028\x9b2J".encode()) + program(73) + hands + END,
+        named(b"\xff\xfeBass\x00") + program(33, 1) + b"\x00\xff\x05\x04\x1b[1m"
+        + b"\x00\xf0\x03\x7d\x01\xf7" + on(0, 36, 90, 1) + b"\x83\x60\x24\x00" + END,
+        named(b"\x1b[31mKit") + on(960, 36, 99, 9) + off(10, 36, 9) + END,
+    )  # fmt: skip
+
+
+OPTIONS = (
+    ["--keep-accompaniment"],
+    ["--melody-only"],
+    ["--no-keep-melody"],
+    ["--no-humanise"],
+    ["--keep-silence"],
+    ["--key=-5"],
+    ["--decoding=lines"],
+    ["--track=2"],
+    ["--track=\x1b[2J"],
+    ["--programs=flute,48,32"],
+    ["--programs=12"],
+    ["--programs=\x1b[2J,piano\n"],
+)
+
+
+def use_midi(path: Path, model, chance: random.Random) -> str:
+    """As `compose` does, but for the network: its answer is drawn."""
     score = midi.read(path)
     score.bar_lines()
     audio.excerpt(score)
-    part = melodies.pick_part(score, None, str(path))
-    midi.quantise(part.notes, score.ticks_per_beat / 4)
-    melodies.melody_likeness(part)
+    track = chance.choice((*10 * [None], "2", "Lead", "\x1b[2J"))
+    part = melody_line.pick_part(score, track, str(path))
+    prepared = melodies.prepare(score, part, model, chance.choice((None, None, 3)))
+    style = arrangement.Style(
+        keep_melody=chance.random() < 0.8, humanise=chance.choice((None, 1)),
+        melody_only=chance.random() < 0.3, keep_accompaniment=chance.random() < 0.5,
+    )  # fmt: skip
+    for line in (*melodies.remarks(model, prepared), *arrangement.remarks(prepared, style)):
+        assert shown(line).isprintable()
+    if prepared.steps <= 640 and chance.random() < 0.2:
+        shape = (prepared.steps, model.config.pitches, len(model.tracks))
+        roll = np.random.default_rng(chance.randrange(2**32)).random(shape) < 0.01
+        to = path.with_suffix(".song.mid")
+        midi.write(arrangement.to_midi(model, prepared, roll, style), to)
+        again = midi.read(to)
+        assert not again.damage, again.damage
+        if style.keep_melody and not style.melody_only:
+            assert any(np.array_equal(each.notes, part.notes) for each in again.parts)
+    return "read, damaged" if score.damage else "read"
+
+
+def compose(path: Path, model: Path, chance: random.Random) -> str:
+    """The whole command, in this process: a song, or one line and status 2."""
+    options = [word for words in chance.sample(OPTIONS, chance.randrange(4)) for word in words]
+    command = ["compose", str(path), "--out", str(path.parent / "out"), "--model", str(model)]
+    out, err = io.StringIO(), io.StringIO()
+    with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+        try:
+            status = cli.main([*command, *options])
+        except SystemExit as stop:  # argparse
+            status = stop.code
+    lines = (out.getvalue() + err.getvalue()).split("\n")
+    assert lines.pop() == "" and all(line.isprintable() for line in lines), (options, lines)
+    assert status in (0, 2) and "Traceback" not in err.getvalue(), (options, status, lines)
+    assert status == 0 or err.getvalue().count("\n") == 1, (options, lines)
+    return "composed" if status == 0 else "refused by the command"
+
+
+def use_programs(path: Path) -> None:
+    text = path.read_bytes().decode(errors="surrogateescape")
+    assert all(0 <= n <= 127 for n in instruments.programs_for(text, ["A", "B"]))
 
 
 def use_lines(path: Path) -> None:
@@ -109,20 +192,23 @@ def make_run(folder: Path) -> tuple[configs.Config, Path]:
     loop.train(config, folder / "run")
     from musegan_jax.training.load import load_model
 
-    model_file.save(load_model(epath.Path(folder / "run"), print), folder / "m.safetensors")
+    model_file.save(load_model(epath.Path(folder / "run")), folder / "m.safetensors")
     return config, folder / "run"
 
 
 def inputs(arguments: argparse.Namespace, folder: Path) -> int:
     chance = random.Random(arguments.seed)
     config, run = make_run(folder)
+    model = model_file.load(folder / "m.safetensors")
+    midis = functools.partial(use_midi, model=model, chance=chance)
     small = smf(program(1) + on(0, 60) + b"\x60\x3c\x00" + END, resolution=96)
     kinds = {  # how often, good contents, what uses them
-        "midi": (90, [VALID, small], use_midi),
+        "midi": (88, [VALID, small, band(), band()], midis),
         "dataset": (2, [(folder / "made.npz").read_bytes()], dataset.load),
         "model": (1, [(folder / "m.safetensors").read_bytes()], model_file.load),
         "record": (3, [(run / "run.json").read_bytes()], lambda p: record.read_file(epath.Path(p))),
         "log": (2, [(run / "metrics.jsonl").read_bytes()], use_lines),
+        "programs": (2, [b"flute, 48", b"Acoustic Grand Piano,bass", b"0,127"], use_programs),
         "word": (2, [b"training.seed=5", b"data.splits=train,valid", b"=[(1,2),{}]"], use_word),
     }
     names = [name for name, (often, _, _) in kinds.items() for _ in range(often)]
@@ -137,12 +223,15 @@ def inputs(arguments: argparse.Namespace, folder: Path) -> int:
         before = time.process_time()
         try:
             try:
-                use(path)
-                counts[f"{name} read"] += 1
+                how = use(path)
+                counts[f"{name} {how if isinstance(how, str) else 'read'}"] += 1
+                if name == "midi" and n % arguments.compose_every == 0:
+                    counts[f"{name} {compose(path, folder / 'm.safetensors', chance)}"] += 1
             except UserError as error:
                 if len(str(error)) > 10_000:
                     raise ValueError(f"a message of {len(str(error))} characters") from None
                 counts[f"{name} refused"] += 1
+                assert shown(error).isprintable()
         except Exception:
             counts[f"{name} FELL"] += 1
             kept = Path(arguments.keep) / f"{name}-{n}"
@@ -165,36 +254,50 @@ def report(counts: Counter[str], longest: tuple[float, str]) -> int:
     return int(any("FELL" in name or "WRONG" in name for name in counts))
 
 
-def harm(path: Path, chance: random.Random) -> None:
-    kind = chance.randrange(8)
+HARMS = ("removed", "cut", "zeros", "a folder in its place", *4 * ["bytes changed"])
+
+
+def harm(path: Path, how: str, chance: random.Random) -> None:
     content = path.read_bytes()
-    if kind == 0:
+    if how == "removed":
         path.unlink()
-    elif kind == 1:
+    elif how == "cut":
         path.write_bytes(content[: chance.randrange(len(content) + 1)])
-    elif kind == 2:
+    elif how == "zeros":
         path.write_bytes(bytes(len(content)))
-    elif kind == 3:
+    elif how == "a folder in its place":
         path.unlink()
         path.mkdir()
     else:
         path.write_bytes(damaged(content, chance))
 
 
+def train_on(config: configs.Config, folder: Path, end: dict) -> str:
+    """One more iteration of a damaged run: to the end of the whole one, or one line."""
+    try:
+        with contextlib.redirect_stderr(io.StringIO()):
+            loop.train(config, folder)
+    except UserError as error:
+        assert "\n" not in str(error) and str(folder) in str(error), error
+        return f"refused: {str(error).replace(str(folder), 'RUN')}"
+    result = record.read(epath.Path(folder)).result
+    assert (result.iteration, result.fingerprint) == (4, end), "ANOTHER END"
+    return "goes on, to the same end"
+
+
 def damages(arguments: argparse.Namespace, folder: Path) -> int:
     chance = random.Random(arguments.seed)
     config, run = make_run(folder)
-    abstract = abstract_state(config)
-    marks = {
-        n: checkpoint.read(epath.Path(run), n, abstract).fingerprint
-        for n in checkpoint.iterations(epath.Path(run))
-    }
-    whole = record.read(epath.Path(run))
-    model = model_file.load(folder / "m.safetensors")
-    digest = model_file._digest(_arrays(model), "")
+    copy, straight = folder / "copy", folder / "straight"
+    shutil.copytree(run, straight)
+    longer = configs.override(config, ["--training.iterations=4"])
+    loop.train(longer, straight)
+    end = record.read(epath.Path(straight)).result.fingerprint
+    good = whole(config, run, folder / "m.safetensors")
     counts: Counter[str] = Counter()
+    outcomes: Counter[str] = Counter()
+    trained: Counter[str] = Counter()
     longest = (0.0, "")
-    copy = folder / "copy"
     for n in range(arguments.count):
         shutil.rmtree(copy, ignore_errors=True)
         shutil.copytree(run, copy)
@@ -206,38 +309,61 @@ def damages(arguments: argparse.Namespace, folder: Path) -> int:
             "record": [copy / "run.json"],
             "log": [copy / "metrics.jsonl", copy / "fingerprints.jsonl"],
         }
-        for path in chance.sample(places[what], min(chance.choice((1, 1, 3)), len(places[what]))):
-            harm(path, chance)
+        how = chance.choice(HARMS)
+        hit = chance.sample(places[what], min(chance.choice((1, 1, 3)), len(places[what])))
+        for path in hit:
+            harm(path, how, chance)
+        kind = f"{'both logs' if len(hit) == 2 else hit[0].name}, {how}"
         before = time.process_time()
         try:
-            if what == "checkpoint":
-                found = checkpoint.newest_valid(epath.Path(copy), abstract, lambda _: None, True)
-                good = found is None or found.fingerprint == marks[found.iteration]
-            elif what == "model":
-                good = (
-                    model_file._digest(_arrays(model_file.load(copy / "m.safetensors")), "")
-                    == digest
-                )
-            elif what == "record":
-                found = record.read(epath.Path(copy))
-                good = found is None or found == whole
+            if what in ("record", "log") and trained[kind] < arguments.trainings:
+                trained[kind] += 1
+                told = train_on(longer, copy, end)
+                counts[f"{what}, trained on: {told.partition(':')[0]}"] += 1
+                outcomes[f"{kind}: {told}"] += 1
             else:
-                for name in ("metrics.jsonl", "fingerprints.jsonl"):
-                    logging.JsonLines(epath.Path(copy / name), 3, lambda _: None).close()
-                good = True
-            counts[f"{what} read" if good else f"{what} WRONG"] += 1
-            if what == "log" and n % arguments.train_every == 0:
-                loop.train(configs.override(config, ["--training.iterations=4"]), copy)
-                counts["trained on"] += 1
+                counts[f"{what} read" if good[what](copy) else f"{what} WRONG"] += 1
         except UserError:
             counts[f"{what} refused"] += 1
         except Exception:
             counts[f"{what} FELL"] += 1
-            print(f"{what} {n}: {traceback.format_exc(limit=-4)}", flush=True)
+            print(f"{kind}, {n}: {traceback.format_exc(limit=-4)}", flush=True)
         longest = max(longest, (time.process_time() - before, f"{what} {n}"))
         if n % 250 == 249:
             print(n + 1, dict(counts), f"{memory()} MB", flush=True)
+    for told, count in sorted(outcomes.items()):
+        print(f"{count} times {shown(told, 300)}")
     return report(counts, longest)
+
+
+def whole(config: configs.Config, run: Path, model: Path) -> dict:
+    """For each kind of file of a run: whether what is read of it, in another folder, is right."""
+    abstract = abstract_state(config)
+    marks = {
+        n: checkpoint.read(epath.Path(run), n, abstract).fingerprint
+        for n in checkpoint.iterations(epath.Path(run))
+    }
+    written = record.read(epath.Path(run))
+    digest = model_file._digest(_arrays(model_file.load(model)), "")
+
+    def of_checkpoint(copy: Path) -> bool:
+        found = checkpoint.newest_valid(epath.Path(copy), abstract, lambda _: None, True)
+        return found is None or found.fingerprint == marks[found.iteration]
+
+    def of_model(copy: Path) -> bool:
+        found = model_file.load(copy / "m.safetensors")
+        return model_file._digest(_arrays(found), "") == digest
+
+    def of_record(copy: Path) -> bool:
+        found = record.read(epath.Path(copy))
+        return found is None or found == written
+
+    def of_log(copy: Path) -> bool:
+        for name in ("metrics.jsonl", "fingerprints.jsonl"):
+            logging.JsonLines(epath.Path(copy / name), 3, lambda _: None).close()
+        return True
+
+    return {"checkpoint": of_checkpoint, "model": of_model, "record": of_record, "log": of_log}
 
 
 def _arrays(model) -> dict:
@@ -308,7 +434,8 @@ def main() -> int:
     parser.add_argument("--count", type=int, default=1000)
     parser.add_argument("--seed", type=int, default=random.randrange(10**6))
     parser.add_argument("--keep", default="fallen", help="folder for inputs that fell")
-    parser.add_argument("--train-every", type=int, default=100, help="damages of logs per training")
+    parser.add_argument("--trainings", type=int, default=3, help="for each damage of record or log")
+    parser.add_argument("--compose-every", type=int, default=2000, help="inputs to a whole command")
     arguments = parser.parse_args()
     print(f"seed {arguments.seed}", flush=True)
     kinds = {"inputs": inputs, "damages": damages, "bills": bills}
