@@ -100,7 +100,8 @@ def load(source: AnyPath | None = None, step: int | None = None) -> Model:
         step: the checkpoint of that iteration, of a run; None for the newest that can be read.
 
     Raises:
-        TypeError, ValueError: if `step` is no iteration, or `source` not a run's.
+        TypeError, ValueError: if `source` is no path; if `step` is no iteration, or `source` not a
+            run's.
         UserError: if there is no such model, or it is damaged.
     """
     step = None if step is None else limits.whole("step", step)
@@ -108,6 +109,7 @@ def load(source: AnyPath | None = None, step: int | None = None) -> Model:
         if step is not None:
             raise ValueError(f"step = {step}: give the folder of a run, whose checkpoint it is")
         return model_file.load(model_file.shipped())
+    limits.instances(source=(source, (str, os.PathLike)))
     if not files.is_remote(source) and not Path(source).is_dir():
         if step is not None:
             raise ValueError(f"step = {step}: {source} is not the folder of a run")
@@ -145,13 +147,13 @@ def train(config: Config | AnyPath, workdir: AnyPath) -> Model:
         The model of the run's newest checkpoint.
 
     Raises:
-        TypeError: if `config` is neither a Config nor a name.
+        TypeError: if `config` is neither a Config nor a name, or `workdir` no path.
         UserError: for whatever is wrong with the config, the data or the folder; if a loss is not
             finite; if `training.deterministic` is set and JAX has started without its flag.
         KeyboardInterrupt: if a signal stopped the run.
     """
     config = load_config(config) if isinstance(config, (str, os.PathLike)) else config
-    limits.instances(config=(config, (Config, str)))
+    limits.instances(config=(config, (Config, str)), workdir=(workdir, (str, os.PathLike)))
     determinism.enable(config)
     _keep_programs()
     from musegan_jax.training import loop

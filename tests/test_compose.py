@@ -636,6 +636,9 @@ def test_a_name_tells_more_than_the_notes():
 def test_a_file_without_a_melody_is_refused():
     with pytest.raises(UserError, match=r"beat\.mid: it has drums only"):
         pick_part(make_song({("Kit", 9): DRUMS}), None, "beat.mid")
+    damaged = dataclasses.replace(make_song({("Kit", 9): DRUMS}), damage=("track 2 is cut off",))
+    with pytest.raises(UserError, match=r"beat\.mid: a damaged .* only drums .*track 2 is cut off"):
+        pick_part(damaged, None, "beat.mid")
     with pytest.raises(UserError, match=r"rest\.mid: it has no notes"):
         pick_part(make_song({}), "1", "rest.mid")
 

@@ -172,6 +172,14 @@ def test_what_cannot_be_loaded(tmp_path):
         mg.load_config("tiny", "training.iteration=3")
     with pytest.raises(TypeError, match="config is a dict"):
         mg.train({}, tmp_path)
+    with pytest.raises(TypeError, match="workdir is a NoneType; it must be a str or PathLike"):
+        mg.train("tiny", None)
+    with pytest.raises(TypeError, match="source is a int; it must be a str or PathLike"):
+        mg.load(3)
+    tune = tmp_path / "tune.mid"
+    mido.MidiFile().save(tune)
+    with pytest.raises(mg.UserError, match="tune.mid: a MIDI file, not a model"):
+        mg.load(tune)
 
 
 def test_a_signal_ends_train_as_ctrl_c_does(tiny, tmp_path, monkeypatch):
@@ -324,6 +332,8 @@ def test_pretty_midi_with_tempo_changes_keeps_its_beats(tmp_path):
         (lambda: mg.notes_to_roll([[4, 0, 60, 0]], 64, 4), ValueError, "end after it"),
         (lambda: mg.notes_to_roll([[0.5, 1, 60, 0]], 64, 4), TypeError, "time steps, not seconds"),
         (lambda: mg.notes_to_roll([], -1, 4), ValueError, "steps = -1"),
+        (lambda: mg.notes_to_roll([[0, 5, 60, 0]], 4, 4), ValueError, "end 5: .* steps = 4"),
+        (lambda: mg.notes_to_roll([[4, 5, 60, 0]], 4, 4), ValueError, "give more steps"),
         (lambda: mg.to_pretty_midi(tune()[..., None], ["Tune"]), TypeError, "Track each"),
         (
             lambda: mg.to_pretty_midi(tune()[..., None], [mg.Track("T", 0)], bpm=0),

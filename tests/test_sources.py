@@ -111,6 +111,10 @@ def test_families_mode_merges_by_maximum(tmp_path):
         ("f", 9, 0, line(36)),
     )
     write_song(tmp_path / "drums.mid", ("f", 9, 0, line(36)))
+    # Only drums are left of it, because it is damaged.
+    write_song(tmp_path / "cut.mid", ("f", 9, 0, line(36)), ("Lead", 0, 0, line(60)))
+    content = (tmp_path / "cut.mid").read_bytes()
+    (tmp_path / "cut.mid").write_bytes(content[: content.index(b"Lead")])
     write_song(tmp_path / "noise.mid", ("e", 4, 120, line(40)))
     write_song(tmp_path / "silent.mid", ("e", 4, 120, []))
     built, skipped, remarks = midi_folder.read_midi_folder(tmp_path, None, 2)
@@ -121,7 +125,11 @@ def test_families_mode_merges_by_maximum(tmp_path):
     assert roll.shape == (8, 128, 4)  # two steps a beat
     assert [sounding(roll, k) for k in range(4)] == [[79], [60, 64], [55], [36]]
     assert roll[:, 60, 1].all() and roll[:, 64, 1].tolist() == [True] * 4 + [False] * 4
-    assert skipped == [("drums.mid", "drums only, no melody"), ("silent.mid", "no notes")]
+    assert skipped == [
+        ("cut.mid", "damaged: only drums left"),
+        ("drums.mid", "drums only, no melody"),
+        ("silent.mid", "no notes"),
+    ]
 
 
 def pop(path, name="Lead", late=0, second="Guitar") -> None:

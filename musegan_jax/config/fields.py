@@ -293,6 +293,11 @@ class Config:
             not self.output.held_out or "valid" not in self.data.splits,
             "0 where the split valid is trained on (data.splits)",
         )
+        self._require(
+            "training.supervised_weight",
+            not self.training.supervised_weight or self.model.tracks > 1,
+            "0 where there is no track but the melody's (model.tracks): there is no accompaniment",
+        )
         multiple = self.model.multiple
         self._require(
             "data.window_steps",

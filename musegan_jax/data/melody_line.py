@@ -34,6 +34,9 @@ def pick_part(score: midi.Score, track: str | None, name: str) -> midi.Part:
     pitched = [part for part in score.parts if not part.is_drum]
     if not score.parts:
         raise UserError(f"{name}: it has no notes; give a file with a melody")
+    if not pitched and score.damage:
+        why = "; ".join(score.damage)
+        raise UserError(f"{name}: a damaged MIDI file; only drums of it can be read ({why})")
     if not pitched:
         raise UserError(f"{name}: it has drums only; give a file with a melody")
     candidates = pitched

@@ -35,12 +35,12 @@ def roll_to_notes(roll: Bool[np.ndarray, "T 128 K"]) -> Int[np.ndarray, "N 4"]:
 def notes_to_roll(
     notes: Int[np.ndarray, "N 4"], steps: int, tracks: int
 ) -> Bool[np.ndarray, "T 128 K"]:
-    """The inverse of `roll_to_notes`: bool `(steps, 128, tracks)`; notes are cut at its end.
+    """The inverse of `roll_to_notes`: bool `(steps, 128, tracks)`.
 
     Raises:
         TypeError: if `notes` is not int.
-        ValueError: if it is not `(N, 4)`, or has a start, pitch or track out of range; if `steps`
-            or `tracks` is below 0.
+        ValueError: if it is not `(N, 4)`, or has a start, end, pitch or track out of range: no note
+            is cut or left out; if `steps` or `tracks` is below 0.
     """
     notes = np.asarray(notes)
     notes = notes.reshape(-1, 4).astype(int) if not notes.size else notes
@@ -58,6 +58,11 @@ def notes_to_roll(
             raise ValueError(
                 f"note start {start}, end {end}, pitch {pitch}, track {track}: start must be 0 or "
                 f"more, end after it, pitch 0 to 127, track 0 to {tracks - 1}"
+            )
+        if end > steps:
+            raise ValueError(
+                f"note start {start}, end {end}: it ends after the roll, of steps = {steps}; give "
+                "more steps, or cut it before"
             )
         roll[start:end, pitch, track] = True
     return roll

@@ -82,6 +82,9 @@ def load(path: Any) -> Model:
             raise UserError(f"{path}: a folder, not a model file; for a run's model give --workdir")
         if not Path(path).is_file():
             raise UserError(f"{path}: no such model file; make one with `musegan-jax export`")
+        with open(path, "rb") as file:
+            if file.read(4) == b"MThd":
+                raise UserError(f"{path}: a MIDI file, not a model; a model accompanies it")
         with safetensors.safe_open(path, "numpy") as file:
             metadata = file.metadata() or {}
             arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118

@@ -150,7 +150,7 @@ def _read_song(
     if parts is not None and len(pitched) < parts:
         raise UserError(f"{len(pitched)} pitched parts; {parts} are wanted")
     if not pitched:
-        raise UserError("drums only, no melody")
+        raise UserError("damaged: only drums left" if score.damage else "drums only, no melody")
     try:
         own = melody_line.pick_part(score, melody, name)
     except UserError as error:
