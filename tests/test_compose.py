@@ -3,6 +3,7 @@
 import dataclasses
 import io
 import sys
+import tracemalloc
 import wave
 
 import jax
@@ -842,6 +843,20 @@ def test_the_sound_of_a_late_note_costs_no_silence(tmp_path):
     audio.write_wav(score, tmp_path / "late.wav", 7190 * 480)
     with wave.open(str(tmp_path / "late.wav")) as sound:
         assert sound.getnframes() < 10 * audio.SAMPLE_RATE
+
+
+def test_sound_is_written_block_by_block(tmp_path, monkeypatch):
+    sound = np.full((16 * 2**20 // 8, 2), 0.5, np.float32)
+    monkeypatch.setattr(audio, "play", lambda score: sound)
+    monkeypatch.setattr(audio, "BLOCK", 2**16)
+    tracemalloc.start()
+    try:
+        audio.write_wav(make_song(), tmp_path / "x.wav")
+        assert tracemalloc.get_traced_memory()[1] < sound.nbytes / 4
+    finally:
+        tracemalloc.stop()
+    with wave.open(str(tmp_path / "x.wav")) as file:
+        assert file.getnframes() == len(sound)
 
 
 def test_a_picture_of_many_bars_and_notes_costs_no_more(tmp_path, monkeypatch):

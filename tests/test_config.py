@@ -63,6 +63,9 @@ def test_overrides(words, field, value):
         (["--training.adam_epsilon=1e999"], "must be above 0 and finite"),
         (["--training.ema_decay=1"], "at least 0 and below 1"),
         (["--training.seed=-1"], "from 0 to 2**32 - 1"),
+        ([f"--training.seed={3000 * 'x'}"], "x...: it must be a whole number"),
+        ([f"--data.splits={3000 * 'x'}"], "x...: it must be one or more of"),
+        ([3000 * "\udcff"], "unknown argument"),
         (["--data.transpose=1,2,3"], "takes 2 values, not 3"),
         (["--data.transpose=2,3"], "a lowest shift from -24 to 0"),
         (["--data.splits=train,dev"], "one or more of train, valid, test"),
@@ -80,7 +83,8 @@ def test_overrides(words, field, value):
 def test_what_cannot_be_is_refused_in_one_line(words, message):
     with pytest.raises(UserError) as caught:
         configs.override(Config(), words)
-    assert message in str(caught.value) and "\n" not in str(caught.value)
+    said = str(caught.value)
+    assert message in said and "\n" not in said and len(said) < 1000
 
 
 @pytest.mark.parametrize(
@@ -127,6 +131,13 @@ def test_a_config_from_nothing_is_checked_as_well(build, message):
     with pytest.raises(UserError, match=message):
         build()
     assert Config(training=configs.TrainingConfig(penalty_weight=3)).training.penalty_weight == 3
+
+
+def test_that_config_files_are_run_is_said_where_one_is_named():
+    """Opening a stranger's file runs it."""
+    readme = Path("README.md").read_text()
+    (paragraph,) = [each for each in readme.split("\n\n") if "`--config mine.py`" in each]
+    assert "is a Python program, and is run" in " ".join(paragraph.split())
 
 
 def test_a_missing_config_file():

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -169,24 +170,62 @@ PINNED = {
     "JAX_RANDOM_SEED_OFFSET": "5",
     "JAX_THREEFRY_PARTITIONABLE": "false",
 }
-# Another value than the default of each.
+# Another value than the default of each: of its variable, or, where JAX reads none, of the setting.
 OTHERWISE = {
+    "eager_constant_folding": "true",
+    "jax_accurate_erf_inv": "true",
+    "jax_compilation_cache_expect_pgle": "true",
     "jax_compiler_enable_remat_pass": "false",
     "jax_cpu_collectives_implementation": "mpi",
+    "jax_custom_jvp3": "true",
+    "jax_custom_vjp3": "true",
     "jax_default_matmul_precision": "highest",
     "jax_disable_most_optimizations": "true",
+    "jax_embedded_constants_max_bytes": "7",
     "jax_enable_pgle": "true",
+    "jax_error_checking_behavior_divide": "raise",
+    "jax_error_checking_behavior_nan": "raise",
+    "jax_error_checking_behavior_oob": "raise",
     "jax_exec_time_optimization_effort": "0.5",
+    "jax_explicit_x64_dtypes": "allow",
+    "jax_high_dynamic_range_gumbel": "true",
     "jax_memory_fitting_effort": "0.5",
     "jax_memory_fitting_level": "O1",
     "jax_optimization_level": "O1",
+    "jax_persistent_cache_enable_xla_caches": "none",
+    "jax_pgle_aggregation_percentile": "50",
+    "jax_pgle_profiling_runs": "7",
     "jax_pjrt_client_create_options": "a:b",
+    "jax_remat3": "true",
+    "jax_remat_barrier_no_cotangents": "true",
+    "jax_remove_size_one_mesh_axis_from_type": "true",
+    "jax_scan3": "true",
+    "jax_softmax_custom_jvp": "true",
+    "jax_sort_devices_by_process_index": False,
     "jax_threefry_gpu_kernel_lowering": "true",
     "jax_use_direct_linearize": "false",
+    "jax_use_hlo_logistic_lowering": True,
+    "jax_use_rgv3": "false",
     "jax_use_shardy_partitioner": "false",
     "jax_use_simplified_jaxpr_constants": "true",
     "jax_xla_profile_version": "1",
 }
+# Settings of JAX that change no bit of ours: they check, print, name devices, places or limits, or
+# are of what we do not use. Read what a new one does before it is added here.
+WITHOUT_EFFECT = re.compile(
+    "(jax_)?(backend_target|xla_backend|platforms?|platform_name|default_device|num_cpu_devices"
+    "|.*visible_devices|mock_.*|compilation_cache_.*|enable_compilation_cache|persistent_cache_min_.*"
+    "|.*persistent_cache_errors|debug_.*|log_.*|logging_level|.*dump.*|.*traceback.*|explain_.*"
+    "|check_.*|.*_checks|enable_checks|numpy_rank_promotion|transfer_guard.*|thread_guard|no_.*"
+    "|array_garbage_collection_guard|captured_constants_.*|compiler_detailed_.*|cross_host_.*"
+    "|force_dcn_.*|cpu_get_.*|cpu_enable_async_dispatch|distributed_.*|mtls_.*|share_binary_.*"
+    "|enable_preemption_service|enable_recoverability|experimental_unsafe_xla_runtime_errors"
+    "|export_.*|serialization_version|hlo_source_.*|source_url_schema|pprint_use_color|tracer_.*"
+    "|disallow_mesh_context_manager|disable_vmap_shmap_error|raise_on_ppermute_sort_diff|auto_pcast"
+    "|allow_f16_reductions|enable_custom_prng|legacy_prng_key|remove_custom_partitioning_.*"
+    "|use_cpp_shard_args|refs_to_pins|jax2tf_.*|bcoo_.*|use_magma|ragged_dot_.*|pallas_.*|mosaic_.*"
+    "|use_emit_pipeline_primitive)"
+)
 
 
 def child(code, changes):
@@ -202,22 +241,29 @@ def test_every_setting_that_changes_bits_is_recorded():
     """Each is flipped by its environment variable; the page names them all."""
     code = (
         "import json, jax\n"
+        "for name, value in UPDATES.items():\n"
+        "    name in jax.config.values and jax.config.update(name, value)\n"
         "jax.devices = lambda: [type('D', (), {'device_kind': '', 'platform': ''})]\n"
         "jax.device_count = jax.process_count = lambda: 1\n"
         "from musegan_jax import config\n"
         "from musegan_jax.runs.environment import environment\n"
         "print(json.dumps(environment(config.Config())))\n"
     )
-    flipped = {name.upper(): value for name, value in OTHERWISE.items()}
+    flipped = {name.upper(): value for name, value in OTHERWISE.items() if isinstance(value, str)}
     flipped |= {name: "7" for name in numerics.VARIABLES}
-    before, after = (json.loads(child(code, change)) for change in ({}, flipped))
+    updates = {name: value for name, value in OTHERWISE.items() if not isinstance(value, str)}
+    before = json.loads(child(code.replace("UPDATES", "{}"), {}))
+    after = json.loads(child(code.replace("UPDATES", repr(updates)), flipped))
     assert {*OTHERWISE} == {*numerics.RECORDED, "jax_default_matmul_precision"}
     same = [n for n, value in before["settings"].items() if after["settings"][n] == value]
     assert before["settings"].keys() == after["settings"].keys() and not same, same
     assert after["variables"] == dict.fromkeys(numerics.VARIABLES, "7")
     assert after["precision"]["matmul"] == "highest" and after["cpu"]["threads"] == 7
+    known = {*OTHERWISE, *map(str.lower, PINNED)}
+    new = [name for name in jax.config.values if name not in known]
+    assert not [name for name in new if not WITHOUT_EFFECT.fullmatch(name)]
     page = Path("docs/reproducibility.md").read_text()
-    names = [*flipped, *PINNED, "XLA_FLAGS"]
+    names = [*map(str.upper, OTHERWISE), *numerics.VARIABLES, *PINNED, "XLA_FLAGS"]
     assert not [name for name in names if f"`{name}`" not in page]
 
 

@@ -10,6 +10,7 @@ from musegan_jax.composing.decoding.frame import frame_of
 from musegan_jax.composing.melody import Melody
 from musegan_jax.data import midi
 from musegan_jax.data.instruments import range_of
+from musegan_jax.data.midi_events import with_values
 from musegan_jax.models.model import Model
 from musegan_jax.shapes import Bool
 
@@ -275,6 +276,6 @@ def _relative(timed: list[tuple[int, Any]]) -> mido.MidiTrack:
     """Messages with absolute ticks as a track, in which times are relative."""
     track, now = mido.MidiTrack(), 0
     for tick, message in timed:
-        track.append(message.copy(time=tick - now))
+        track.append(with_values(message, time=tick - now))
         now = tick
     return track

@@ -9,7 +9,7 @@ import json
 import typing
 from typing import Any
 
-from musegan_jax.config.values import as_text, check_type
+from musegan_jax.config.values import check_type, in_message
 from musegan_jax.errors import UserError
 
 SPLITS = ("train", "valid", "test")
@@ -308,7 +308,7 @@ class Config:
     def _require(self, name: str, allowed: bool, rule: str) -> None:
         if not allowed:
             section, field = name.split(".")
-            value = as_text(getattr(getattr(self, section), field))
+            value = in_message(getattr(getattr(self, section), field))
             raise UserError(f"config: {name} = {value}: it must be {rule}")
 
     def to_dict(self) -> dict[str, Any]:

@@ -130,7 +130,9 @@ def override(config: Config, words: Sequence[str]) -> Config:
         name, equals, text = word.removeprefix("--").partition("=")
         section, dot, field = name.partition(".")
         if not word.startswith("--") or not dot:
-            raise UserError(f"unknown argument {word!r}; a config field is set as --SECTION.FIELD")
+            raise UserError(
+                f"unknown argument {word[:80]!r}; a config field is set as --SECTION.FIELD"
+            )
         _check_known(name)
         if not equals:
             if not words:

@@ -13,6 +13,12 @@ def as_text(value: Any) -> str:
     return ",".join(map(str, value)) if isinstance(value, (list, tuple)) else str(value)
 
 
+def in_message(value: Any) -> str:
+    """`as_text`, cut where it would fill the screen."""
+    text = as_text(value)
+    return text if len(text) <= 200 else f"{text[:197]}..."
+
+
 def check_type(name: str, value: Any, hint: Any) -> None:
     """Check a field's value; an int may stand for a float.
 
@@ -22,7 +28,7 @@ def check_type(name: str, value: Any, hint: Any) -> None:
     if typing.get_origin(hint) is tuple:
         kinds = typing.get_args(hint)
         if type(value) is not tuple:
-            raise UserError(f"config: {name} = {as_text(value)}: it must be a tuple")
+            raise UserError(f"config: {name} = {in_message(value)}: it must be a tuple")
         if kinds[-1] is Ellipsis:
             kinds = kinds[:1] * len(value)
         if len(value) != len(kinds):
@@ -32,4 +38,4 @@ def check_type(name: str, value: Any, hint: Any) -> None:
     elif type(value) is not hint and not (hint is float and type(value) is int):
         # NumPy's numbers look like Python's, but are no JSON.
         other = "" if type(value) in KINDS else f", not of type {type(value).__name__}"
-        raise UserError(f"config: {name} = {as_text(value)}: it must be {KINDS[hint]}{other}")
+        raise UserError(f"config: {name} = {in_message(value)}: it must be {KINDS[hint]}{other}")

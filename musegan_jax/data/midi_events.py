@@ -6,7 +6,7 @@ before a meta message of unknown type.
 
 import collections
 import struct
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import mido
 from mido.midifiles.meta import build_meta_message
@@ -64,6 +64,18 @@ def read_events(content: bytes) -> Events:
         damage.append(f"it should have {announced} tracks and has {len(midi.tracks)}")
     damage += [f"{count} {what}" for what, count in odd.items()]
     return Events(midi, tuple(damage))
+
+
+def with_values(message: Any, **values: int) -> Any:
+    """A copy of a message with other values.
+
+    `copy(time=...)` of mido would check all values of the message again, which for a large file
+    takes seconds.
+    """
+    copied = message.copy()
+    for name, value in values.items():
+        setattr(copied, name, value)
+    return copied
 
 
 def _body(content: bytes, start: int) -> tuple[bytes, int, str]:

@@ -10,6 +10,7 @@ import numpy as np
 
 from musegan_jax import files
 from musegan_jax.data import midi
+from musegan_jax.data.midi_events import with_values
 
 SAMPLE_RATE = 44100
 # With many notes above 100, symusic 0.5.9 never returned from `render`; above 108 it is silent.
@@ -104,7 +105,7 @@ def _cut(score: midi.Score, begin: int, end: int) -> midi.Score:
             tick += message.time
             if tick > end or message.type == "end_of_track":
                 break
-            kept.append(message.copy(time=max(tick - now, 0)))
+            kept.append(with_values(message, time=max(tick - now, 0)))
             now = max(tick, now)
             if message.type in ("note_on", "note_off"):
                 key = (message.channel, message.note)
@@ -141,7 +142,9 @@ def _as_bytes(score: midi.Score) -> bytes:
     playable = mido.MidiFile(type=score.midi.type, ticks_per_beat=score.ticks_per_beat)
     playable.tracks = [
         mido.MidiTrack(
-            message.copy(note=_lowered(message.note)) if hasattr(message, "note") else message
+            with_values(message, note=_lowered(message.note))
+            if getattr(message, "note", 0) > HIGHEST
+            else message
             for message in track
         )
         for track in score.midi.tracks

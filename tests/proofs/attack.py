@@ -22,6 +22,7 @@ import contextlib
 import functools
 import io
 import json
+import os
 import random
 import resource
 import shutil
@@ -398,7 +399,13 @@ def bills(arguments: argparse.Namespace, folder: Path) -> int:
         ),
         "all channels": smf(every + END),
     }  # fmt: skip
+    # As a user's second start, but that the compiled network is not kept: Python's own cache is
+    # filled, and the tests' flags are not set.
+    tests = ("XLA_FLAGS", "JAX_PLATFORMS", "PYTHONDONTWRITEBYTECODE")
+    users = {name: value for name, value in os.environ.items() if name not in tests}
+    users["PYTHONPYCACHEPREFIX"] = str(folder / "pycache")
     fell = 0
+    files = {"for the cache": VALID, **files}
     for name, content in files.items():
         path = folder / "bill.mid"
         path.write_bytes(content)
@@ -411,12 +418,13 @@ def bills(arguments: argparse.Namespace, folder: Path) -> int:
             "seconds = used.ru_utime + used.ru_stime\n"
             "print(status, seconds, time.monotonic() - begin, used.ru_maxrss // 1024)\n"
         )
-        done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+        command = [sys.executable, "-c", code]
+        done = subprocess.run(command, capture_output=True, text=True, env=users)
         print(f"{name} ({len(content)} bytes): ", end="")
         try:
             status, seconds, wall, most = map(float, done.stdout.splitlines()[-1].split())
             fine = done.returncode == 0 and seconds <= WITHIN[0] and most <= WITHIN[1]
-            fell += not fine
+            fell += not fine and name != "for the cache"
             told = done.stderr.splitlines()[-1][:100] if status else ""
             print(
                 f"status {status:.0f}, {seconds:.1f} s of the processor, {wall:.1f} s, "

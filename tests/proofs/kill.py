@@ -84,14 +84,18 @@ def on_full_disks(made: Path, folder: Path, moments: random.Random, times: int) 
         for n in range(1, times + 1):
             status = os.statvfs(disk)
             used = (status.f_blocks - status.f_bfree) * status.f_frsize
-            # A checkpoint takes 0.1 MB, the songs of a state 1 MB.
-            size = used + int(moments.uniform(0.02, 0.5 if n % 4 < 2 else 3) * 2**20)
+            # A checkpoint takes 0.1 MB, the song of a state 4 to 5 MB.
+            size = used + int(moments.uniform(0.02, 0.5 if n % 4 < 2 else 14) * 2**20)
             subprocess.run(["mount", "-o", f"remount,size={size}", str(disk)], check=True)
-            before, opening = saved(workdir), ""
+            before = saved(workdir)
             (process,) = start(workdir, made, times + 1, 1, "twinkle")
             if n % 2:
-                opening = process.stderr.readline()
-                time.sleep(moments.uniform(0, 4))
+                process.stderr.readline()  # the opening
+                left, limit = moments.uniform(0, size - used), time.monotonic() + 60
+                while room(disk) > left and process.poll() is None and time.monotonic() < limit:
+                    time.sleep(0.002)
+                time.sleep(moments.choice((0, 0, 0.05, 0.5)))
+                left = room(disk)
                 process.kill()
             error = process.communicate(timeout=600)[1]
             if process.returncode == 0:
@@ -101,7 +105,7 @@ def on_full_disks(made: Path, folder: Path, moments: random.Random, times: int) 
             if process.returncode < 0:
                 kills += 1
                 in_saves += any(tmp)
-                error = f"killed; {opening}{error}"
+                error = f"killed with {left} bytes left"
             else:
                 full += 1
                 assert process.returncode == 2 and "Traceback" not in error, error
@@ -123,6 +127,11 @@ def on_full_disks(made: Path, folder: Path, moments: random.Random, times: int) 
         f"{lost} checkpoints lost; {'the same' if equal else 'ANOTHER'} end"
     )
     return int(lost > 0 or not equal)
+
+
+def room(folder: Path) -> int:
+    status = os.statvfs(folder)
+    return status.f_bavail * status.f_frsize
 
 
 def saved(workdir: Path) -> set[int]:
