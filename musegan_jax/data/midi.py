@@ -25,7 +25,7 @@ DEFAULT_TEMPO = 500_000  # microseconds per quarter note: 120 bpm
 # Limits for reading: a file beyond one is damaged or not a piece of music. Each is checked before
 # anything of that size is allocated.
 MAX_BYTES = 2**20
-MAX_MESSAGES = 100_000  # each takes a few microseconds, and 300 bytes, several times
+MAX_MESSAGES = 60_000  # each takes a few microseconds, and 300 bytes, several times
 MAX_BEATS = 10_000
 MAX_SECONDS = 3600
 # Length of a track. MIDI cannot encode a longer delta time, so below it any selection of a track's
