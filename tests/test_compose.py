@@ -874,8 +874,8 @@ def test_a_picture_of_many_bars_and_notes_costs_no_more(tmp_path, monkeypatch):
 
 
 def test_a_melody_beyond_what_fits_into_memory_is_refused(model, tmp_path):
-    score = score_of(tmp_path, tempo(0, 360_000) + on(0, 60) + off(1_501 * 480, 60) + END)
-    with pytest.raises(UserError, match="up to 1500 are accompanied"):
+    score = score_of(tmp_path, tempo(0, 360_000) + on(0, 60) + off(1_251 * 480, 60) + END)
+    with pytest.raises(UserError, match="up to 1250 are accompanied"):
         prepare(model, score)
     # It is the melody that counts, not the silence before it.
     late = tempo(0, 360_000) + on(9_000 * 480, 60) + off(480, 60) + END

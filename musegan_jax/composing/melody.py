@@ -14,7 +14,7 @@ from musegan_jax.models.model import Model
 from musegan_jax.shapes import Int
 
 # Of a melody: with the shipped model each step takes a millisecond of the processor, and 21 kB.
-MAX_STEPS = 6_000
+MAX_STEPS = 5_000
 
 
 class Melody(NamedTuple):

@@ -374,9 +374,9 @@ def bills(arguments: argparse.Namespace, folder: Path) -> int:
     """Each in a process of its own, whose time and memory the system counts."""
     hour = tempo(0, 360_000)  # 10,000 beats
     run = b"".join(on(0, 60 + n % 5) + b"\x0a" + bytes([60 + n % 5, 0]) for n in range(29_900))
-    spread = b"".join(on(5, 60 + n % 5) + off(19, 60 + n % 5) for n in range(29_800))
+    spread = b"".join(on(1, 60 + n % 5) + off(19, 60 + n % 5) for n in range(29_800))
     keys = range(128)
-    half = 1_490 * 480
+    half = 1_240 * 480
     name = b"\x00\xff\x03\xb6\xf7\x20" + 900_000 * b"x"
     every = b"".join(
         on(0, 40 + n % 50, 64, n % 16) + off(7, 40 + n % 50, n % 16) for n in range(29_900)
