@@ -219,7 +219,9 @@ def read_file(path: epath.Path) -> Record | None:
     except (FileNotFoundError, NotADirectoryError):
         return None
     except OSError as error:
-        raise UserError(f"{path}: cannot be read ({error.strerror})") from error
+        raise UserError(
+            f"{path}: cannot be read ({error.strerror}); restore it, or name another"
+        ) from error
     except UserError as error:
         raise UserError(f"{path}: {error}") from error
     # A damaged file may make the parsers raise anything.

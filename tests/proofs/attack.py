@@ -2,6 +2,7 @@
 
 COMMAND   python tests/proofs/attack.py inputs --count 300000
           python tests/proofs/attack.py damages --count 3000
+          python tests/proofs/attack.py resumes
           python tests/proofs/attack.py bills
 TIME      half a minute for 10,000 inputs, a minute for 1,000 damages, a minute, on one core
 
@@ -10,7 +11,8 @@ config and names of programs, made of good ones by flipping, cutting, repeating,
 is read is used as `compose` would, with changing options and an answer that is drawn; every so
 often by the whole command, whose output must be lines of text. `damages`: a run whose checkpoints,
 record or logs, or a model file, are damaged; what is read must be what was written, and with each
-kind of damage of a record or log the run is trained on: to the same end, or one line. `bills`: the
+kind of damage of a record or log the run is trained on: to the same end, or one line. `resumes`: that
+once for each file and kind of damage. `bills`: the
 most expensive MIDI files within the limits that we know, read, accompanied by the shipped model and
 written, each in a process of its own.
 
@@ -286,14 +288,41 @@ def train_on(config: configs.Config, folder: Path, end: dict) -> str:
     return "goes on, to the same end"
 
 
-def damages(arguments: argparse.Namespace, folder: Path) -> int:
-    chance = random.Random(arguments.seed)
-    config, run = make_run(folder)
-    copy, straight = folder / "copy", folder / "straight"
+def make_longer(config: configs.Config, run: Path, folder: Path) -> tuple[configs.Config, dict]:
+    """A config for one more iteration, and the fingerprint of the whole run at its end."""
+    straight = folder / "straight"
     shutil.copytree(run, straight)
     longer = configs.override(config, ["--training.iterations=4"])
     loop.train(longer, straight)
-    end = record.read(epath.Path(straight)).result.fingerprint
+    return longer, record.read(epath.Path(straight)).result.fingerprint
+
+
+def resumes(arguments: argparse.Namespace, folder: Path) -> int:
+    """A run goes on once with each kind of damage of its record and of its logs."""
+    chance = random.Random(arguments.seed)
+    config, run = make_run(folder)
+    longer, end = make_longer(config, run, folder)
+    copy, fell = folder / "copy", 0
+    logs = ("metrics.jsonl", "fingerprints.jsonl")
+    for names in (("run.json",), logs[:1], logs[1:], logs):
+        for how in dict.fromkeys(HARMS):
+            shutil.rmtree(copy, ignore_errors=True)
+            shutil.copytree(run, copy)
+            for name in names:
+                harm(copy / name, how, chance)
+            try:
+                told = train_on(longer, copy, end)
+            except Exception:
+                told, fell = f"FELL: {traceback.format_exc(limit=-4)}", fell + 1
+            print(f"{' and '.join(names)}, {how}: {told}", flush=True)
+    return int(fell > 0)
+
+
+def damages(arguments: argparse.Namespace, folder: Path) -> int:
+    chance = random.Random(arguments.seed)
+    config, run = make_run(folder)
+    copy = folder / "copy"
+    longer, end = make_longer(config, run, folder)
     good = whole(config, run, folder / "m.safetensors")
     counts: Counter[str] = Counter()
     trained: Counter[str] = Counter()
@@ -437,7 +466,7 @@ def bills(arguments: argparse.Namespace, folder: Path) -> int:
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("what", choices=("inputs", "damages", "bills"))
+    parser.add_argument("what", choices=("inputs", "damages", "resumes", "bills"))
     parser.add_argument("--count", type=int, default=1000)
     parser.add_argument("--seed", type=int, default=random.randrange(10**6))
     parser.add_argument("--keep", default="fallen", help="folder for inputs that fell")
@@ -445,7 +474,7 @@ def main() -> int:
     parser.add_argument("--compose-every", type=int, default=2000, help="inputs to a whole command")
     arguments = parser.parse_args()
     print(f"seed {arguments.seed}", flush=True)
-    kinds = {"inputs": inputs, "damages": damages, "bills": bills}
+    kinds = {"inputs": inputs, "damages": damages, "resumes": resumes, "bills": bills}
     shared = "/dev/shm" if Path("/dev/shm").is_dir() else None
     with tempfile.TemporaryDirectory(dir=shared) as folder:
         return kinds[arguments.what](arguments, Path(folder))
