@@ -11,10 +11,9 @@ config and names of programs, made of good ones by flipping, cutting, repeating,
 is read is used as `compose` would, with changing options and an answer that is drawn; every so
 often by the whole command, whose output must be lines of text. `damages`: a run whose checkpoints,
 record or logs, or a model file, are damaged; what is read must be what was written, and with each
-kind of damage of a record or log the run is trained on: to the same end, or one line. `resumes`: that
-once for each file and kind of damage. `bills`: the
-most expensive MIDI files within the limits that we know, read, accompanied by the shipped model and
-written, each in a process of its own.
+kind of damage of a record or log the run is trained on: to the same end, or one line. `resumes`:
+that once for each file and kind of damage. `bills`: the most expensive MIDI files within the limits
+that we know, read, accompanied by the shipped model and written, each in a process of its own.
 
 Prints what fell, and the longest time (of the processor) and the largest memory.
 """
