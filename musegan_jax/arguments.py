@@ -193,6 +193,16 @@ def _add_compose(subparsers: Any) -> None:
     )
     compose.add_argument("--seed", type=int, default=0, help="of the noise (default 0)")
     compose.add_argument(
+        "--between",
+        type=int,
+        nargs=2,
+        metavar="SEED",
+        help="instead of flavours of one seed: a walk from the flavour of one to that of another",
+    )
+    compose.add_argument(
+        "--steps", type=int, metavar="N", help="places on the walk, both ends included (default 5)"
+    )
+    compose.add_argument(
         "--temperature",
         type=float,
         default=1.0,
