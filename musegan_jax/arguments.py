@@ -8,6 +8,7 @@ from typing import Any, NoReturn
 
 import musegan_jax
 from musegan_jax import commands, config
+from musegan_jax.studio import command as studio
 from musegan_jax.terminal import say
 
 
@@ -33,6 +34,7 @@ def make_parser() -> argparse.ArgumentParser:
     subparsers = parser.add_subparsers(required=True, metavar="COMMAND", dest="command")
     _add_train(subparsers)
     _add_compose(subparsers)
+    studio.add(subparsers)
     _add_evaluate(subparsers)
     _add_export(subparsers)
     _add_data(subparsers)
@@ -199,9 +201,7 @@ def _add_compose(subparsers: Any) -> None:
         metavar="SEED",
         help="instead of flavours of one seed: a walk from the flavour of one to that of another",
     )
-    compose.add_argument(
-        "--steps", type=int, metavar="N", help="places on the walk, both ends included (default 5)"
-    )
+    compose.add_argument("--steps", type=int, metavar="N", help="places on the walk (default 5)")
     compose.add_argument(
         "--temperature",
         type=float,

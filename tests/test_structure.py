@@ -22,6 +22,7 @@ LAYERS = [
     {"composing"},
     {"evaluation"},
     {"training"},
+    {"studio"},
     {"api", "commands", "arguments", "cli", "__main__"},
 ]
 
