@@ -13,6 +13,7 @@ const FLAVOUR = "flavour";
 export class Answers {
   #canvases = new Map();
   #pause = 0;
+  #waiting = false;
 
   constructor(hooks) {
     this.hooks = hooks;
@@ -155,7 +156,17 @@ export class Answers {
     if (n !== chosen) store.change({ chosen: n, kept: { ...kept } }, { undo: false });
   }
 
+  /** Draw all of them at the next frame; many calls, as while a note is dragged, are one. */
   draw() {
+    if (this.#waiting) return;
+    this.#waiting = true;
+    requestAnimationFrame(() => {
+      this.#waiting = false;
+      this.#paint();
+    });
+  }
+
+  #paint() {
     const theme = paint.colours();
     const { state } = store;
     for (const [n, canvas] of this.#canvases) {

@@ -240,6 +240,10 @@ async function begin() {
   on("clear", "click", () => edit([]));
   on("zoom-in", "click", () => roll.zoom(1.3));
   on("zoom-out", "click", () => roll.zoom(1 / 1.3));
+  on("letters", "click", (event) => {
+    piano.letters = !piano.letters;
+    event.currentTarget.setAttribute("aria-pressed", String(piano.letters));
+  });
   on("octave-down", "click", () => piano.shift(-1));
   on("octave-up", "click", () => piano.shift(1));
   on("midi-in", "click", trying(async () => {
@@ -315,7 +319,7 @@ async function begin() {
     } else if (control || event.altKey || typing) return;
     else if (event.code === "Space" && !event.target.closest("button, summary, input")) trying(play)();
     else if (event.code === "Home") player.seek(0);
-    else if (event.code === "KeyR" && !event.repeat) recorder.toggle();
+    else if (event.code === "KeyR" && !event.repeat && piano.letters) recorder.toggle();
     else return;
     event.preventDefault();
   });

@@ -11,6 +11,7 @@ const OCTAVES = 3;
 export class Piano {
   #sounding = new Map();
   base = 48;
+  letters = true; // whether the computer's keys play: who steers a browser by voice turns it off
 
   constructor(element, hooks) {
     Object.assign(this, { element, hooks });
@@ -105,7 +106,7 @@ export class Piano {
   #key(event, down) {
     const typing = event.target.closest?.("input, select, textarea, dialog, summary");
     if (typing && !(typing.type === "range" || typing.type === "checkbox") && down) return;
-    if (event.ctrlKey || event.metaKey || event.altKey) return;
+    if (event.ctrlKey || event.metaKey || event.altKey || (down && !this.letters)) return;
     if (event.target.id === "roll" && event.code === "KeyK") return; // there it keeps a bar
     const n = CODES.indexOf(event.code);
     if (n >= 0) {

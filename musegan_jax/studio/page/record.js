@@ -20,6 +20,7 @@ export class Recorder {
   toggle() {
     if (this.on) player.stop();
     else {
+      player.stop(); // before it is on: a stop ends a recording
       this.on = true;
       this.#made = [];
       this.#open.clear();

@@ -1,5 +1,5 @@
 // The big piano roll: shows all voices, edits one; by mouse, touch and keyboard.
-import { BEAT, barTicks, clamp, isBlack, length, pitchName, position, withNote } from "./music.js";
+import { BEAT, barTicks, clamp, endOf, isBlack, length, pitchName, position, withNote } from "./music.js";
 import * as paint from "./paint.js";
 
 const GUTTER = 46; // pixels: the keys on the left
@@ -50,7 +50,7 @@ export class Roll {
     const { clientWidth, clientHeight } = this.frame;
     this.canvas.style.width = `${clientWidth}px`;
     this.canvas.style.height = `${clientHeight}px`;
-    const end = Math.max(...this.hooks.voices().flatMap((voice) => voice.notes.map((note) => note[1])), 0);
+    const end = Math.max(...this.hooks.voices().map((voice) => endOf(voice.notes)));
     const bar = barTicks(this.hooks.sheet().metre);
     this.bars = Math.max(Math.ceil(end / bar) + 4, 16);
     const width = GUTTER + (this.bars * bar * this.perBeat) / BEAT;

@@ -92,15 +92,18 @@ export function checked(text, name) {
 /** Keep the session in the browser, so that a reload loses nothing. */
 export function keepInBrowser() {
   let timer = 0;
+  const write = () => {
+    clearTimeout(timer);
+    try {
+      localStorage.setItem(KEPT, JSON.stringify({ format: FORMAT, ...store.state }));
+    } catch {
+      // No storage, or too long a session: then only a saved file keeps it.
+    }
+  };
+  window.addEventListener("pagehide", write);
   store.on(() => {
     clearTimeout(timer);
-    timer = setTimeout(() => {
-      try {
-        localStorage.setItem(KEPT, JSON.stringify({ format: FORMAT, ...store.state }));
-      } catch {
-        // No storage, or too long a session: then only a saved file keeps it.
-      }
-    }, 400);
+    timer = setTimeout(write, 400);
   });
 }
 

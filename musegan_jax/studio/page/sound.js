@@ -120,7 +120,7 @@ class Player extends EventTarget {
 
   /** Play from the cursor; `countIn` ticks earlier there are only clicks. `buffer`: sound of the server. */
   play({ countIn = 0, buffer = null } = {}) {
-    this.stop();
+    if (this.playing) this.stop();
     context();
     const { bpm } = this.song();
     this.playing = true;
