@@ -70,7 +70,8 @@ class Watched:
         Raises:
             UserError: if there is none, or its file is damaged.
         """
-        score = midi.read(self.sample(iteration, number, "mid"))
+        path = self.sample(iteration, number, "mid")
+        score = midi.from_bytes(path.read_bytes(), path.name)
         factor = midi.TICKS_PER_BEAT / score.ticks_per_beat
         voices = []
         for part in score.parts:
