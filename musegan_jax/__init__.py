@@ -33,6 +33,7 @@ __all__ = [
     "UserError",
     "accompany",
     "answer",
+    "between",
     "blend",
     "create_state",
     "critic_step",

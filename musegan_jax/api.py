@@ -5,6 +5,7 @@ config is a `UserError`, as on the command line.
 """
 
 import os
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,9 +13,10 @@ import numpy as np
 
 from musegan_jax import config as configs
 from musegan_jax import files, limits
-from musegan_jax.composing.accompany import accompany as accompany_prepared
-from musegan_jax.composing.arrangement import completed, placed
-from musegan_jax.composing.melody import MAX_STEPS, load_melody, prepare
+from musegan_jax.composing.accompany import answer_melody, played
+from musegan_jax.composing.decoding.held import Held
+from musegan_jax.composing.melody import MAX_STEPS, Melody, load_melody, prepare
+from musegan_jax.composing.walk import Flavour, walk
 from musegan_jax.config import (
     DECODING,
     Config,
@@ -61,6 +63,7 @@ __all__ = [
     "UserError",
     "accompany",
     "answer",
+    "between",
     "blend",
     "create_state",
     "critic_step",
@@ -174,6 +177,7 @@ def accompany(
     track: str | int | None = None,
     key: int | None = None,
     melody_only: bool = False,
+    keep: tuple[np.ndarray, np.ndarray] | None = None,
 ) -> Bool[np.ndarray, "N T 128 K"]:
     """Accompany a melody, as `musegan-jax compose` does.
 
@@ -191,6 +195,9 @@ def accompany(
             None for the octaves that bring it into the range of the training music.
         melody_only: return of the melody only what the network gets, without chords and a left
             hand.
+        keep: an accompaniment, bool `(T, 128, K)` as it is returned, and which of it to keep, bool
+            `(T, K)`: there its notes and rests stay as they are, and the rest is decided with them.
+            None for nothing. What is said of the melody's own track is ignored.
 
     Returns:
         Bool `(samples, T, 128, K)`: the melody as it was given in `model.config.condition_track`,
@@ -204,8 +211,75 @@ def accompany(
     limits.instances(model=(model, Model))
     seed, samples = limits.whole("seed", seed), limits.whole("samples", samples)
     temperature = limits.number("temperature", temperature)
+
+    def answers(prepared: Melody) -> Iterator[np.ndarray]:
+        return (answer_melody(model, prepared, seed, n, temperature) for n in range(samples))
+
+    return _accompanied(model, melody, answers, decoding, track, key, melody_only, keep)
+
+
+def between(
+    model: Model,
+    melody: Bool[np.ndarray, "T 128"] | AnyPath,
+    seeds: Sequence[int],
+    *,
+    steps: int = 5,
+    temperature: float = 1.0,
+    decoding: str = OutputConfig.decoding,
+    track: str | int | None = None,
+    key: int | None = None,
+    melody_only: bool = False,
+    keep: tuple[np.ndarray, np.ndarray] | None = None,
+) -> Bool[np.ndarray, "N T 128 K"]:
+    """Walk between flavours: the noise is interpolated on the sphere (Shoemake 1985).
+
+    Args:
+        model: of `load` or `train`.
+        melody: as for `accompany`.
+        seeds: two seeds, between whose first flavours to walk; or four, the corners of a grid:
+            top left, top right, bottom left, bottom right.
+        steps: how many places from one to the other, both included; 2 at least.
+        temperature: as for `accompany`; so are the others.
+        decoding: the rule by which answers become notes.
+        track: of a MIDI file, the melody's.
+        key: semitones by which the melody is transposed for the network.
+        melody_only: return of the melody only what the network gets.
+        keep: notes to keep, and where.
+
+    Returns:
+        Bool `(steps, T, 128, K)`, `(steps * steps, ...)` for four seeds, row by row; the first and
+        the last are the flavours themselves.
+
+    Raises:
+        TypeError, ValueError, UserError: as for `accompany`.
+    """
+    limits.instances(model=(model, Model))
+    if len(seeds) not in (2, 4):
+        raise ValueError(f"seeds has {len(seeds)} seeds; give two, or four for a grid")
+    flavours = [Flavour(limits.whole("seed", seed)) for seed in seeds]
+    steps = limits.whole("steps", steps)
+    temperature = limits.number("temperature", temperature)
+
+    def answers(prepared: Melody) -> Iterator[np.ndarray]:
+        return walk(model, prepared, flavours, steps, temperature)
+
+    return _accompanied(model, melody, answers, decoding, track, key, melody_only, keep)
+
+
+def _accompanied(
+    model: Model,
+    melody: Any,
+    answers: Callable[[Melody], Iterable[np.ndarray]],
+    decoding: str,
+    track: str | int | None,
+    key: int | None,
+    melody_only: bool,
+    keep: Any,
+) -> np.ndarray:
+    """The network's answers to a melody as rolls `(N, T, 128, K)`; arguments as for `accompany`."""
     key = None if key is None else limits.whole("key", key)
     limits.one_of("decoding", decoding, DECODING)
+    held = None if keep is None else _check_kept(keep, model)
     _keep_programs()
     if isinstance(melody, (str, os.PathLike)):
         name, length = str(melody), None
@@ -217,12 +291,11 @@ def accompany(
         score = midi.parse(midi.from_roll(roll[..., None], tune, model.steps_per_beat, 100), name)
     part = pick_part(score, None if track is None else str(track), name)
     prepared = prepare(score, part, model, key)
-    end = prepared.offset + prepared.steps
-    accompanied = np.zeros((samples, end, MIDI_PITCHES, len(model.tracks)), bool)
-    for sample in range(samples):
-        notes = accompany_prepared(model, prepared, seed, sample, temperature, decoding)
-        made = placed(model, notes, prepared.condition, prepared.shift)
-        accompanied[sample, prepared.offset :] = completed(model, prepared, made)
+    start, end = prepared.offset, prepared.offset + prepared.steps
+    if held is not None:
+        held = Held(held.roll[start:], held.where[start:])
+    made = [played(model, prepared, answer, decoding, held) for answer in answers(prepared)]
+    accompanied = np.pad(np.stack(made), ((0, 0), (start, 0), (0, 0), (0, 0)))
     own = part.notes[prepared.on_line] if melody_only else part.notes
     notes = midi.quantise(own, score.ticks_per_beat / model.steps_per_beat)
     accompanied[..., model.config.condition_track] = midi.to_roll(notes, end)
@@ -230,6 +303,23 @@ def accompany(
         return accompanied
     padding = max(length - end, 0)
     return np.pad(accompanied[:, :length], ((0, 0), (0, padding), (0, 0), (0, 0)))
+
+
+def _check_kept(keep: Any, model: Model) -> Held:
+    if not isinstance(keep, (tuple, list)) or len(keep) != 2:
+        raise TypeError("keep must be two arrays: a roll (T, 128, K), and where to keep it (T, K)")
+    roll, where = map(np.asarray, keep)
+    tracks = len(model.tracks)
+    if roll.shape[1:] != (MIDI_PITCHES, tracks) or where.shape != (len(roll), tracks):
+        raise ValueError(
+            f"keep has shapes {roll.shape} and {where.shape}; they must be (T, 128, {tracks}) and "
+            f"(T, {tracks}): time steps, MIDI pitches, tracks"
+        )
+    if roll.dtype != bool or where.dtype != bool:
+        raise TypeError(f"keep has dtypes {roll.dtype} and {where.dtype}; both must be bool")
+    where = where.copy()
+    where[:, model.config.condition_track] = False
+    return Held(roll, where)
 
 
 def _check_roll(melody: Any, model: Model) -> np.ndarray:

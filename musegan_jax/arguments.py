@@ -8,6 +8,7 @@ from typing import Any, NoReturn
 import musegan_jax
 from musegan_jax import commands, config
 from musegan_jax.data_arguments import add_data, named, path
+from musegan_jax.studio import command as studio
 from musegan_jax.terminal import say
 
 
@@ -33,6 +34,7 @@ def make_parser() -> argparse.ArgumentParser:
     subparsers = parser.add_subparsers(required=True, metavar="COMMAND", dest="command")
     _add_train(subparsers)
     _add_compose(subparsers)
+    studio.add(subparsers)
     _add_evaluate(subparsers)
     _add_export(subparsers)
     add_data(subparsers)
@@ -183,6 +185,14 @@ def _add_compose(subparsers: Any) -> None:
         "--samples", type=int, default=1, metavar="N", help="flavours to write (default 1)"
     )
     compose.add_argument("--seed", type=int, default=0, help="of the noise (default 0)")
+    compose.add_argument(
+        "--between",
+        type=int,
+        nargs=2,
+        metavar="SEED",
+        help="instead of flavours of one seed: a walk from the flavour of one to that of another",
+    )
+    compose.add_argument("--steps", type=int, metavar="N", help="places on the walk (default 5)")
     compose.add_argument(
         "--temperature",
         type=float,

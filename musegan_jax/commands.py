@@ -115,10 +115,11 @@ def reproduce(arguments: Arguments) -> int:
 
 def compose(arguments: Arguments) -> None:
     """Accompany a melody, and print the files."""
-    check(arguments, "samples", "temperature", "key", "seed")
+    check(arguments, "samples", "temperature", "key", "seed", "steps")
+    flavours = _flavours(arguments)
     from musegan_jax import files
-    from musegan_jax.composing import arrangement, melody
-    from musegan_jax.composing.accompany import accompany
+    from musegan_jax.composing import arrangement, melody, walk
+    from musegan_jax.composing.accompany import decode_melody
     from musegan_jax.composing.song import beginning, write_song
     from musegan_jax.data import midi, notation
     from musegan_jax.data.melody_line import pick_part
@@ -130,8 +131,8 @@ def compose(arguments: Arguments) -> None:
     compilation_cache.keep()
 
     stem = Path(arguments.melody).stem
-    names = [f"{stem}-{n + 1}" for n in range(arguments.samples)]
-    names = [stem] if arguments.samples == 1 else names
+    names = [f"{stem}-{n + 1}" for n in range(flavours["count"])]
+    names = [stem] if len(names) == 1 else names
     for name in names:
         target = arguments.out / f"{name}.mid"
         both = target.exists() and Path(arguments.melody).exists()
@@ -157,15 +158,14 @@ def compose(arguments: Arguments) -> None:
     start = 0 if arguments.keep_silence else beginning(prepared.score)
     if start + audio.excerpt(prepared.score, start).end < prepared.score.end:
         say(f"sound: a part, of up to {audio.MAX_SECONDS // 60} minutes; the MIDI file is whole")
-    for sample, name in enumerate(names):
-        roll = accompany(
-            model, prepared, arguments.seed, sample, arguments.temperature, arguments.decoding
-        )
+    answers = walk.asked(model, prepared, **flavours, temperature=arguments.temperature)
+    for sample, (name, (flavour, signed)) in enumerate(zip(names, answers, strict=True)):
+        roll = decode_melody(model, prepared, signed, arguments.decoding)
         human = arguments.seed + sample if arguments.humanise else None
         song = arrangement.to_midi(model, prepared, roll, style._replace(humanise=human))
         if not arrangement.has_accompaniment(model, roll):
             say("the accompaniment is empty: the network left it silent")
-        title = f"{name}, seed {arguments.seed}"
+        title = f"{name}, {flavour}"
         for path in write_song(song, arguments.out, name, title, arguments.keep_silence):
             show(path)
         if arguments.musicxml:
@@ -175,6 +175,19 @@ def compose(arguments: Arguments) -> None:
             if not notation.write(plain, path, name, model.steps_per_beat):
                 say(f"{path}: notes that lie on no grid are rounded to the model's")
             show(path)
+
+
+def _flavours(arguments: Arguments) -> dict[str, Any]:
+    """The options that say which flavours `compose` writes, checked, for `walk.asked`."""
+    ends, steps = arguments.between, arguments.steps
+    if ends is None and steps is not None:
+        raise UserError("--steps is of a walk between two flavours: give --between SEED SEED")
+    if ends is not None and arguments.samples != 1:
+        raise UserError("--samples and --between both say which flavours; give one of them")
+    for seed in ends or ():
+        limits.within("seed", seed, "--between")
+    count = (steps or 5) if ends else arguments.samples
+    return {"seeds": ends or [arguments.seed], "count": count}
 
 
 def _model(arguments: Arguments) -> Any:

@@ -9,6 +9,7 @@ from musegan_jax.errors import UserError
 LIMITS: dict[str, tuple[int, int]] = {  # lowest and highest
     "seed": (0, 2**32 - 1),
     "samples": (1, 1000),
+    "steps": (2, 1000),
     "flavours": (2, 100),
     "temperature": (0, 10),
     "key": (-127, 127),

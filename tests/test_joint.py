@@ -362,7 +362,7 @@ def test_without_statistics_it_is_the_rule_lines():
     ("shift", "wanted"), [(0, (0, 0)), (12, (0, 1)), (-24, (0, -2)), (3, (3, 0)), (-7, (5, -1))]
 )
 def test_a_shift_in_octaves_and_the_rest(shift, wanted):
-    assert frame_of(shift) == wanted
+    assert frame_of(shift)[:2] == wanted
     assert frame_of(shift).shift + 12 * frame_of(shift).octaves == shift
 
 

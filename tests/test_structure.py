@@ -22,6 +22,7 @@ LAYERS = [
     {"composing"},
     {"evaluation"},
     {"training"},
+    {"studio"},
     {"api", "commands", "data_commands", "arguments", "data_arguments", "cli", "__main__"},
 ]
 

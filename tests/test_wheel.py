@@ -52,6 +52,8 @@ def test_an_installed_package_composes_and_trains_by_name(installed, tmp_path, d
         "assert all('site-packages' in str(path) for path in c.shipped().values())\n"
         "from importlib import resources\n"
         "assert resources.files('musegan_jax.evaluation').joinpath('listen.html').is_file()\n"
+        "page = resources.files('musegan_jax.studio').joinpath('page')\n"
+        "assert page.joinpath('index.html').is_file() and page.joinpath('main.js').is_file()\n"
         "import musegan_jax as mg\n"
         "print(mg.accompany(mg.load(), 'twinkle').shape)\n"
     )

@@ -6,10 +6,12 @@ import numpy as np
 
 from musegan_jax import numerics, rng
 from musegan_jax.composing import decoding
+from musegan_jax.composing.arrangement import completed, placed
 from musegan_jax.composing.decoding.frame import frame_of
+from musegan_jax.composing.decoding.held import Held
 from musegan_jax.composing.melody import Melody
 from musegan_jax.models.model import Model, answer
-from musegan_jax.shapes import Float
+from musegan_jax.shapes import Bool, Float
 
 
 def sample_key(seed: int, sample: int) -> jax.Array:
@@ -35,10 +37,19 @@ def answer_melody(
 
 
 def decode_melody(
-    model: Model, melody: Melody, signed: np.ndarray, rule: str = decoding.DEFAULT
+    model: Model,
+    melody: Melody,
+    signed: np.ndarray,
+    rule: str = decoding.DEFAULT,
+    held: Held | None = None,
 ) -> np.ndarray:
-    """Decode a raw answer `(T, P, K)`: bool `(melody.steps, P, K)`."""
+    """Decode a raw answer `(T, P, K)`: bool `(melody.steps, P, K)`.
+
+    `held` is what must be kept, as it is played, from the melody's first step on.
+    """
     frame = frame_of(melody.shift)
+    if held is not None:
+        frame = frame._replace(held=held.moved(frame.shift, len(signed)))
     return decoding.decode(model, signed, melody.condition, rule, frame)[: melody.steps]
 
 
@@ -56,3 +67,24 @@ def accompany(
     """
     signed = answer_melody(model, melody, seed, sample, temperature)
     return decode_melody(model, melody, signed, rule)
+
+
+def played(
+    model: Model,
+    melody: Melody,
+    signed: Float[np.ndarray, "T P K"],
+    rule: str = decoding.DEFAULT,
+    held: Held | None = None,
+) -> Bool[np.ndarray, "_ 128 K"]:
+    """Decode a raw answer to notes as they are played: bool `(melody.steps, 128, K)`.
+
+    Args:
+        model: whose answer this is.
+        melody: that it answers.
+        signed: the answer, padded as the melody is.
+        rule: a name in `decoding.RULES`.
+        held: notes to keep, from the melody's first step on; they are kept exactly.
+    """
+    notes = decode_melody(model, melody, signed, rule, held)
+    made = completed(model, melody, placed(model, notes, melody.condition, melody.shift))
+    return made if held is None else held.moved(0, len(made)).written(made)

@@ -9,6 +9,7 @@ import functools
 import itertools
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from pathlib import Path
+from typing import NoReturn
 
 import mido
 import numpy as np
@@ -124,29 +125,45 @@ def read(path: str | Path) -> Score:
         if size == 0:
             raise UserError(f"{path}: empty; give a MIDI file")
         if size > MAX_BYTES:
-            raise UserError(
-                f"{path}: {size / 2**20:.0f} MiB long; up to {MAX_BYTES // 2**20} MiB are read: "
-                "is it one piece of music?"
-            )
+            _refuse_size(size, path)
         content = path.read_bytes()
-        events = read_events(content)
     except FileNotFoundError:
         raise UserError(f"{path}: no such file") from None
     except OSError as error:
         raise UserError(f"{path}: cannot be read ({error.strerror})") from error
+    return from_bytes(content, str(path))
+
+
+def from_bytes(content: bytes, name: str) -> Score:
+    """The same from the content of a file; `name` is for messages.
+
+    Raises:
+        UserError: as `read`.
+    """
+    if len(content) > MAX_BYTES:
+        _refuse_size(len(content), name)
+    try:
+        events = read_events(content)
     except ValueError as error:
-        raise UserError(f"{path}: {error}") from error
+        raise UserError(f"{name}: {error}") from error
     messages = sum(map(len, events.midi.tracks))
     if messages > MAX_MESSAGES:
         raise UserError(
-            f"{path}: {messages} messages; up to {MAX_MESSAGES} are read: is it one piece of music?"
+            f"{name}: {messages} messages; up to {MAX_MESSAGES} are read: is it one piece of music?"
         )
-    score = dataclasses.replace(parse(events.midi, str(path)), damage=events.damage)
+    score = dataclasses.replace(parse(events.midi, name), damage=events.damage)
     if score.damage and not score.parts:
         why = "; ".join(score.damage)
-        raise UserError(f"{path}: a damaged MIDI file without a readable note ({why})")
-    check_length(score, str(path))
+        raise UserError(f"{name}: a damaged MIDI file without a readable note ({why})")
+    check_length(score, name)
     return score
+
+
+def _refuse_size(size: int, name: Path | str) -> NoReturn:
+    raise UserError(
+        f"{name}: {size / 2**20:.0f} MiB long; up to {MAX_BYTES // 2**20} MiB are read: "
+        "is it one piece of music?"
+    )
 
 
 def parse(midi: mido.MidiFile, name: str) -> Score:

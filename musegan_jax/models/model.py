@@ -89,10 +89,45 @@ def answer(
     Raises:
         TypeError, ValueError: if an argument is not of this form.
     """
+    temperature = limits.number("temperature", temperature)
+    condition = _condition(model, conditions)
+    typed = isinstance(keys, jax.Array) and jax.numpy.issubdtype(keys.dtype, jax.dtypes.prng_key)
+    if not typed:
+        raise TypeError("keys must be typed JAX keys (B,), as musegan_jax.example_keys makes them")
+    if np.shape(keys) != condition.shape[:1]:
+        raise ValueError(
+            f"keys has shape {np.shape(keys)}; it must be {condition.shape[:1]}, one a melody"
+        )
+    return np.asarray(_apply(model.config, model.variables, condition, keys, temperature))
+
+
+def answer_noise(
+    model: Model, conditions: Bool[np.ndarray, "B T 128"], noise: Float[np.ndarray, "B t p C"]
+) -> Float[np.ndarray, "B T P K"]:
+    """As `answer`, with noise of your own, of the temperature that it should have.
+
+    Args:
+        model: with variables.
+        conditions: as for `answer`.
+        noise: `(B, T / stride, P / stride, C)`, as `draw_noise` draws it.
+
+    Raises:
+        TypeError, ValueError: if an argument is not of this form.
+    """
+    condition = _condition(model, conditions)
+    wanted = noise_shape(model.config.generator_filters, *condition.shape[1:3])
+    if np.shape(noise) != (len(condition), *wanted):
+        raise ValueError(
+            f"noise has shape {np.shape(noise)}; it must be {(len(condition), *wanted)}"
+        )
+    return np.asarray(_apply_noise(model.config, model.variables, condition, noise))
+
+
+def _condition(model: Model, conditions: Any) -> np.ndarray:
+    """Melodies as the network takes them, signed `(B, T, P, 1)`; errors as in `answer`."""
     limits.instances(model=(model, Model))
     if model.variables is None:
         raise ValueError("the model has no variables; load a trained one with musegan_jax.load()")
-    temperature = limits.number("temperature", temperature)
     conditions = np.asarray(conditions)
     shape, (low, high) = conditions.shape, model.pitch_range
     fine = len(shape) == 3 and shape[2] == pianoroll.MIDI_PITCHES and shape[1]
@@ -103,16 +138,10 @@ def answer(
         )
     if conditions.dtype != bool:
         raise TypeError(f"conditions has dtype {conditions.dtype}; it must be bool")
-    typed = isinstance(keys, jax.Array) and jax.numpy.issubdtype(keys.dtype, jax.dtypes.prng_key)
-    if not typed:
-        raise TypeError("keys must be typed JAX keys (B,), as musegan_jax.example_keys makes them")
-    if np.shape(keys) != shape[:1]:
-        raise ValueError(f"keys has shape {np.shape(keys)}; it must be {shape[:1]}, one a melody")
     if conditions[..., :low].any() or conditions[..., high + 1 :].any():
         raise ValueError(f"conditions has notes outside the model's MIDI pitches {low} to {high}")
     rows = pianoroll.crop(conditions[..., None], model.config.lowest_pitch, model.config.pitches)
-    condition = pianoroll.to_signed(rows)
-    return np.asarray(_apply(model.config, model.variables, condition, keys, temperature))
+    return pianoroll.to_signed(rows)
 
 
 @functools.partial(jax.jit, static_argnums=0)
@@ -121,3 +150,8 @@ def _apply(
 ) -> Any:
     noise = draw_noise(keys, noise_shape(config.generator_filters, *condition.shape[1:3]))
     return make_generator(config).apply(variables, condition, temperature * noise, train=False)
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def _apply_noise(config: ModelConfig, variables: Any, condition: jax.Array, noise: Any) -> Any:
+    return make_generator(config).apply(variables, condition, noise, train=False)

@@ -45,5 +45,9 @@ def decode(
     Returns:
         Bool `(T, P, K)`.
     """
-    rows = pianoroll.crop(condition[..., None], model.config.lowest_pitch, model.config.pitches)
-    return RULES[rule](model, signed, rows[..., 0], frame)
+    low, held = model.config.lowest_pitch, frame.held
+    rows = pianoroll.crop(condition[..., None], low, model.config.pitches)[..., 0]
+    if held is None:
+        return RULES[rule](model, signed, rows, frame)
+    # Certain cells are all that the simple rules need: they heed them, and one another's clashes.
+    return held.written(RULES[rule](model, held.imposed(signed, low), rows, frame), low)

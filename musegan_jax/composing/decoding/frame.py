@@ -2,6 +2,8 @@
 
 from typing import NamedTuple
 
+from musegan_jax.composing.decoding.held import Held
+
 
 class Frame(NamedTuple):
     """The melody's shift in two parts, `shift + 12 * octaves`.
@@ -12,10 +14,12 @@ class Frame(NamedTuple):
     Attributes:
         shift: semitones from the played pitches up to the network's, of both, from -6 to 5.
         octaves: further octaves of the melody alone.
+        held: what of the accompaniment is given, at the network's pitches.
     """
 
     shift: int = 0
     octaves: int = 0
+    held: Held | None = None
 
 
 AS_HEARD = Frame()

@@ -13,6 +13,7 @@ import numpy as np
 
 from musegan_jax.composing.decoding import lines as single
 from musegan_jax.composing.decoding.frame import AS_HEARD, Frame
+from musegan_jax.composing.decoding.held import FREE
 from musegan_jax.composing.decoding.scores import (
     Tables,
     Weights,
@@ -85,12 +86,14 @@ def decode(
             [(a + frame.shift, b + frame.shift) for a, b in (ranges[k] for k in searched)],
         ),
         rests=_rests(music.statistics)[[lines.index(k) for k in searched]],
+        held=None if frame.held is None else frame.held.lines(searched)[first:end],
     )
-    pitches = _search(task)
+    pitches = _search(task) - low
     notes[:, :, searched] = False
     for n, k in enumerate(searched):
-        steps = np.flatnonzero(pitches[:, n] >= 0)
-        notes[first + steps, pitches[steps, n] - low, k] = True
+        # What is held may lie outside the network's rows.
+        steps = np.flatnonzero((pitches[:, n] >= 0) & (pitches[:, n] < signed.shape[1]))
+        notes[first + steps, pitches[steps, n], k] = True
     notes[end:, :, searched] = notes[end - 1][:, searched]
     return notes
 
@@ -119,6 +122,7 @@ class _Task(NamedTuple):
         chords: bool `(T, 128, N)`, tracks that are not searched.
         odds: `(T, L, 128)`, the network's log-odds, minus infinity for pitches out of range.
         rests: bool `(L,)`, whether a line may rest.
+        held: int `(T, L)`, pitches that are given, see `held.Held.lines`; None if none are.
     """
 
     tables: Tables
@@ -129,6 +133,7 @@ class _Task(NamedTuple):
     chords: np.ndarray
     odds: np.ndarray
     rests: np.ndarray
+    held: np.ndarray | None = None
 
 
 def _odds(signed: np.ndarray, low: int, ranges: list[tuple[int, int]]) -> np.ndarray:
@@ -164,6 +169,11 @@ def _candidates(task: _Task) -> tuple[np.ndarray, np.ndarray]:
     best = np.where(known, best, best[..., :1])
     odds = np.where(known, odds, odds[..., :1])
     best[:, task.rests, -1], odds[:, task.rests, -1] = -1, 0.0
+    if task.held is not None:
+        # One candidate, and none of its copies, which would crowd out states of other lines.
+        given = task.held != FREE
+        best[given], odds[given] = task.held[given][:, None], -np.inf
+        odds[given, 0] = 0.0
     return best, odds
 
 

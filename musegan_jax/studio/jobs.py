@@ -1,0 +1,140 @@
+"""A queue of jobs and the thread that does them, one after the other.
+
+One thread, because the network and the search use all that there is of a processor.
+"""
+
+import asyncio
+import collections
+import threading
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator
+from typing import Any
+
+from musegan_jax.errors import UserError
+
+LONGEST = 256  # jobs that may wait
+TELL = 1.0  # seconds between two messages to a job that waits
+FAULT = "this is a fault of the program; the terminal shows more"
+
+
+class Full(Exception):
+    """There are too many jobs already."""
+
+
+class Job:
+    """A list of results that is still being made; `results` gives them as they come."""
+
+    def __init__(self, work: Callable[[], Iterable[Any]]) -> None:
+        """Must be made in the event loop that will read the results."""
+        self.work = work
+        self.cancelled = False
+        self._loop = asyncio.get_running_loop()
+        self._made: asyncio.Queue[Any] = asyncio.Queue()
+
+    def put(self, result: Any) -> None:
+        """Hand over a result, from any thread; None after the last."""
+        try:
+            self._loop.call_soon_threadsafe(self._made.put_nowait, result)
+        except RuntimeError:  # the server has ended
+            self.cancelled = True
+
+    async def results(self, ahead: Callable[["Job"], int]) -> AsyncIterator[Any]:
+        """The results; where one is long in coming, how many jobs are before this one.
+
+        Whoever stops listening cancels the job.
+        """
+        coming = asyncio.ensure_future(self._made.get())
+        try:
+            while True:
+                # Not `wait_for`: in Python 3.11 it can lose what comes as its time runs out.
+                done, _ = await asyncio.wait({coming}, timeout=TELL)
+                if not done:
+                    yield {"ahead": ahead(self)}
+                    continue
+                result = coming.result()
+                if result is None:
+                    return
+                yield result
+                coming = asyncio.ensure_future(self._made.get())
+        finally:
+            coming.cancel()
+            self.cancelled = True
+
+
+class Worker:
+    """The queue with its thread."""
+
+    def __init__(
+        self, idle: Iterator[Callable[[], Any]], report: Callable[[BaseException], None]
+    ) -> None:
+        """Begin. `idle` are things to do while there is no job; `report` is told of faults."""
+        self._waiting: collections.deque[Job] = collections.deque()
+        self._changed = threading.Condition()
+        self._ended = False
+        self._idle, self._report = idle, report
+        self._thread = threading.Thread(target=self._run, name="studio", daemon=True)
+        self._thread.start()
+
+    def submit(self, job: Job) -> Job:
+        """Add a job.
+
+        Raises:
+            Full: if too many wait.
+        """
+        with self._changed:
+            waiting = [each for each in self._waiting if not each.cancelled]
+            if len(waiting) >= LONGEST:
+                raise Full
+            self._waiting = collections.deque([*waiting, job])
+            self._changed.notify()
+        return job
+
+    def ahead(self, job: Job) -> int:
+        """How many jobs that are still wanted will be done before this one."""
+        with self._changed:
+            waiting = list(self._waiting)
+        place = waiting.index(job) if job in waiting else 0
+        return sum(not each.cancelled for each in waiting[:place])
+
+    def end(self, seconds: float) -> bool:
+        """Stop after the step that is being done; whether it has stopped within so many seconds."""
+        with self._changed:
+            self._ended = True
+            self._changed.notify()
+        self._thread.join(seconds)
+        return not self._thread.is_alive()
+
+    def _next(self) -> Job | Callable[[], Any] | None:
+        with self._changed:
+            while not self._ended:
+                if self._waiting:
+                    return self._waiting.popleft()
+                idle = next(self._idle, None)
+                if idle is not None:
+                    return idle
+                self._changed.wait()
+        return None
+
+    def _run(self) -> None:
+        while (task := self._next()) is not None:
+            if isinstance(task, Job):
+                self._do(task)
+                continue
+            try:
+                task()
+            except Exception as error:
+                self._report(error)
+
+    def _do(self, job: Job) -> None:
+        if job.cancelled:
+            return
+        try:
+            for result in job.work():
+                job.put(result)
+                if job.cancelled or self._ended:
+                    break
+        except UserError as error:
+            job.put({"error": str(error)})
+        except Exception as error:
+            self._report(error)
+            job.put({"error": FAULT})
+        job.put(None)

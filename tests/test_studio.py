@@ -1,0 +1,411 @@
+"""The studio's server: answers, files, a run that is watched, and who is let in."""
+
+import asyncio
+import contextlib
+import io
+import json
+import signal
+import subprocess
+import sys
+import urllib.request
+import wave
+from concurrent.futures import ThreadPoolExecutor
+
+import mido
+import numpy as np
+import pytest
+from etils import epath
+from starlette.testclient import TestClient
+
+import musegan_jax as mg
+from conftest import changed
+from musegan_jax import cli
+from musegan_jax.data import midi
+from musegan_jax.errors import UserError
+from musegan_jax.studio import asking, guard, jobs, songs, watching
+from musegan_jax.studio.jobs import Job, Worker
+from musegan_jax.studio.server import Studio
+from musegan_jax.studio.serving import hosts
+
+ADDRESS = "http://127.0.0.1:8642"
+TUNE = [[480 * n, 480 * n + 450, pitch, 90] for n, pitch in enumerate([60, 62, 64, 65, 67, 64, 60])]
+FAULTS: list[BaseException] = []
+
+
+@pytest.fixture(scope="module")
+def shipped():
+    return mg.load()
+
+
+@pytest.fixture(scope="module")
+def client(shipped, tmp_path_factory):
+    """A page with the right key, whose worker has nothing else to do."""
+    worker = Worker(iter(()), FAULTS.append)
+    watched = watching.Watched(epath.Path(tmp_path_factory.mktemp("runs") / "mine"))
+    app = Studio({"chorales": shipped}, worker, FAULTS.append, watched).app(
+        "the key", hosts("127.0.0.1", 8642)
+    )
+    yield TestClient(app, base_url=ADDRESS, headers={guard.TOKEN: "the key"})
+    assert worker.end(60)
+    assert not FAULTS
+
+
+def question(**parts) -> dict:
+    return {
+        "model": "chorales", "bpm": 100, "metre": [4, 4], "key": None, "temperature": 1,
+        "melody": {"program": 0, "notes": TUNE}, "wanted": [{"ends": [[3, 0]]}], **parts,
+    }  # fmt: skip
+
+
+def answered(client, **parts) -> list[dict]:
+    reply = client.post("/api/answers", json=question(**parts))
+    assert reply.status_code == 200, reply.text
+    # While one waits, on a busy machine, it is told how many are before it.
+    lines = [json.loads(line) for line in reply.text.splitlines()]
+    return [line for line in lines if "ahead" not in line]
+
+
+def rolled(voices, steps: int) -> np.ndarray:
+    """The voices of an answer as the rolls that Python gives: bool `(steps, 128, 3)`."""
+    roll = np.zeros((steps, 128, 3), bool)
+    for n, voice in enumerate(voices):
+        for start, end, pitch in voice["notes"]:
+            roll[start // 120 : end // 120, pitch, n] = True
+    return roll
+
+
+def tune_roll() -> np.ndarray:
+    return midi.to_roll(midi.quantise(np.array(TUNE), 120), 28)
+
+
+def test_answers_are_those_of_python(client, shipped):
+    remarks, first, second = answered(client, wanted=[{"ends": [[3, 0]]}, {"ends": [[3, 1]]}])
+    assert remarks == {"remarks": []} and [first["answer"], second["answer"]] == [0, 1]
+    wanted = mg.accompany(shipped, tune_roll(), seed=3, samples=2)
+    for answer, roll in zip((first, second), wanted, strict=True):
+        assert [voice["track"] for voice in answer["voices"]] == [1, 2, 3]
+        np.testing.assert_array_equal(rolled(answer["voices"], 32)[:28], roll[..., 1:])
+
+
+def test_voices_and_bars_are_kept(client):
+    (_, first) = answered(client)
+    alto, tenor, bass = (voice["notes"] for voice in first["voices"])
+    halves = []
+    for start, end, pitch in alto:
+        halves += [[start, (start + end) // 2, pitch], [(start + end) // 2, end, pitch]]
+    kept = [{"track": 1, "spans": [[0, 3840]], "notes": halves},
+            {"track": 3, "spans": [[0, 1920]], "notes": bass}]  # fmt: skip
+    (_, again) = answered(client, kept=kept, wanted=[{"ends": [[8, 2]]}])
+    # A whole voice comes back as it is, with notes that a roll would join.
+    assert again["voices"][0]["notes"] == halves
+    before, after = rolled(first["voices"], 32), rolled(again["voices"], 32)
+    np.testing.assert_array_equal(before[:16, :, 2], after[:16, :, 2])
+    assert (before[..., 1] != after[..., 1]).any()
+
+
+def test_places_between_flavours(client, shipped):
+    ends = [[0, 0], [7, 0]]
+    wanted = [{"ends": ends, "place": [place, 0]} for place in (0, 0.5, 1)]
+    _, *walk = answered(client, wanted=wanted)
+    rolls = mg.between(shipped, tune_roll(), (0, 7), steps=3)
+    for answer, roll in zip(walk, rolls, strict=True):
+        np.testing.assert_array_equal(rolled(answer["voices"], 32)[:28], roll[..., 1:])
+
+
+def test_of_a_long_melody_the_beginning_comes_first(client):
+    notes = [[960 * n, 960 * n + 900, 60 + n % 5, 90] for n in range(80)]
+    _, beginning, whole = answered(client, melody={"notes": notes})
+    assert beginning["beginning"] and whole["answer"] == 0
+    ends = [max(n[1] for v in a["voices"] for n in v["notes"]) for a in (beginning, whole)]
+    assert ends[0] <= 256 * 120 < ends[1] == 80 * 960
+
+
+def song(**parts) -> dict:
+    voices = [{"name": "Mélodie", "program": 73, "notes": TUNE},
+              {"name": "Bass", "program": 42, "notes": [[0, 3360, 48]]}]  # fmt: skip
+    return {"bpm": 90, "metre": [3, 4], "key": "Bb", "voices": voices, **parts}
+
+
+def test_midi_and_back(client):
+    content = client.post("/api/midi", json=song()).content
+    file = mido.MidiFile(file=io.BytesIO(content))
+    assert len(file.tracks) == 3
+    back = client.post("/api/opened", content=content).json()
+    assert [track["name"] for track in back["tracks"]] == ["Mélodie", "Bass"]
+    assert [track["program"] for track in back["tracks"]] == [73, 42]
+    assert back["tracks"][0]["notes"] == TUNE and back["likely"] == 0
+    assert (back["bpm"], back["metre"], back["key"]) == (90, [3, 4], "Bb")
+
+
+def test_sound(client):
+    content = client.post("/api/sound", json=song()).content
+    with wave.open(io.BytesIO(content)) as file:
+        seconds = file.getnframes() / file.getframerate()
+        sound = np.frombuffer(file.readframes(file.getnframes()), "<i2")
+    assert 7 * 60 / 90 < seconds < 20 and np.abs(sound).max() > 10_000
+
+
+def test_the_page_is_served_whole_and_nothing_else(client):
+    page = client.get("/").text
+    names = {word.split('"')[0] for word in page.split('"page/')[1:]}
+    assert {"main.js", "style.css", "icon.svg"} <= names
+    assert "http://" not in page.replace("http://www.w3.org", "") and "https://" not in page
+    for name in (*names, "roll.js", "sound.js"):
+        assert client.get(f"/page/{name}").status_code == 200
+    for wrong in ("/page/server.py", "/page/../server.py", "/page/%2e%2e/server.py", "/page/",
+                  "/etc/passwd", "/page/..%2fserver.py"):  # fmt: skip
+        assert client.get(wrong).status_code == 404
+    policy = client.get("/").headers["content-security-policy"]
+    assert "default-src 'none'" in policy and "unsafe" not in policy
+    assert client.get("/page/main.js").headers["content-type"].startswith("text/javascript")
+
+
+@pytest.mark.parametrize(
+    ("headers", "status"),
+    [
+        ({guard.TOKEN: "another"}, 401),
+        ({guard.TOKEN: "\xe9"}, 401),
+        ({"host": "evil.example:8642"}, 403),
+        ({"host": "127.0.0.1:9999"}, 403),
+        ({"origin": "http://evil.example"}, 403),
+        ({"origin": "null"}, 403),
+        ({"sec-fetch-site": "cross-site"}, 403),
+        ({"origin": ADDRESS, "sec-fetch-site": "same-origin"}, 200),
+        ({"host": "localhost:8642"}, 200),
+    ],
+)
+def test_who_is_let_in(client, headers, status):
+    headers = {name: value.encode("latin-1") for name, value in headers.items()}
+    assert client.get("/api/about", headers=headers).status_code == status
+    assert client.post("/api/midi", json=song(), headers=headers).status_code == status
+
+
+def test_which_hosts_are_known():
+    assert "[::1]:80" in hosts("::1", 80) and hosts("0.0.0.0", 80) is None
+    assert hosts("studio.lan", 80) == {"studio.lan:80"}
+    assert guard.is_number("192.168.0.7:80") and guard.is_number("[fe80::1]:80")
+    assert not guard.is_number("evil.example:80") and not guard.is_number("")
+
+
+def test_huge_bodies_are_not_read(client):
+    sent = []
+
+    def chunks():
+        for _ in range(64):
+            sent.append(1)
+            yield b" " * 2**20
+
+    for path in ("/api/answers", "/api/opened", "/api/midi", "/api/sound"):
+        reply = client.post(path, content=chunks())
+        assert reply.status_code == 413 and "MiB" in reply.json()["error"]
+
+
+@pytest.mark.parametrize(
+    "body",
+    [b"", b"[]", b"{", b"[" * 100_000, b'{"bpm": ' + b"9" * 10_000 + b"}", b"\xff\xfe", b"null",
+     b'{"bpm": NaN, "metre": [4, 4]}'],
+)  # fmt: skip
+@pytest.mark.parametrize("path", ["/api/answers", "/api/midi", "/api/sound", "/api/opened"])
+def test_bad_bodies_are_refused_in_a_line(client, path, body):
+    reply = client.post(path, content=body)
+    assert reply.status_code == 400
+    assert len(reply.json()["error"].splitlines()) == 1
+
+
+@pytest.mark.parametrize(
+    "parts",
+    [
+        {"model": "another"},
+        {"melody": {"notes": []}},
+        {"melody": {"notes": [[0, 480]]}},
+        {"melody": {"notes": [[480, 480, 60]]}},
+        {"melody": {"notes": [[0, 480, 128]]}},
+        {"melody": {"notes": [[0, 480, True]]}},
+        {"melody": {"notes": [[0, 480.5, 60]]}},
+        {"melody": {"notes": [[0, 480, 60, 0]]}},
+        {"melody": {"notes": [[0, 10**9, 60]]}},
+        {"melody": {"notes": [[0, 4_700_000, 60]]}},  # longer than any model takes
+        {"melody": {"notes": [[0, 480, 60]] * 60_000}},
+        {"melody": {"notes": TUNE, "program": 200}},
+        {"melody": {"notes": TUNE, "is_drum": True}},
+        {"bpm": 5}, {"bpm": "100"}, {"metre": [4]}, {"metre": [4, 3]}, {"metre": [32, 1]},
+        {"key": "H"}, {"temperature": 11}, {"temperature": None},
+        {"wanted": []}, {"wanted": [{"ends": []}]}, {"wanted": [{"ends": [[0, 0]]}] * 10},
+        {"wanted": [{"ends": [[-1, 0]]}]}, {"wanted": [{"ends": [[0, 0]] * 3}]},
+        {"wanted": [{"ends": [[0, 0]] * 2, "place": [2, 0]}]},
+        {"wanted": [{"ends": [[0, 0]] * 2, "place": [float("nan"), 0]}]},
+        {"kept": [{"track": 0, "spans": [[0, 480]], "notes": []}]},
+        {"kept": [{"track": 9, "spans": [[0, 480]], "notes": []}]},
+        {"kept": [{"track": 1, "spans": [[0]], "notes": []}]},
+    ],
+)  # fmt: skip
+def test_bad_questions_are_refused_in_a_line(client, parts):
+    reply = client.post("/api/answers", content=json.dumps(question(**parts)))
+    told = reply.json()["error"] if reply.status_code == 400 else answer_error(reply)
+    assert told and len(told.splitlines()) == 1 and "fault" not in told
+
+
+def answer_error(reply) -> str:
+    assert reply.status_code == 200
+    return json.loads(reply.text.splitlines()[-1]).get("error", "")
+
+
+def test_files_that_are_no_melody(client):
+    drums = mido.MidiFile()
+    drums.tracks = [midi.note_track("Drums", 9, 0, np.array([[0, 480, 36, 90]]))]
+    buffer = io.BytesIO()
+    drums.save(file=buffer)
+    cases = {b"RIFF....": "MIDI", b"%PDF-1.4": "MIDI", buffer.getvalue(): "pitch"}
+    for content, word in {**cases, b"MThd" + bytes(2 * 2**20): "MiB"}.items():
+        reply = client.post("/api/opened", content=content)
+        assert reply.status_code == 400 and word in reply.json()["error"]
+
+
+def test_a_hundred_at_once(client):
+    """None is lost, and a small request between them does not wait for them all."""
+    with ThreadPoolExecutor(100) as pool:
+        replies = [pool.submit(answered, client) for _ in range(100)]
+        assert client.get("/api/about").status_code == 200
+        assert sum(reply.done() for reply in replies) < 100
+        found = [reply.result()[-1]["voices"] for reply in replies]
+    assert all(voices == found[0] for voices in found) and found[0]
+
+
+# --- the queue
+
+
+def results_of(worker, *works):
+    async def run():
+        made = [worker.submit(Job(work)) for work in works]
+        return [[r async for r in job.results(worker.ahead)] for job in made]
+
+    return asyncio.run(run())
+
+
+def test_jobs_are_done_in_their_order_and_faults_are_told():
+    faults = []
+    worker = Worker(iter([lambda: 1 / 0]), faults.append)
+
+    def wrong():
+        yield 1
+        raise UserError("the melody is wrong")
+
+    found = results_of(worker, lambda: [1, 2], wrong, lambda: 1 / 0, lambda: [3])
+    assert found == [[1, 2], [1, {"error": "the melody is wrong"}], [{"error": jobs.FAULT}], [3]]
+    assert worker.end(10)
+    assert [type(fault) for fault in faults] == [ZeroDivisionError] * 2
+
+
+def test_whoever_leaves_cancels_and_the_queue_is_bounded(monkeypatch):
+    monkeypatch.setattr(jobs, "LONGEST", 2)
+    monkeypatch.setattr(jobs, "TELL", 0.01)
+    worker = Worker(iter(()), pytest.fail)
+    made = []
+
+    async def run():
+        begun, go = asyncio.Event(), asyncio.Event()
+        loop = asyncio.get_running_loop()
+
+        def endless():
+            loop.call_soon_threadsafe(begun.set)
+            while True:
+                made.append(1)
+                yield len(made)
+                asyncio.run_coroutine_threadsafe(go.wait(), loop).result(10)
+
+        first = worker.submit(Job(endless))
+        await begun.wait()
+        second, third = (worker.submit(Job(lambda: ["done"])) for _ in range(2))
+        with pytest.raises(jobs.Full):
+            worker.submit(Job(list))
+        waiting = third.results(worker.ahead)
+        assert await anext(waiting) == {"ahead": 1}
+        second.cancelled = True
+        while (told := await anext(waiting)) != {"ahead": 0}:
+            assert told == {"ahead": 1}
+        worker.submit(Job(list))  # a cancelled one leaves room
+        async with contextlib.aclosing(first.results(worker.ahead)) as results:
+            assert await anext(results) == 1
+        go.set()
+        return [told async for told in waiting if told == "done"]
+
+    assert asyncio.run(asyncio.wait_for(run(), 20)) == ["done"] and len(made) <= 3
+    assert worker.end(10)
+
+
+# --- a run that is watched
+
+
+def test_a_run_is_watched(client, tiny, shipped, tmp_path):
+    assert client.get("/api/run").json() == {"name": "mine", "began": False}
+    assert client.get("/api/run/2/0").status_code == 400
+    from musegan_jax.config import override
+
+    words = ["--training.iterations=2", "--output.melodies=twinkle", "--output.sample_every=2",
+             "--output.log_every=1"]  # fmt: skip
+    workdir = tmp_path / "run"
+    mg.train(override(tiny, words), workdir)
+    run = watching.Watched(epath.Path(workdir))
+    state = json.loads(json.dumps(run.state(), allow_nan=False))
+    assert state["began"] and state["iteration"] == state["iterations"] == 2
+    assert [at for at, _ in state["curves"]["critic_loss"]] == [1, 2]
+    assert state["samples"][-1] == {"iteration": 2, "songs": ["twinkle"]} and state["speed"] > 0
+    song = run.song(2, 0)
+    assert song["voices"][0]["notes"][0][:3] == [0, 450, 60]
+    assert len(run.sample(2, 0, "wav").read_bytes()) > 1000
+    for wrong in ((3, 0), (2, 1), (2, -1)):
+        with pytest.raises(UserError, match="no such sample"):
+            run.song(*wrong)
+
+
+def test_curves_are_thinned_and_speed_is_lately():
+    lines = [{"iteration": n, "seconds": n / 4, "critic_loss": -n, "note": "x"} for n in range(999)]
+    curve = watching.curves(lines)["critic_loss"]
+    assert len(curve) == watching.POINTS and curve[0] == [0, 0] and curve[-1] == [998, -998]
+    assert watching.speed(lines) == pytest.approx(4)
+    assert watching.speed([*lines, {"iteration": 3, "seconds": 0.1}]) == pytest.approx(4)
+    assert watching.speed(lines[:1]) is None
+
+
+# --- the rest
+
+
+def test_keys_of_files_are_those_that_the_page_knows():
+    for key in (*asking.KEYS, *asking.MINORS):
+        content = songs.midi_bytes(asking.song(json.dumps(song(key=key)).encode()))
+        assert songs.opened(content)["key"] == key
+
+
+def test_models_are_told_apart(shipped, tmp_path):
+    from musegan_jax.studio.serving import load_models
+
+    for folder in ("a", "b"):
+        (tmp_path / folder).mkdir()
+        mg.save(changed(shipped), tmp_path / folder / "mine.safetensors")
+    files = [str(tmp_path / folder / "mine.safetensors") for folder in ("a", "b")]
+    assert list(load_models(files)) == ["chorales", "mine", "mine 2"]
+
+
+@pytest.mark.parametrize(
+    "words",
+    ["--port 70000", "--port -1", "--host=", "--host no.such.host.invalid", "--model missing.x"],
+)
+def test_what_cannot_be_served_is_said_in_a_line(words, capsys):
+    assert cli.main(["studio", "--no-browser", "--port", "0", *words.split()]) == 2
+    assert len(capsys.readouterr().err.splitlines()) == 1
+
+
+def test_the_command_serves_and_ends_with_ctrl_c():
+    words = [sys.executable, "-m", "musegan_jax", "studio", "--no-browser", "--port", "0"]
+    process = subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    try:
+        address, _, key = process.stdout.readline().strip().partition("#")
+        request = urllib.request.Request(f"{address}api/about", headers={guard.TOKEN: key})
+        with urllib.request.urlopen(request) as reply:
+            assert json.load(reply)["models"][0]["name"] == "chorales"
+        process.send_signal(signal.SIGINT)
+        _, said = process.communicate(timeout=60)
+    finally:
+        process.kill()
+    assert process.returncode == 0
+    assert said.splitlines()[-1] == "the studio has ended" and "Traceback" not in said
