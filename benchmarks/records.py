@@ -20,6 +20,7 @@ CHECKOUT = Path(__file__).parent.parent
 # Arguments of `uv run` that install what a script needs besides the project.
 NEEDS = {
     "tpu_compile": "--extra tpu ",
+    "gpu_compile": "--extra cuda ",
     "peers": "--with keras --with tensorflow --with torch ",
 }
 

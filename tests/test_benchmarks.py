@@ -51,6 +51,7 @@ def test_minimum_operations_of_a_network_counted_by_hand():
         ("NVIDIA H100 80GB HBM3", "H100 80GB HBM3"),
         ("NVIDIA GH200 480GB", None),
         ("NVIDIA A100-SXM4-40GB", "A100-SXM4-40GB"),
+        ("NVIDIA B200", "NVIDIA B200"),
         ("TPU v5 lite", "v5e"),
         ("TPU v5", "v5p"),
         ("TPU v6 lite", "v6e"),
@@ -88,8 +89,8 @@ def test_one_gradient_is_summed_per_update_on_a_tpu_slice():
         "layout = t.layout_of('v5e:2x2')\n"
         "config = configs.override(configs.load('configs/chorales.py'), [\n"
         "    '--model.dtype=bfloat16', '--training.batch_size=32'])\n"
-        "for update in (t.critic_update, t.generator_update):\n"
-        "    found = t.measure(update, config, layout, 'v5e')['collectives']\n"
+        "for part in ('critic update', 'generator update'):\n"
+        "    found = t.measure(part, config, layout, 'v5e')['collectives']\n"
         "    print(*(each['bytes'] for each in found if each['bytes'] > 100_000))\n"
     )
     sizes = [[int(word) for word in line.split()] for line in in_new_process(code).splitlines()]
@@ -110,6 +111,8 @@ def test_one_gradient_is_summed_per_update_on_a_tpu_slice():
         (["scaling.py", "--simulate", "2", "--devices", "1", "99"], "--devices 99: there are only"),
         (["scaling.py", "--config", "configs/tiny.py", "--devices", "3"], "--devices 3: the batch"),
         (["tpu_compile.py", "--batch-per-chip", "0"], "--batch-per-chip 0: it must be at least 1"),
+        (["gpu_compile.py", "--batch-per-gpu", "0"], "--batch-per-gpu 0: it must be at least 1"),
+        (["gpu_compile.py", "--flags", "x"], "--flags x: give NAME=VALUE"),
         (["gpu.py", "--name", "x", "--out", "nowhere"], "--out: nowhere: no such folder"),
         (["gpu.py", "--name", "a/h100"], "--name 'a/h100'"),
         (["peers.py", "--peers", "mxnet"], "--peers: 'mxnet' is none of keras"),
@@ -137,12 +140,21 @@ def test_an_error_ends_the_process_without_a_traceback():
     assert done.stderr == "gpu: --limit 59.0: it must be at least 60\n"
 
 
-def test_a_compiler_for_tpus_that_is_not_there_is_named(monkeypatch, capsys):
+@pytest.mark.parametrize("kind", ["tpu", "gpu"])
+def test_a_compiler_that_is_not_there_is_named(kind, monkeypatch, capsys):
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
     monkeypatch.delenv("TPU_LIBRARY_PATH", raising=False)
-    assert status(["tpu_compile.py"], monkeypatch) == 2
+    assert status([f"{kind}_compile.py"], monkeypatch) == 2
     (line,) = capsys.readouterr().err.splitlines()
-    assert "uv run --extra tpu python" in line
+    assert f"uv run --extra {'tpu' if kind == 'tpu' else 'cuda'} python" in line
+
+
+def test_gpus_that_do_not_exist_are_refused():
+    from gpu_compile import layout_of
+
+    for topology in ("P100:1", "H100", "H100:0", "H100:2x", "H100:x8", "H100:one"):
+        with pytest.raises(UserError, match="use A100, H100, H200, B200 and a number"):
+            layout_of(topology)
 
 
 def test_a_folder_that_takes_no_file_is_found_before_anything_is_measured(tmp_path, monkeypatch):
