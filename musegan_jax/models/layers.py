@@ -6,6 +6,8 @@ matrix products for CPU (`products`), and convolutions for GPU and TPU (here). T
 program is compiled for selects one.
 """
 
+import functools
+from collections.abc import Sequence
 from typing import Any
 
 import flax.linen as nn
@@ -50,10 +52,15 @@ def pitch_classes(roll: Float[Array, "B T P K"]) -> Float[Array, "B T P 1"]:
     return jnp.tile(classes, (1, 1, octaves))[:, :, :p, None] - 1
 
 
-def _convolve(x: jax.Array, kernel: jax.Array, padding: tuple[int, int]) -> jax.Array:
-    """Convolution of stride 2: `(B, 2T, 2P, C)` with `(h, w, C, D)` to `(B, T, P, D)`."""
+def _convolve(
+    x: jax.Array,
+    kernel: jax.Array,
+    strides: tuple[int, int],
+    padding: tuple[tuple[int, int], tuple[int, int]],
+) -> jax.Array:
+    """Convolution `(B, T, P, C)` with a kernel `(h, w, C, D)`."""
     return lax.conv_general_dilated(
-        x, kernel, (2, 2), (padding, padding), dimension_numbers=("NHWC", "HWIO", "NHWC")
+        x, kernel, strides, padding, dimension_numbers=("NHWC", "HWIO", "NHWC")
     )
 
 
@@ -71,7 +78,7 @@ def strided_convolve(
     """
 
     def plain(x: jax.Array, kernel: jax.Array) -> jax.Array:
-        return _convolve(x, kernel, (1, 1))
+        return _convolve(x, kernel, (2, 2), ((1, 1), (1, 1)))
 
     if x.shape[-1] < FEW:
         return plain(x, kernel)
@@ -93,12 +100,30 @@ def upsample_convolve(kernel: jax.Array, *parts: jax.Array) -> jax.Array:
     mode only.
     """
     return lax.platform_dependent(
-        kernel, *parts, cpu=products.upsample_convolve, default=_transposed_convolve
+        kernel,
+        *parts,
+        cpu=products.upsample_convolve,
+        cuda=_upsample_with_cudnn,
+        default=functools.partial(_transposed_convolve, False),
     )
 
 
-def _transposed_kernel(kernel: jax.Array) -> jax.Array:
-    """The 4x4 kernel as the 5x5 one of `_transposed_convolve`: `(4, 4, C, D)`, `(5, 5, D, C)`.
+def _upsample_with_cudnn(kernel: jax.Array, *parts: jax.Array) -> jax.Array:
+    # A sum of outputs instead of a concatenated input, where that moves fewer bytes.
+    if 4 * kernel.shape[-1] < min(part.shape[-1] for part in parts):
+        pieces = zip(_split(kernel, parts, axis=2), parts, strict=True)
+        return functools.reduce(jnp.add, [_transposed_convolve(True, *piece) for piece in pieces])
+    return _transposed_convolve(True, kernel, *parts)
+
+
+def _split(kernel: jax.Array, parts: Sequence[jax.Array], axis: int) -> list[jax.Array]:
+    """A kernel's pieces for arrays that its input is the concatenation of."""
+    ends = [sum(part.shape[-1] for part in parts[: n + 1]) for n in range(len(parts) - 1)]
+    return jnp.split(kernel, ends, axis=axis)
+
+
+def _transposed_kernel(kernel: jax.Array, folded: bool) -> jax.Array:
+    """The 4x4 kernel as that of `_down`: `(4, 4, C, D)` to `(5, 5, D, C)` or `(5, 3, 2 D, C)`.
 
     Upsampling repeats each input in each dimension, so neighbouring taps of w0..w3 meet the same
     input and add up: w0, w0 + w1, w1 + w2, w2 + w3, w3. A transposed convolution writes where a
@@ -107,36 +132,65 @@ def _transposed_kernel(kernel: jax.Array) -> jax.Array:
     for axis in (0, 1):
         edge = jnp.zeros_like(lax.slice_in_dim(kernel, 0, 1, axis=axis))
         kernel = lax.concatenate([edge, kernel], axis) + lax.concatenate([kernel, edge], axis)
-    return lax.rev(kernel, (0, 1)).swapaxes(2, 3)
+    kernel = lax.rev(kernel, (0, 1)).swapaxes(2, 3)
+    if folded:
+        _, _, d, c = kernel.shape
+        kernel = jnp.pad(kernel, ((0, 0), (0, 1), (0, 0), (0, 0))).reshape(5, 3, 2 * d, c)
+    return kernel
 
 
-@jax.custom_vjp
-def _transposed_convolve(kernel: jax.Array, *parts: jax.Array) -> jax.Array:
+def _down(y: jax.Array, kernel: jax.Array, cudnn: bool, folded: bool) -> jax.Array:
+    """The convolution that `_transposed_convolve` is the transpose of: `(B, 2T, 2P, D)` to
+    `(B, T, P, C)`.
+    """
+    if not folded:
+        # Either padding gives the same numbers: the last position is not read. cuDNN has only the
+        # symmetric one; for the other XLA writes a padded copy.
+        pad = (2, 2) if cudnn else (2, 1)
+        return _convolve(y, kernel, (2, 2), (pad, pad))
+    b, t, p, d = y.shape
+    return _convolve(y.reshape(b, t, p // 2, 2 * d), kernel, (2, 1), ((2, 2), (1, 1)))
+
+
+def _is_folded(cudnn: bool, part: jax.Array) -> bool:
+    """Whether two neighbouring pitches of the output are the channels of one position.
+
+    That takes 30 products instead of 25, as one of the kernel's six pitches is zero. But where a
+    kernel has more positions than its input, as 5x5 on the innermost layer's 2x8 map, XLA's GPU
+    compiler lets the two change places, and the layer has seven times the work.
+    """
+    return cudnn and part.shape[1] * part.shape[2] < 5 * 5
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(0,))
+def _transposed_convolve(cudnn: bool, kernel: jax.Array, *parts: jax.Array) -> jax.Array:
     """`upsample_convolve` as the transpose of a 5x5 convolution of stride 2, with 25 products.
 
     The gradients are written out for two reasons. Each is a convolution that cuDNN has (forward, or
     by the kernel); JAX would dilate the low-resolution input with zeros. And each part has its own
     gradient; one for all parts would be written in full and read again for every part.
+    `cudnn` selects between forms of the same numbers: for cuDNN, and for TPUs.
     """
     x = jnp.concatenate(parts, axis=-1)
     b, t, p, _ = x.shape
-    h = _transposed_kernel(kernel)
+    folded = _is_folded(cudnn, x)
+    h = _transposed_kernel(kernel, folded)
     out = jax.ShapeDtypeStruct((b, 2 * t, 2 * p, kernel.shape[-1]), x.dtype)
-    (y,) = jax.linear_transpose(lambda y: _convolve(y, h, (2, 1)), out)(x)
+    (y,) = jax.linear_transpose(lambda y: _down(y, h, cudnn, folded), out)(x)
     return y
 
 
-def _transposed_forward(kernel: jax.Array, *parts: jax.Array) -> tuple[jax.Array, Any]:
-    return _transposed_convolve(kernel, *parts), (kernel, parts)
+def _transposed_forward(cudnn: bool, kernel: jax.Array, *parts: jax.Array) -> tuple[jax.Array, Any]:
+    return _transposed_convolve(cudnn, kernel, *parts), (kernel, parts)
 
 
-def _transposed_backward(kept: Any, dy: jax.Array) -> tuple[jax.Array, ...]:
+def _transposed_backward(cudnn: bool, kept: Any, dy: jax.Array) -> tuple[jax.Array, ...]:
     kernel, parts = kept
-    h, unfold = jax.vjp(_transposed_kernel, kernel)
-    _, by_kernel = jax.vjp(lambda h: _convolve(dy, h, (2, 1)), h)
+    folded = _is_folded(cudnn, parts[0])
+    h, unfold = jax.vjp(lambda kernel: _transposed_kernel(kernel, folded), kernel)
+    _, by_kernel = jax.vjp(lambda h: _down(dy, h, cudnn, folded), h)
     (dh,) = by_kernel(jnp.concatenate(parts, axis=-1))
-    ends = [sum(part.shape[-1] for part in parts[: n + 1]) for n in range(len(parts) - 1)]
-    dparts = [_convolve(dy, piece, (2, 1)) for piece in jnp.split(h, ends, axis=-1)]
+    dparts = [_down(dy, piece, cudnn, folded) for piece in _split(h, parts, axis=-1)]
     return (*unfold(dh), *dparts)
 
 
