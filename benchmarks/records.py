@@ -21,6 +21,8 @@ CHECKOUT = Path(__file__).parent.parent
 NEEDS = {
     "tpu_compile": "--extra tpu ",
     "gpu_compile": "--extra cuda ",
+    "kernels": "--extra cuda ",
+    "repeat": "--extra cuda ",
     "peers": "--with keras --with tensorflow --with torch ",
 }
 

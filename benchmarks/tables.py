@@ -18,7 +18,8 @@ from musegan_jax import config as configs
 TABLES = {
     "train_step": """
         batch {batch_size} | precision {precision} | strategy {strategy} | devices {devices} |
-        compile, s {compile_s:.1f} | n {:count} | iteration: median, p10, p90, UNIT {:UNIT} |
+        iterations a dispatch {together} | compile, s {compile_s:.1f} | n {:count} |
+        iteration: median, p10, p90, UNIT {:UNIT} |
         examples/s {samples_per_s:number} | examples/s a device {samples_per_s_per_device:number} |
         TFLOP/s {tflops:number} | MFU {mfu:?.1%} | GB temporary {temporary_bytes:/1e9 .2f} |
         GB peak {peak_memory_bytes:?/1e9 .2f}""",
@@ -37,6 +38,15 @@ TABLES = {
         outside convolutions {outside_bytes:/1e9 .2f} | MB temporary {temporary_bytes:/1e6 .0f} |
         GFLOP {flops:/1e9 .0f} | convolutions in {dtypes} | gradient all-reduces {gradients} |
         roofline, ms {roofline_s:/1e-3 .2f} | MFU it allows {mfu:.0%}""",
+    "kernels": """
+        kind {kind} | kernels {kernels} | ms {kernel_s:/1e-3 .3f} | GB {bytes:/1e9 .2f} |
+        GB/s {gb_per_s:.0f} | TFLOP/s {tflops:.1f} | roofline, ms {roofline_s:?/1e-3 .3f}""",
+    "slowest": """
+        kernel {name} | ms {kernel_s:/1e-3 .3f} | MB {bytes:/1e6 .1f} | GB/s {gb_per_s:.0f} |
+        TFLOP/s {tflops:.1f} | roofline, ms {roofline_s:?/1e-3 .3f} | of {source}""",
+    "repeat": """
+        mode {mode} | two runs equal {equal} | n {:count} |
+        iteration: median, p10, p90, ms {:ms}""",
     "scaling": """
         scaling {scaling} | strategy {strategy} | devices {devices} | batch {batch_size} |
         n {:count} | iteration: median, p10, p90, UNIT {:UNIT} | examples/s {examples_per_s:number}
@@ -54,7 +64,8 @@ TABLES = {
         new process: median, p10, p90, s {cold:s} | second call: median, p10, p90, s {warm:s}""",
 }
 BENCHMARKS = (
-    *("train_step", "peers", "tpu_compile", "gpu_compile", "scaling", "input_pipeline", "compose"),
+    *("train_step", "peers", "tpu_compile", "gpu_compile", "kernels", "repeat", "scaling"),
+    *("input_pipeline", "compose"),
 )
 COMPILED = {  # what may have been otherwise before, by benchmark
     "tpu_compile": "flops over_minimum bytes_accessed temporary_bytes gradients roofline_s".split(),
@@ -174,6 +185,8 @@ def contents(record: dict) -> list[tuple[str, str, list[dict]]]:
     benchmark = record["benchmark"]
     if benchmark == "input_pipeline":
         return input_pipeline(record)
+    if benchmark == "kernels":
+        return kernel_times(record)
     if benchmark == "peers":
         rows = [{"ratios": None, **row, "name": name} for name, row in record["results"].items()]
         versions = {}
@@ -192,14 +205,23 @@ def contents(record: dict) -> list[tuple[str, str, list[dict]]]:
         if record["simulated"]:
             note += """ Simulated devices share the cores: ideal is a constant number of examples/s
                 in all."""
+    elif benchmark == "repeat":
+        rows = record["rows"]
+        note = f"Two processes of each mode, {record['iterations']} iterations from one seed."
     elif benchmark == "compose":
         rows, note = record["rows"], f"Sound by {record['sound']}."
     else:
         # A row that failed has only its first cells.
         empty = collections.defaultdict(str)
         rows = [empty | row if "failed" in row else row for row in record["rows"]]
+        rows = [row | {"together": several(row.get("together", 1))} for row in rows]
         note = train_step_note(record)
     return [(benchmark, " ".join(note.split()), rows)]
+
+
+def several(together: int) -> int | str:
+    """How many iterations a dispatch has, where it is more than one."""
+    return together if together > 1 else ""
 
 
 def train_step_note(record: dict) -> str:
@@ -238,6 +260,27 @@ def input_pipeline(record: dict) -> list[tuple[str, str, list[dict]]]:
         {"what": "the host's feed of an iteration", **alone["host_feed"]},
     ]
     return [("build", built, record["build"]), ("feed", feeding, fed), ("alone", "Alone:", apart)]
+
+
+def kernel_times(record: dict) -> list[tuple[str, str, list[dict]]]:
+    """`contents` of a traced iteration: kinds of kernels, and the ones that take longest."""
+
+    def rates(rows: list[dict]) -> list[dict]:
+        return [
+            row
+            | {"gb_per_s": row["bytes"] / row["kernel_s"] / 1e9}
+            | {"tflops": row["flops"] / row["kernel_s"] / 1e12}
+            for row in rows
+        ]
+
+    note = f"""One iteration, {record["wall_s"] * 1e3:.3f} ms under the profiler, mean of
+        {record["traced_iterations"]}; {record["other_s"] * 1e3:.3f} ms in operations that are no
+        kernel of the program's entry. Bytes are operands and results. Roofline: the longer of
+        operations and bytes at the published peaks."""
+    return [
+        ("kernels", " ".join(note.split()), rates(record["kinds"])),
+        ("slowest", "The kernels that take longest:", rates(record["kernels"][:15])),
+    ]
 
 
 def compiled_note(record: dict) -> str:

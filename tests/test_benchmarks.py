@@ -6,6 +6,7 @@ import json
 import runpy
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -114,6 +115,9 @@ def test_one_gradient_is_summed_per_update_on_a_tpu_slice():
         (["gpu_compile.py", "--batch-per-gpu", "0"], "--batch-per-gpu 0: it must be at least 1"),
         (["gpu_compile.py", "--flags", "x"], "--flags x: give NAME=VALUE"),
         (["gpu.py", "--name", "x", "--out", "nowhere"], "--out: nowhere: no such folder"),
+        (["kernels.py", "--iterations", "0"], "--iterations 0: it must be at least 1"),
+        (["repeat.py", "--iterations", "1"], "--iterations 1: it must be at least 2"),
+        (["train_step.py", "--together", "0"], "--together 0: it must be at least 1"),
         (["gpu.py", "--name", "a/h100"], "--name 'a/h100'"),
         (["peers.py", "--peers", "mxnet"], "--peers: 'mxnet' is none of keras"),
         (["peers.py", "--json", "nowhere/a.json"], "--json: nowhere: no such folder"),
@@ -170,6 +174,27 @@ def test_a_folder_that_takes_no_file_is_found_before_anything_is_measured(tmp_pa
     monkeypatch.setattr(records.tempfile, "TemporaryFile", refuse)
     with pytest.raises(UserError, match=r"--json: .*cannot write .*Permission denied"):
         records.need_target("--json", tmp_path / "new.json")
+
+
+def test_ten_minutes_on_a_gpu_leave_a_record_of_each_part(monkeypatch):
+    import gpu
+
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: name == "torch")
+    parts = gpu.parts("x", "configs/tiny.py", Path("out"), "64,256,1024", ["--a.b=1"], on_gpu=True)
+    written = [part.words[-1] for part in parts]
+    assert len(set(written)) == len(parts) == 7 and written[0] == "out/train_step_x.json"
+    assert all(
+        "--a.b=1" in part.words and Path("benchmarks", part.script).exists() for part in parts
+    )
+    flags = {part.words[-1]: part.flags for part in parts if part.flags}
+    assert flags == {"out/kernels_x.json": gpu.TRACED, "out/train_step_fused_x.json": gpu.FUSED}
+    assert "--training.batch_size=256" in parts[2].words  # the middle one is traced
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    left = gpu.parts("x", "configs/tiny.py", Path("out"), "8", [], on_gpu=False)
+    assert [part.script for part in left] == [
+        *("train_step.py", "kernels.py", "train_step.py", "repeat.py", "train_step.py")
+    ]
+    assert not any(part.flags for part in left)
 
 
 def test_a_record_keeps_its_command_as_one_types_it(tmp_path, monkeypatch):

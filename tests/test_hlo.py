@@ -151,3 +151,20 @@ def test_a_gpu_that_is_not_here_compiles_the_step():
         "print([one['dtypes'] for one in found['collectives']])\n"
     )
     assert in_new_process(code).splitlines() == ["['bf16'] {}", "[['f32']]"]
+
+
+def test_a_trace_is_joined_with_the_program(kernels):
+    import collections
+
+    from kernels import by_kind, table
+    from peaks import Peak
+
+    seconds = collections.Counter({"conv": 2.0, "wgrad": 3.0, "twice": 1.0, "of the runtime": 9.0})
+    rows = table(list(kernels.values()), seconds, Peak(1e3, 1e30))
+    assert [row["name"] for row in rows] == ["wgrad", "conv", "twice"]
+    assert rows[2]["bytes"] == 10 * 48 and rows[1]["roofline_s"] == kernels["conv"].flops / 1e3
+    convolutions, rest = by_kind(rows)
+    assert convolutions["kernel_s"] == 5 and convolutions["kernels"] == 2
+    assert convolutions["flops"] == 2 * kernels["conv"].flops
+    assert rest["kind"] == "fusion" and rest["roofline_s"] == pytest.approx(480 / 1e30)
+    assert by_kind(table(list(kernels.values()), seconds, None))[0]["roofline_s"] is None

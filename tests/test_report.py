@@ -111,6 +111,19 @@ def gpu_compile(scale: float) -> dict:
     return record("gpu_compile", slices=[one | {"config": config}], **extra)
 
 
+def kernels() -> dict:
+    row = {"kind": "fusion", "kernels": 3, "kernel_s": 0.002, "bytes": 4e9, "flops": 0.0}
+    row |= {"roofline_s": 0.0012}
+    one = row | {"name": "loop.1", "source": "jit/add"}
+    found = {"wall_s": 0.003, "other_s": 0.0005, "traced_iterations": 5}
+    return record("kernels", kinds=[row], kernels=[one], batch_size=64, **found)
+
+
+def repeat() -> dict:
+    row = {"mode": "default", "equal": False, **spread(0.25)}
+    return record("repeat", iterations=20, rows=[row])
+
+
 def without(tree: dict, name: str) -> dict:
     return {key: value for key, value in tree.items() if key != name}
 
@@ -229,6 +242,16 @@ def test_what_is_compiled_for_gpus(report, folder):
     assert "Compiler: jax-cuda13-plugin 1.2. With xla_a=True." in text
     _, figure = report.section(Path("x.json"), gpu_compile(1.0))
     assert [bar.get_width() for bar in figure.axes[0].patches] == [8.0]
+
+
+def test_kernels_and_repeated_runs(report, folder):
+    several = h100()
+    several["rows"][0]["together"] = 10
+    text = page(report, folder, kernels=kernels(), repeat=repeat(), h100=several)
+    assert "| fusion | 3 | 2.000 | 4.00 | 2000 | 0.0 | 1.200 |" in text
+    assert "| loop.1 | 2.000 | 4000.0 | 2000 | 0.0 | 1.200 | jit/add |" in text
+    assert "| default | False | 5 | 250.0, 225.0, 300.0 |" in text
+    assert "| 64 | float32 | mesh | 1 | 10 | 31.2 |" in text
 
 
 def test_a_before_of_what_has_no_arrows_has_its_own_section(report, folder):
