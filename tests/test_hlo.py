@@ -51,6 +51,8 @@ stride=2x2 pad=1_1x1_1}, dim_labels=b01f_o01i->b01f, custom_call_target="__cudnn
   %y = bf16[2,4,16,8]{3,2,1,0} get-tuple-element(%conv), index=0
   %wgrad = (f32[8,4,4,3]{3,2,1,0}, u8[0]{0}) custom-call(%x, %y), window={size=4x4 stride=2x2}, \
 dim_labels=b01f_o01i->b01f, custom_call_target="__cudnn$convBackwardFilter"
+  %dgrad.1 = (bf16[2,8,32,3]{3,2,1,0}, u8[0]{0}) custom-call(%y, %turned_fusion), window={size=4x4 \
+stride=2x2}, dim_labels=b01f_o01i->b01f, custom_call_target="__cudnn$convBackwardInput"
   %dw = f32[8,4,4,3]{3,2,1,0} get-tuple-element(%wgrad), index=0
   %all-reduce-start = (f32[8,4,4,3]{3,2,1,0}, f32[8,4,4,3]{3,2,1,0}) all-reduce-start(%dw), \
 to_apply=%add
@@ -86,6 +88,7 @@ def test_every_launch_is_found_with_its_kind_and_bytes(kernels):
         "turned_fusion": ("fusion", 4 * K + 2 * K),
         "conv": ("convolution", 2 * X + 2 * K + 2 * Y),
         "wgrad": ("convolution", 2 * X + 2 * Y + 4 * K),
+        "dgrad.1": ("convolution", 2 * Y + 2 * K + 2 * X),
         "all-reduce-start": ("collective", 2 * 4 * K),
         "k5": ("copy", 2 * K + 2 * K5),
         "up": ("convolution", 2 * Y + 2 * K5 + 2 * X),
@@ -97,10 +100,11 @@ def test_every_launch_is_found_with_its_kind_and_bytes(kernels):
 
 
 def test_operations_are_counted_by_hand(kernels):
-    """Forward and kernel's gradient: 16 taps at 2 x 4 x 16 positions, 3 channels to 8. The other
-    has 25 taps on each of its inputs, since the zeros between them cost nothing.
+    """Forward and both gradients: 16 taps at 2 x 4 x 16 positions, 3 channels to 8. The other has
+    25 taps on each of its inputs, since the zeros between them cost nothing.
     """
-    assert kernels["conv"].flops == kernels["wgrad"].flops == 2 * 16 * (2 * 4 * 16) * 3 * 8
+    for name in ("conv", "wgrad", "dgrad.1"):
+        assert kernels[name].flops == 2 * 16 * (2 * 4 * 16) * 3 * 8
     assert kernels["up"].flops == 2 * 25 * (2 * 4 * 16) * 8 * 3
     assert kernels["product"].flops == 2 * 7 * 5 * 6
     assert kernels["turned_fusion"].flops == 0

@@ -100,20 +100,8 @@ def upsample_convolve(kernel: jax.Array, *parts: jax.Array) -> jax.Array:
     mode only.
     """
     return lax.platform_dependent(
-        kernel,
-        *parts,
-        cpu=products.upsample_convolve,
-        cuda=_upsample_with_cudnn,
-        default=functools.partial(_transposed_convolve, False),
+        kernel, *parts, cpu=products.upsample_convolve, default=_transposed_convolve
     )
-
-
-def _upsample_with_cudnn(kernel: jax.Array, *parts: jax.Array) -> jax.Array:
-    # A sum of outputs instead of a concatenated input, where that moves fewer bytes.
-    if 4 * kernel.shape[-1] < min(part.shape[-1] for part in parts):
-        pieces = zip(_split(kernel, parts, axis=2), parts, strict=True)
-        return functools.reduce(jnp.add, [_transposed_convolve(True, *piece) for piece in pieces])
-    return _transposed_convolve(True, kernel, *parts)
 
 
 def _split(kernel: jax.Array, parts: Sequence[jax.Array], axis: int) -> list[jax.Array]:
@@ -162,15 +150,15 @@ def _is_folded(cudnn: bool, part: jax.Array) -> bool:
     return cudnn and part.shape[1] * part.shape[2] < 5 * 5
 
 
-@functools.partial(jax.custom_vjp, nondiff_argnums=(0,))
-def _transposed_convolve(cudnn: bool, kernel: jax.Array, *parts: jax.Array) -> jax.Array:
-    """`upsample_convolve` as the transpose of a 5x5 convolution of stride 2, with 25 products.
+def _is_apart(cudnn: bool, kernel: jax.Array, parts: Sequence[jax.Array]) -> bool:
+    """Whether outputs are summed instead of inputs concatenated: where that moves fewer bytes."""
+    return cudnn and 4 * kernel.shape[-1] < min(part.shape[-1] for part in parts)
 
-    The gradients are written out for two reasons. Each is a convolution that cuDNN has (forward, or
-    by the kernel); JAX would dilate the low-resolution input with zeros. And each part has its own
-    gradient; one for all parts would be written in full and read again for every part.
-    `cudnn` selects between forms of the same numbers: for cuDNN, and for TPUs.
-    """
+
+def _up(cudnn: bool, kernel: jax.Array, *parts: jax.Array) -> jax.Array:
+    if len(parts) > 1 and _is_apart(cudnn, kernel, parts):
+        pieces = zip(_split(kernel, parts, axis=2), parts, strict=True)
+        return functools.reduce(jnp.add, [_up(cudnn, *piece) for piece in pieces])
     x = jnp.concatenate(parts, axis=-1)
     b, t, p, _ = x.shape
     folded = _is_folded(cudnn, x)
@@ -180,18 +168,51 @@ def _transposed_convolve(cudnn: bool, kernel: jax.Array, *parts: jax.Array) -> j
     return y
 
 
-def _transposed_forward(cudnn: bool, kernel: jax.Array, *parts: jax.Array) -> tuple[jax.Array, Any]:
-    return _transposed_convolve(cudnn, kernel, *parts), (kernel, parts)
-
-
-def _transposed_backward(cudnn: bool, kept: Any, dy: jax.Array) -> tuple[jax.Array, ...]:
-    kernel, parts = kept
+def _up_gradients(
+    cudnn: bool, dy: jax.Array, kernel: jax.Array, *parts: jax.Array
+) -> tuple[jax.Array, ...]:
     folded = _is_folded(cudnn, parts[0])
     h, unfold = jax.vjp(lambda kernel: _transposed_kernel(kernel, folded), kernel)
-    _, by_kernel = jax.vjp(lambda h: _down(dy, h, cudnn, folded), h)
-    (dh,) = by_kernel(jnp.concatenate(parts, axis=-1))
-    dparts = [_down(dy, piece, cudnn, folded) for piece in _split(h, parts, axis=-1)]
-    return (*unfold(dh), *dparts)
+    inputs = parts
+    if not _is_apart(cudnn, kernel, parts):
+        inputs = [jnp.concatenate(parts, axis=-1)]
+    dhs = []
+    for x, piece in zip(inputs, _split(h, inputs, axis=-1), strict=True):
+        _, by_kernel = jax.vjp(lambda piece: _down(dy, piece, cudnn, folded), piece)
+        dhs += by_kernel(x)
+    (dkernel,) = unfold(jnp.concatenate(dhs, axis=-1))
+    return dkernel, *(_down(dy, piece, cudnn, folded) for piece in _split(h, parts, axis=-1))
+
+
+@jax.custom_vjp
+def _transposed_convolve(kernel: jax.Array, *parts: jax.Array) -> jax.Array:
+    """`upsample_convolve` as the transpose of a 5x5 convolution of stride 2, with 25 products.
+
+    The gradients are written out for two reasons. Each is a convolution that cuDNN has (forward, or
+    by the kernel); JAX would dilate the low-resolution input with zeros. And each part has its own
+    gradient; one for all parts would be written in full and read again for every part.
+
+    Both have a form for cuDNN and one for TPUs, of the same numbers. The choice is made in here,
+    not beside that for CPU: what a form keeps for its gradients would become part of CPU programs.
+    """
+    return lax.platform_dependent(
+        kernel, *parts, cuda=functools.partial(_up, True), default=functools.partial(_up, False)
+    )
+
+
+def _transposed_forward(kernel: jax.Array, *parts: jax.Array) -> tuple[jax.Array, Any]:
+    return _transposed_convolve(kernel, *parts), (kernel, parts)
+
+
+def _transposed_backward(kept: Any, dy: jax.Array) -> tuple[jax.Array, ...]:
+    kernel, parts = kept
+    return lax.platform_dependent(
+        dy,
+        kernel,
+        *parts,
+        cuda=functools.partial(_up_gradients, True),
+        default=functools.partial(_up_gradients, False),
+    )
 
 
 _transposed_convolve.defvjp(_transposed_forward, _transposed_backward)
