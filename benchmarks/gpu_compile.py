@@ -106,7 +106,7 @@ def kernel_sizes(config: configs.Config) -> set[tuple[int, ...]]:
         found.add(tuple(sorted(leaf.shape)))
         if len(leaf.shape) == 4:
             *_, c, d = leaf.shape
-            forms = ((5, 5, c, d), (5, 6, c, d), (5, 3, c, 2 * d))
+            forms = ((5, 5, c, d), (5, 6, c, d), (5, 3, c, 2 * d), (5, 5, c // 2, d))
             found |= {tuple(sorted(form)) for form in forms}
     return found
 
