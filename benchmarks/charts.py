@@ -26,9 +26,12 @@ def save(figure: Figure, path: Path) -> None:
         figure.savefig(temporary, format="png", dpi=110, metadata={"Software": None})
 
 
-def _panels(height: float, columns: int = 1, grid: str = "x") -> tuple[Figure, Sequence[Any]]:
+def _panels(
+    height: float, columns: int = 1, grid: str = "x", lines: int = 1
+) -> tuple[Figure, Sequence[Any]]:
     figure = Figure(figsize=(8, height), layout="constrained")  # inches; as wide as the page
-    panels = figure.subplots(1, columns, squeeze=False, sharex=grid == "x", sharey=True)[0]
+    made = figure.subplots(lines, columns, squeeze=False, sharex=grid == "x", sharey=True)
+    panels = made.ravel()
     for axes in panels:
         axes.set_axisbelow(True)
         axes.spines[["top", "right"]].set_visible(False)
@@ -119,25 +122,38 @@ def peers(record: dict) -> Figure | None:
 
 def tpu_compile(record: dict) -> Figure | None:
     """Bars: gigabytes that each part of the step moves, for each slice."""
-    rows = tables.tpu_rows(record)
+    return _compiled(record, "bytes_accessed", "chip")
+
+
+def gpu_compile(record: dict) -> Figure | None:
+    """Bars: gigabytes that each part of the step moves, for each kind and number of GPUs."""
+    return _compiled(record, "bytes_moved", "GPU")
+
+
+def _compiled(record: dict, moved: str, device: str) -> Figure | None:
+    rows = tables.compiled_rows(record)
     if not rows:
         return None
     slices = list(dict.fromkeys((row["slice"], row["batch_size"]) for row in rows))
     parts = list(dict.fromkeys(row["part"] for row in rows))
     versions = {"before": OTHER, "after": A} if "before" in record else {"after": A}
-    figure, panels = _panels(1.3 + 0.75 * len(parts), len(slices))
-    for axes, one in zip(panels, slices, strict=True):
+    columns = min(3, len(slices))
+    lines = -(-len(slices) // columns)
+    figure, panels = _panels((1.3 + 0.75 * len(parts)) * lines, columns, lines=lines)
+    for axes in panels[len(slices) :]:
+        axes.set_axis_off()
+    for axes, one in zip(panels, slices, strict=False):
         here = [row for row in rows if (row["slice"], row["batch_size"]) == one]
         for k, (version, colour) in enumerate(versions.items()):
             offset = (2 * k + 1 - len(versions)) * 0.4 / len(versions)
             y = [parts.index(row["part"]) + offset for row in here]
-            moved = [(row["bytes_accessed"][k] or math.nan) / 1e9 for row in here]
-            bars = axes.barh(y, moved, 0.736 / len(versions), color=colour, label=version)
+            values = [(row[moved][k] or math.nan) / 1e9 for row in here]
+            bars = axes.barh(y, values, 0.736 / len(versions), color=colour, label=version)
             axes.bar_label(bars, fmt="%#.3g", padding=3)
-        axes.set_title(f"{one[0]}, {one[1]} examples a chip", loc="left", fontsize="medium")
+        axes.set_title(f"{one[0]}, {one[1]} examples a {device}", loc="left", fontsize="medium")
         axes.set_yticks(range(len(parts)), parts)
         axes.margins(x=0.14)  # for the numbers at the bars' ends
-        axes.set_xlabel("GB moved, one chip")
+        axes.set_xlabel(f"GB moved, one {device}")
     panels[0].invert_yaxis()  # shared
     if len(versions) > 1:
         handles = panels[0].get_legend_handles_labels()
@@ -146,7 +162,7 @@ def tpu_compile(record: dict) -> Figure | None:
 
 
 # The first line of its docstring is what a picture is described by on the page.
-CHARTS = {chart.__name__: chart for chart in (train_step, scaling, peers, tpu_compile)}
+CHARTS = {chart.__name__: chart for chart in (train_step, scaling, peers, tpu_compile, gpu_compile)}
 
 
 def compared(pairs: dict[str, tuple], names: Sequence[str], verdicts: Sequence[str]) -> Figure:

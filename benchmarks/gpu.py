@@ -1,13 +1,17 @@
-"""Benchmark an accelerator in ten minutes: ours, the PyTorch peers, the lab's 1000 iterations.
+"""Benchmark an accelerator in ten minutes: everything that we could not measure without one.
 
 COMMAND   uv run --extra cuda --with torch python benchmarks/gpu.py --name h100
 NEEDS     the extra `cuda`; torch for the peers, which are otherwise left out. In an image that has
           jax, flax, optax, orbax-checkpoint and numpy, uv is not needed: python benchmarks/gpu.py
 TIME      at most `--limit` seconds, 570 by default
 
-Runs the other scripts one after another, each in its own process. A script that is still running
-when its time is up is stopped: then `train_step.py` keeps the rows it has written, `peers.py` has
-written nothing.
+Runs the other scripts one after another, each in its own process, the most telling first: our step
+in bf16 (with the lab's 1000 iterations), compiled and eager PyTorch beside it, the time of every
+kernel beside its bytes, float32 with products in TF32, what bit-for-bit equality costs, ten
+iterations in one dispatch, and the step with convolutions fused with what follows them, a flag of
+XLA's that nobody has run here yet.
+A script whose share of the time is up is stopped: `train_step.py` and `repeat.py` keep the rows
+that they have written, the others have written nothing.
 """
 
 import importlib.util
@@ -16,41 +20,78 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import NamedTuple
 
 import records
 from musegan_jax.errors import UserError
 
 HERE = Path(__file__).parent
-PEERS_SHARE = 0.45  # of the time, reserved for the peers: PyTorch compiles for minutes
+FUSED = "--xla_gpu_experimental_enable_conv_fusion=true"
+# Kernels within a CUDA graph do not name their instruction: none for the trace.
+TRACED = "--xla_gpu_enable_command_buffer="
 
 
-def commands(name: str, config: str, out: Path) -> list[list[str]]:
-    """The commands to run, most important first; records go into `out`."""
-    base = ["--config", config, "--model.dtype=bfloat16", "--parallel.strategy=jit"]
-    made = [
-        [
-            "train_step.py", *base,
-            "--batch-sizes", "64,256,1024", "--precisions", "bfloat16,float32",
-            "--wall", "1000", "--json", str(out / f"train_step_{name}.json"),
-        ]
-    ]  # fmt: skip
+class Part(NamedTuple):
+    """A script to run.
+
+    Attributes:
+        script: its file.
+        words: its arguments; the last one is the record.
+        share: of the time, relative to the other parts'; what one leaves over is for those after.
+        flags: added to XLA_FLAGS.
+    """
+
+    script: str
+    words: list[str]
+    share: float
+    flags: str = ""
+
+
+def parts(
+    name: str, config: str, out: Path, batch_sizes: str, overrides: list[str], on_gpu: bool
+) -> list[Part]:
+    """What to run, most important first; records go into `out`."""
+    sizes = batch_sizes.split(",")
+    base = ["--config", config, "--parallel.strategy=jit", *overrides]
+    bf16 = [*base, "--model.dtype=bfloat16"]
+    traced = [*bf16, f"--training.batch_size={sizes[len(sizes) // 2]}"]
+    rows = ["--batch-sizes", batch_sizes]
+
+    def record(benchmark: str) -> list[str]:
+        return ["--json", str(out / f"{benchmark}_{name}.json")]
+
+    made = [Part("train_step.py", [*bf16, *rows, "--wall", "1000", *record("train_step")], 3)]
     if importlib.util.find_spec("torch"):
-        made.append(
-            [
-                "peers.py", *base, "--peers", "torch,torch-eager",
-                "--iterations", "5", "--json", str(out / f"peers_{name}.json"),
-            ]
-        )  # fmt: skip
+        peers = ["--peers", "torch,torch-eager", "--iterations", "5"]
+        made.append(Part("peers.py", [*bf16, *peers, *record("peers")], 3))
+    made += [
+        Part("kernels.py", [*traced, *record("kernels")], 1, TRACED if on_gpu else ""),
+        Part("train_step.py", [*base, *rows, *record("train_step_float32")], 3),
+        Part("repeat.py", [*traced, *record("repeat")], 2),
+    ]
+    small = [*bf16, "--batch-sizes", sizes[0], "--together", "10"]
+    made.append(Part("train_step.py", [*small, *record("train_step_together")], 1))
+    if on_gpu:
+        made.append(Part("train_step.py", [*bf16, *rows, *record("train_step_fused")], 2, FUSED))
     return made
 
 
+def has_gpu() -> bool:
+    """Whether JAX finds a GPU; asked in another process, so that this one holds no memory."""
+    code = "import jax; print(jax.devices()[0].platform)"
+    done = subprocess.run([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True)
+    return done.stdout.split()[-1:] == ["gpu"]
+
+
 def run() -> None:
-    parser = records.parser(__doc__, record=False)
+    parser = records.parser(__doc__, record=False, config="configs/reference.py")
     parser.add_argument(
         "--name", required=True, help="name of the accelerator, for file names (no default)"
     )
     parser.add_argument(
-        "--config", default="configs/reference.py", help="config file (default: %(default)s)"
+        "--batch-sizes",
+        default="64,256,1024",
+        help="separated by commas; the middle one is traced (default: %(default)s)",
     )
     parser.add_argument(
         "--out",
@@ -61,7 +102,7 @@ def run() -> None:
     parser.add_argument(
         "--limit", type=float, default=570, help="seconds in total (default: %(default)s)"
     )
-    arguments = parser.parse_args()
+    arguments, overrides = parser.parse_known_args()
     if not arguments.name or "/" in arguments.name or os.sep in arguments.name:
         raise UserError(
             f"--name {arguments.name!r}: give a part of a file name, such as h100; folder: --out"
@@ -71,24 +112,33 @@ def run() -> None:
     end = time.monotonic() + arguments.limit
     # The package may be in this checkout only, not installed.
     path = os.pathsep.join([str(HERE.parent), os.environ.get("PYTHONPATH", "")])
+    todo = parts(
+        arguments.name,
+        arguments.config,
+        arguments.out,
+        arguments.batch_sizes,
+        overrides,
+        has_gpu(),
+    )
     failed = []
-    todo = commands(arguments.name, arguments.config, arguments.out)
-    for place, (script, *words) in enumerate(todo):
+    for place, part in enumerate(todo):
         left = end - time.monotonic()
-        share = left if place == len(todo) - 1 else left * (1 - PEERS_SHARE)
-        print(f"== {script} {' '.join(words)} (at most {share:.0f} s)", flush=True)
+        share = left * part.share / sum(other.share for other in todo[place:])
+        print(f"== {part.script} {' '.join(part.words)} (at most {share:.0f} s)", flush=True)
+        flags = f"{os.environ.get('XLA_FLAGS', '')} {part.flags}".strip()
         try:
             done = subprocess.run(
-                [sys.executable, str(HERE / script), *words],
-                env=os.environ | {"PYTHONPATH": path},
-                timeout=share,
+                [sys.executable, str(HERE / part.script), *part.words],
+                env=os.environ | {"PYTHONPATH": path} | ({"XLA_FLAGS": flags} if flags else {}),
+                timeout=max(1.0, share),
             )
-            failed += [script] if done.returncode else []
+            failed += [part] if done.returncode else []
         except subprocess.TimeoutExpired:
-            print(f"{script}: stopped, the time is up", flush=True)
-            failed += [] if Path(words[-1]).exists() else [script]
+            print(f"{part.script}: stopped, the time is up", flush=True)
+            failed += [] if Path(part.words[-1]).exists() else [part]
     if failed:
-        raise UserError(f"{' and '.join(failed)} wrote no complete record; see above")
+        names = " and ".join(Path(part.words[-1]).name for part in failed)
+        raise UserError(f"{names} were not completed; see above")
 
 
 if __name__ == "__main__":

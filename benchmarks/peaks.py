@@ -1,8 +1,9 @@
 """Peak performance of devices, and the minimum computation of a training iteration.
 
-Sources of the peaks (dense, without sparsity): NVIDIA's data sheets of A100, H100 and H200 (SXM);
-"System architecture" pages of Cloud TPU. They are for bf16. By default JAX lets an
-H100 or A100 compute float32 products in TF32, at half of that; TPUs use several bf16 passes.
+Sources of the peaks (dense, without sparsity): NVIDIA's data sheets of A100, H100 and H200 (SXM)
+and of DGX B200, of which an eighth; "System architecture" pages of Cloud TPU. They are for bf16.
+By default JAX lets an NVIDIA GPU compute float32 products in TF32, at half of that; TPUs use
+several bf16 passes.
 """
 
 from typing import NamedTuple
@@ -27,6 +28,7 @@ PEAKS = {
     "H100 PCIe": Peak(756e12, 2000e9),
     "H100 80GB HBM3": Peak(989e12, 3350e9),
     "NVIDIA H200": Peak(989e12, 4800e9),
+    "NVIDIA B200": Peak(2250e12, 8000e9),
 }
 
 # For devices whose name in JAX contains none of the above: TPU v5 lite is v5e, v6 lite is v6e.

@@ -20,6 +20,9 @@ CHECKOUT = Path(__file__).parent.parent
 # Arguments of `uv run` that install what a script needs besides the project.
 NEEDS = {
     "tpu_compile": "--extra tpu ",
+    "gpu_compile": "--extra cuda ",
+    "kernels": "--extra cuda ",
+    "repeat": "--extra cuda ",
     "peers": "--with keras --with tensorflow --with torch ",
 }
 

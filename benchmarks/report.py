@@ -57,14 +57,14 @@ def load(path: Path) -> dict:
 
 
 def load_all(results: Path) -> dict[Path, dict]:
-    """The records of a folder; tpu_compile_before.json is put into the record it came before."""
+    """The records of a folder; what was compiled before is put into the record it came before."""
     found = {path: load(path) for path in sorted(results.glob("*.json"))}
     for path, record in list(found.items()):
         after = found.get(path.with_name(path.name.replace("_before.json", ".json")), record)
-        if after is not record and record["benchmark"] == "tpu_compile":
+        if after is not record and record["benchmark"] in tables.COMPILED:
             with reading(path):
                 place = tables.where(record["environment"])
-                after["before"] = {"parts": tables.tpu_parts(record), "where": place}
+                after["before"] = {"parts": tables.compiled_parts(record), "where": place}
             del found[path]
     return found
 

@@ -18,7 +18,8 @@ from musegan_jax import config as configs
 TABLES = {
     "train_step": """
         batch {batch_size} | precision {precision} | strategy {strategy} | devices {devices} |
-        compile, s {compile_s:.1f} | n {:count} | iteration: median, p10, p90, UNIT {:UNIT} |
+        iterations a dispatch {together} | compile, s {compile_s:.1f} | n {:count} |
+        iteration: median, p10, p90, UNIT {:UNIT} |
         examples/s {samples_per_s:number} | examples/s a device {samples_per_s_per_device:number} |
         TFLOP/s {tflops:number} | MFU {mfu:?.1%} | GB temporary {temporary_bytes:/1e9 .2f} |
         GB peak {peak_memory_bytes:?/1e9 .2f}""",
@@ -30,6 +31,22 @@ TABLES = {
         times the minimum {over_minimum:.2f} | GB moved {bytes_accessed:/1e9 .2f} |
         MB temporary {temporary_bytes:/1e6 .0f} | gradient all-reduces {gradients} |
         roofline, ms {roofline_s:/1e-3 .2f}""",
+    "gpu_compile": """
+        GPUs {slice} | batch a GPU {batch_size} | part {part} | kernels {kernels} |
+        of them cuDNN's {convolutions} | copies {copies} | with a transpose {with_transpose} |
+        of an activation {of_activations} | GB moved {bytes_moved:/1e9 .2f} |
+        outside convolutions {outside_bytes:/1e9 .2f} | MB temporary {temporary_bytes:/1e6 .0f} |
+        GFLOP {flops:/1e9 .0f} | convolutions in {dtypes} | gradient all-reduces {gradients} |
+        roofline, ms {roofline_s:/1e-3 .2f} | MFU it allows {mfu:.0%}""",
+    "kernels": """
+        kind {kind} | kernels {kernels} | ms {kernel_s:/1e-3 .3f} | GB {bytes:/1e9 .2f} |
+        GB/s {gb_per_s:.0f} | TFLOP/s {tflops:.1f} | roofline, ms {roofline_s:?/1e-3 .3f}""",
+    "slowest": """
+        kernel {name} | ms {kernel_s:/1e-3 .3f} | MB {bytes:/1e6 .1f} | GB/s {gb_per_s:.0f} |
+        TFLOP/s {tflops:.1f} | roofline, ms {roofline_s:?/1e-3 .3f} | of {source}""",
+    "repeat": """
+        mode {mode} | two runs equal {equal} | n {:count} |
+        iteration: median, p10, p90, ms {:ms}""",
     "scaling": """
         scaling {scaling} | strategy {strategy} | devices {devices} | batch {batch_size} |
         n {:count} | iteration: median, p10, p90, UNIT {:UNIT} | examples/s {examples_per_s:number}
@@ -46,8 +63,15 @@ TABLES = {
         melody {name} | music, s {music_s:.0f} | notes {notes} | n {cold:count} |
         new process: median, p10, p90, s {cold:s} | second call: median, p10, p90, s {warm:s}""",
 }
-BENCHMARKS = ("train_step", "peers", "tpu_compile", "scaling", "input_pipeline", "compose")
-TPU_FIGURES = "flops over_minimum bytes_accessed temporary_bytes gradients roofline_s".split()
+BENCHMARKS = (
+    *("train_step", "peers", "tpu_compile", "gpu_compile", "kernels", "repeat", "scaling"),
+    *("input_pipeline", "compose"),
+)
+COMPILED = {  # what may have been otherwise before, by benchmark
+    "tpu_compile": "flops over_minimum bytes_accessed temporary_bytes gradients roofline_s".split(),
+    "gpu_compile": """kernels convolutions copies with_transpose of_activations bytes_moved
+        outside_bytes temporary_bytes flops dtypes gradients roofline_s mfu""".split(),
+}
 QUANTILES = ("median_s", "p10_s", "p90_s")
 
 
@@ -150,7 +174,8 @@ def config_line(record: dict) -> str:
     facts = [f"Config: filters {filters}", f"{model['pitches']} pitches", f"{steps} steps"]
     batches = {row.get("batch_size", batch) for row in rows or [{}]}
     if len(batches) == 1 and record["benchmark"] != "compose":  # which takes a melody at a time
-        facts.append(f"batch {batches.pop()}{' a chip' if slices else ''}")
+        each = {"tpu_compile": " a chip", "gpu_compile": " a GPU"}.get(record["benchmark"], "")
+        facts.append(f"batch {batches.pop()}{each}")
     precisions = {row.get("precision", model["dtype"]) for row in rows or [{}]}
     return "; ".join([*facts, *(precisions if len(precisions) == 1 else [])]) + "."
 
@@ -160,6 +185,8 @@ def contents(record: dict) -> list[tuple[str, str, list[dict]]]:
     benchmark = record["benchmark"]
     if benchmark == "input_pipeline":
         return input_pipeline(record)
+    if benchmark == "kernels":
+        return kernel_times(record)
     if benchmark == "peers":
         rows = [{"ratios": None, **row, "name": name} for name, row in record["results"].items()]
         versions = {}
@@ -167,13 +194,8 @@ def contents(record: dict) -> list[tuple[str, str, list[dict]]]:
             versions |= one.get("versions", {})
         note = f"""{", ".join(map(" ".join, versions.items()))}. Ours and a peer take turns; a ratio
             is of a turn of ours and the peer's next."""
-    elif benchmark == "tpu_compile":
-        rows = tpu_rows(record)
-        note = """Compiled, not run. For one chip; GFLOP: operations of the part as compiled, beside
-            them how many times the least that it needs (`peaks.minimum`); roofline from published
-            peaks of operations and memory, without the time of collectives."""
-        if "before" in record:
-            note += f" Before → after; before: {record['before']['where']}."
+    elif benchmark in COMPILED:
+        rows, note = compiled_rows(record), compiled_note(record)
     elif benchmark == "scaling":
         rows = record["rows"]
         note = """Weak: the same batch on each device; strong: the same batch in all. The largest
@@ -183,14 +205,23 @@ def contents(record: dict) -> list[tuple[str, str, list[dict]]]:
         if record["simulated"]:
             note += """ Simulated devices share the cores: ideal is a constant number of examples/s
                 in all."""
+    elif benchmark == "repeat":
+        rows = record["rows"]
+        note = f"Two processes of each mode, {record['iterations']} iterations from one seed."
     elif benchmark == "compose":
         rows, note = record["rows"], f"Sound by {record['sound']}."
     else:
         # A row that failed has only its first cells.
         empty = collections.defaultdict(str)
         rows = [empty | row if "failed" in row else row for row in record["rows"]]
+        rows = [row | {"together": several(row.get("together", 1))} for row in rows]
         note = train_step_note(record)
     return [(benchmark, " ".join(note.split()), rows)]
+
+
+def several(together: int) -> int | str:
+    """How many iterations a dispatch has, where it is more than one."""
+    return together if together > 1 else ""
 
 
 def train_step_note(record: dict) -> str:
@@ -231,32 +262,90 @@ def input_pipeline(record: dict) -> list[tuple[str, str, list[dict]]]:
     return [("build", built, record["build"]), ("feed", feeding, fed), ("alone", "Alone:", apart)]
 
 
-def tpu_parts(record: dict) -> dict[tuple[str, int, str], dict]:
-    """Figures of what is compiled, by slice, batch a chip and part."""
+def kernel_times(record: dict) -> list[tuple[str, str, list[dict]]]:
+    """`contents` of a traced iteration: kinds of kernels, and the ones that take longest."""
+
+    def rates(rows: list[dict]) -> list[dict]:
+        return [
+            row
+            | {"gb_per_s": row["bytes"] / row["kernel_s"] / 1e9}
+            | {"tflops": row["flops"] / row["kernel_s"] / 1e12}
+            for row in rows
+        ]
+
+    note = f"""One iteration, {record["wall_s"] * 1e3:.3f} ms under the profiler, mean of
+        {record["traced_iterations"]}; {record["other_s"] * 1e3:.3f} ms in operations that are no
+        kernel of the program's entry. Bytes are operands and results. Roofline: the longer of
+        operations and bytes at the published peaks."""
+    return [
+        ("kernels", " ".join(note.split()), rates(record["kinds"])),
+        ("slowest", "The kernels that take longest:", rates(record["kernels"][:15])),
+    ]
+
+
+def compiled_note(record: dict) -> str:
+    """How to read what is compiled, and by which compiler."""
+    if record["benchmark"] == "tpu_compile":
+        note = """Compiled, not run. For one chip; GFLOP: operations of the part as compiled, beside
+            them how many times the least that it needs (`peaks.minimum`); roofline from published
+            peaks of operations and memory, without the time of collectives."""
+    else:
+        note = """Compiled, not run. For one GPU; roofline: for each kernel the longer of its
+            operations and its bytes at the published peaks, summed, without launches and
+            collectives; MFU: the least operations (`peaks.minimum`) in that time. Transposes are
+            part of a kernel that computes something else, mostly."""
+    compiler = " ".join(" ".join(pair) for pair in record.get("compiler", {}).items())
+    flags = ", ".join(f"{name}={value}" for name, value in record.get("flags", {}).items())
+    note += f" Compiler: {compiler}." if compiler else ""
+    note += f" With {flags}." if flags else ""
+    if "before" in record:
+        note += f" Before → after; before: {record['before']['where']}."
+    return note
+
+
+def compiled_parts(record: dict) -> dict[tuple[str, int, str], dict]:
+    """Figures of what is compiled, by slice, batch a device and part."""
     found = {}
     for one in record["slices"]:
         config = configs.from_dict(one["config"])
         batch = config.training.batch_size // int(one["chips"])
-        least = peaks.minimum(config)
+        minimum = peaks.minimum(config)
         for name, part in one["parts"].items():
             # Statistics and losses are kilobytes; a gradient is all of a network.
             sizes = [one["bytes"] for one in part["collectives"] if one["bytes"] > 1e6]
-            found[one["topology"], batch, name] = part | {
-                "over_minimum": part["flops"] / (least[name.replace(" ", "_")] * batch),
+            least = minimum[name.replace(" ", "_")] * batch
+            figures = part | {
+                "over_minimum": part["flops"] / least,
                 "gradients": f"{len(sizes)} ({sum(sizes) / 1e6:.1f} MB)" if sizes else "0",
             }
+            if record["benchmark"] == "gpu_compile":
+                figures |= gpu_figures(part, least)
+            found[one["topology"], batch, name] = figures
     return found
 
 
-def tpu_rows(record: dict) -> list[dict]:
+def gpu_figures(part: dict, least: float) -> dict:
+    """What the table shows of a part compiled for a GPU besides what is in the record."""
+    kinds = part["kernels_by_kind"]
+    return {
+        "convolutions": kinds.get("convolution", 0),
+        "copies": kinds.get("copy", 0),
+        "of_activations": sum(part["activation_transposes"].values()),
+        "outside_bytes": part["bytes_moved"] - part["bytes_by_kind"].get("convolution", 0),
+        "dtypes": ", ".join(part["convolution_dtypes"]),
+        "mfu": least / part["peak_flops"] / part["roofline_s"],
+    }
+
+
+def compiled_rows(record: dict) -> list[dict]:
     """A row for each part, its figures as tuples: before, if that is known, and now."""
     versions = [record["before"]["parts"]] if "before" in record else []
-    versions.append(tpu_parts(record))
+    versions.append(compiled_parts(record))
     rows = []
     for place in dict.fromkeys(place for parts in versions for place in parts):
         row = dict(zip(("slice", "batch_size", "part"), place, strict=True))
         parts = [version.get(place) for version in versions]
-        for key in TPU_FIGURES:
+        for key in COMPILED[record["benchmark"]]:
             row[key] = tuple(None if part is None else part[key] for part in parts)
         rows.append(row)
     return rows

@@ -22,25 +22,17 @@ import sys
 os.environ["JAX_PLATFORMS"] = "cpu"
 os.environ["TPU_SKIP_MDS_QUERY"] = "1"
 
-import jax
-import numpy as np
-from jax.experimental import topologies
-from jax.sharding import AxisType, Mesh
-
+import hlo
 import peaks
+import programs
 import records
 from musegan_jax import config as configs
-from musegan_jax import rng
-from musegan_jax.data.batches import Windows, batch_of
-from musegan_jax.errors import UserError, first_line
+from musegan_jax.errors import UserError
 from musegan_jax.runs.environment import environment
-from musegan_jax.training import parallel, step
-from musegan_jax.training.state import abstract_state
+from musegan_jax.training import parallel
 
 TPUS = [name for name in peaks.PEAKS if name.startswith("v")]
-COLLECTIVE = re.compile(
-    r"= (\S.*?) (all-reduce|all-gather|reduce-scatter|all-to-all|collective-permute)(-start)?\("
-)
+COLLECTIVE = re.compile(rf"= (\S.*?) {hlo.COLLECTIVES.pattern}\(")
 
 
 def layout_of(topology: str) -> parallel.Layout:
@@ -50,70 +42,17 @@ def layout_of(topology: str) -> parallel.Layout:
         UserError: if there is no such slice.
     """
     bounds = {"chips_per_host_bounds": (1, 1, 1)} if topology.endswith(":1x1") else {}
-    try:
-        described = topologies.get_topology_desc(platform="tpu", topology_name=topology, **bounds)
-    except jax.errors.JaxRuntimeError as error:
-        raise UserError(f"--topology {topology}: {first_line(error)}") from error
-    mesh = Mesh(np.array(described.devices), (parallel.AXIS,), axis_types=(AxisType.Auto,))
-    return parallel.Layout("mesh", mesh)
+    return programs.layout_of(topology, platform="tpu", topology_name=topology, **bounds)
 
 
-def critic_update(config, state, data, root, examples, axis=None):
-    """The first critic update of an iteration, with its draws and the generator's answers."""
-    keys = step.update_keys(root, state.step, 0, examples)
-    real = batch_of(config, data, 0, keys.data)
-    fake = step.answer(config, state, real, keys.noise)
-    return step.critic_step(config, state, real, fake, keys, axis)
-
-
-def generator_update(config, state, data, root, examples, axis=None):
-    """The generator update of an iteration, with its draws."""
-    update = config.training.critic_updates
-    keys = step.update_keys(root, state.step, update, examples)
-    return step.generator_step(config, state, batch_of(config, data, update, keys.data), keys, axis)
-
-
-def abstract_arguments(config: configs.Config, layout: parallel.Layout) -> tuple:
-    """Shapes of a step's arguments, with data as large as the chorales."""
-
-    def whole(tree):
-        return jax.tree.map(
-            lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=layout.replicated),
-            tree,
-        )
-
-    steps, windows, tracks = 68316, 2072, config.model.tracks
-    shape = jax.ShapeDtypeStruct
-    data = Windows(
-        shape((steps, tracks, 16), np.uint8),
-        shape((windows,), np.int32),
-        shape((windows, 2), np.int32),
-        shape((tracks,), bool),
-    )
-    examples = shape((config.training.batch_size,), np.int32, sharding=layout.sharded)
-    root = jax.eval_shape(lambda: rng.root_key(0))
-    return whole(abstract_state(config)), whole(data), whole(root), examples
-
-
-def bytes_of(shapes: str) -> int:
-    """Bytes of an HLO result type such as `(f32[64]{0}, bf16[4,4]{1,0})`."""
-    sizes = {"f32": 4, "bf16": 2, "s32": 4, "u32": 4, "pred": 1, "u8": 1}
-    total = 0
-    for kind, dims in re.findall(r"(f32|bf16|s32|u32|pred|u8)\[([\d,]*)\]", shapes):
-        total += sizes[kind] * int(np.prod([int(n) for n in dims.split(",") if n] or [1]))
-    return total
-
-
-def measure(function, config: configs.Config, layout: parallel.Layout, kind: str) -> dict:
-    """Compile one function and return the compiler's figures for one chip."""
-    compiled = parallel.lower(
-        function, config, layout, *abstract_arguments(config, layout)
-    ).compile()
+def measure(part: str, config: configs.Config, layout: parallel.Layout, kind: str) -> dict:
+    """Compile one part and return the compiler's figures for one chip."""
+    compiled = programs.lower(part, config, layout).compile()
     costs, memory = compiled.cost_analysis(), compiled.memory_analysis()
     flops, moved = costs["flops"], costs["bytes accessed"]
     peak = peaks.PEAKS[kind]
     collectives = [
-        {"kind": name, "bytes": bytes_of(result)}
+        {"kind": name, "bytes": sum(array.bytes for array in hlo.shapes_of(result))}
         for result, name, _ in COLLECTIVE.findall(compiled.as_text())
     ]
     return {
@@ -156,27 +95,22 @@ def run() -> None:
             "the compiler for TPUs, libtpu, is not installed; install it with the extra `tpu`: "
             "uv run --extra tpu python benchmarks/tpu_compile.py"
         )
-    base = configs.override(configs.load(arguments.config), ["--model.dtype=bfloat16", *overrides])
+    loaded = configs.load(arguments.config)
+    base = programs.configured(loaded, overrides, 1, arguments.batch_per_chip)
     record = {"benchmark": "tpu_compile", "environment": environment(base), "slices": []}
     # Check all slices first, so that an error does not show after minutes of compiling.
     layouts = {topology: layout_of(topology) for topology in arguments.topology}
     for topology, layout in layouts.items():
         kind, chips = topology.split(":")[0], layout.mesh.size
-        config = configs.override(
-            base, [f"--training.batch_size={chips * arguments.batch_per_chip}"]
-        )
+        config = programs.configured(loaded, overrides, chips, arguments.batch_per_chip)
         print(
             f"{topology}: {chips} x {arguments.batch_per_chip} examples, {config.model.dtype}; for "
             "one chip: operations, bytes moved,\n  temporary memory, collectives, roofline",
             flush=True,
         )
         parts = {}
-        for name, function in (
-            ("critic update", critic_update),
-            ("generator update", generator_update),
-            ("iteration", step.train_step),
-        ):
-            found = parts[name] = measure(function, config, layout, kind)
+        for name in programs.PARTS:
+            found = parts[name] = measure(name, config, layout, kind)
             reduced = [collective["bytes"] for collective in found["collectives"]]
             print(
                 f"  {name:<17}{found['flops'] / 1e9:7.0f} GFLOP"

@@ -76,7 +76,7 @@ def peak_memory(compiled) -> int:
 
 
 def run_turn(step, state, data, count: int):
-    """Run `count` iterations as the training loop does; return the finished state."""
+    """Dispatch `count` times as the training loop does; return the finished state."""
     pending = None
     for _ in range(count):
         state, metrics = step(state, data)
@@ -86,8 +86,8 @@ def run_turn(step, state, data, count: int):
     return jax.block_until_ready(state)
 
 
-def measure(config: configs.Config, turns: int) -> dict:
-    """One row: the training iteration of the config, on synthetic data."""
+def measure(config: configs.Config, turns: int, together: int = 1) -> dict:
+    """One row: the training iteration of the config, on synthetic data, `together` at a time."""
     layout = parallel.make_layout(config)
     batch, devices = config.training.batch_size, len(layout.devices)
     row = {
@@ -95,20 +95,21 @@ def measure(config: configs.Config, turns: int) -> dict:
         "precision": config.model.dtype,
         "strategy": config.parallel.strategy,
         "devices": devices,
+        "together": together,
     }
     try:
         data = layout.replicate(synthetic_windows(config))
         state = parallel.initial_state(config, layout)
         begin = time.perf_counter()
-        step = parallel.compile_step(config, layout, state, data)
+        step = parallel.compile_step(config, layout, state, data, together)
         compile_s = time.perf_counter() - begin
         seconds, count = [], 1
         for turn in range(WARM_UP + turns):
             begin = time.perf_counter()
             state = run_turn(step, state, data, count)
-            elapsed = (time.perf_counter() - begin) / count
+            elapsed = (time.perf_counter() - begin) / (count * together)
             if turn == 1:
-                count = math.ceil(TURN / elapsed)
+                count = math.ceil(TURN / (elapsed * together))
             seconds.append(elapsed)
     except jax.errors.JaxRuntimeError as error:
         return row | {"failed": first_line(error)}
@@ -117,7 +118,8 @@ def measure(config: configs.Config, turns: int) -> dict:
     examples = batch * (config.training.critic_updates + 1)
     achieved = peaks.minimum(config)["iteration"] * batch * rate
     peak = peaks.peak_of(layout.devices[0].device_kind)
-    costs, memory = step.compiled.cost_analysis(), step.compiled.memory_analysis()
+    # Not every backend counts operations.
+    costs, memory = step.compiled.cost_analysis() or {}, step.compiled.memory_analysis()
     return row | {
         "compile_s": compile_s,
         **found,
@@ -126,8 +128,8 @@ def measure(config: configs.Config, turns: int) -> dict:
         "samples_per_s_per_device": examples * rate / devices,
         "tflops": achieved / 1e12,
         "mfu": achieved / (devices * peak.flops) if peak else None,
-        "flops": costs["flops"],
-        "bytes_accessed": costs["bytes accessed"],
+        "flops": costs.get("flops"),
+        "bytes_accessed": costs.get("bytes accessed"),
         "temporary_bytes": memory.temp_size_in_bytes,
         "argument_bytes": memory.argument_size_in_bytes,
         "peak_memory_bytes": peak_memory(step.compiled),
@@ -195,6 +197,13 @@ def run() -> None:
         "--turns", type=int, default=8, help="timed turns per row (default: %(default)s)"
     )
     parser.add_argument(
+        "--together",
+        type=int,
+        default=1,
+        metavar="N",
+        help="iterations in one program, so one dispatch (default: %(default)s)",
+    )
+    parser.add_argument(
         "--wall",
         type=int,
         default=0,
@@ -203,7 +212,7 @@ def run() -> None:
     )
     arguments, overrides = parser.parse_known_args()
     records.need_target("--json", arguments.json)
-    records.need_at_least(1, turns=arguments.turns)
+    records.need_at_least(1, turns=arguments.turns, together=arguments.together)
     records.need_at_least(0, wall=arguments.wall)
     base = configs.override(configs.load(arguments.config), overrides)
     fields = {
@@ -235,7 +244,7 @@ def run() -> None:
     for dtype, reached in record["matmul_tflops"].items():
         print(f"a {dtype} matrix product reaches {reached:.3g} TFLOP/s here")
     for config in chosen:
-        record["rows"].append(measure(config, arguments.turns))
+        record["rows"].append(measure(config, arguments.turns, arguments.together))
         print(describe(record["rows"][-1]), flush=True)
         records.write(arguments.json, record)  # after each row: kept if a later row fails
 

@@ -6,6 +6,7 @@ import json
 import runpy
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -51,6 +52,7 @@ def test_minimum_operations_of_a_network_counted_by_hand():
         ("NVIDIA H100 80GB HBM3", "H100 80GB HBM3"),
         ("NVIDIA GH200 480GB", None),
         ("NVIDIA A100-SXM4-40GB", "A100-SXM4-40GB"),
+        ("NVIDIA B200", "NVIDIA B200"),
         ("TPU v5 lite", "v5e"),
         ("TPU v5", "v5p"),
         ("TPU v6 lite", "v6e"),
@@ -88,8 +90,8 @@ def test_one_gradient_is_summed_per_update_on_a_tpu_slice():
         "layout = t.layout_of('v5e:2x2')\n"
         "config = configs.override(configs.load('configs/chorales.py'), [\n"
         "    '--model.dtype=bfloat16', '--training.batch_size=32'])\n"
-        "for update in (t.critic_update, t.generator_update):\n"
-        "    found = t.measure(update, config, layout, 'v5e')['collectives']\n"
+        "for part in ('critic update', 'generator update'):\n"
+        "    found = t.measure(part, config, layout, 'v5e')['collectives']\n"
         "    print(*(each['bytes'] for each in found if each['bytes'] > 100_000))\n"
     )
     sizes = [[int(word) for word in line.split()] for line in in_new_process(code).splitlines()]
@@ -110,7 +112,12 @@ def test_one_gradient_is_summed_per_update_on_a_tpu_slice():
         (["scaling.py", "--simulate", "2", "--devices", "1", "99"], "--devices 99: there are only"),
         (["scaling.py", "--config", "configs/tiny.py", "--devices", "3"], "--devices 3: the batch"),
         (["tpu_compile.py", "--batch-per-chip", "0"], "--batch-per-chip 0: it must be at least 1"),
+        (["gpu_compile.py", "--batch-per-gpu", "0"], "--batch-per-gpu 0: it must be at least 1"),
+        (["gpu_compile.py", "--flags", "x"], "--flags x: give NAME=VALUE"),
         (["gpu.py", "--name", "x", "--out", "nowhere"], "--out: nowhere: no such folder"),
+        (["kernels.py", "--iterations", "0"], "--iterations 0: it must be at least 1"),
+        (["repeat.py", "--iterations", "1"], "--iterations 1: it must be at least 2"),
+        (["train_step.py", "--together", "0"], "--together 0: it must be at least 1"),
         (["gpu.py", "--name", "a/h100"], "--name 'a/h100'"),
         (["peers.py", "--peers", "mxnet"], "--peers: 'mxnet' is none of keras"),
         (["peers.py", "--json", "nowhere/a.json"], "--json: nowhere: no such folder"),
@@ -137,12 +144,21 @@ def test_an_error_ends_the_process_without_a_traceback():
     assert done.stderr == "gpu: --limit 59.0: it must be at least 60\n"
 
 
-def test_a_compiler_for_tpus_that_is_not_there_is_named(monkeypatch, capsys):
+@pytest.mark.parametrize("kind", ["tpu", "gpu"])
+def test_a_compiler_that_is_not_there_is_named(kind, monkeypatch, capsys):
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
     monkeypatch.delenv("TPU_LIBRARY_PATH", raising=False)
-    assert status(["tpu_compile.py"], monkeypatch) == 2
+    assert status([f"{kind}_compile.py"], monkeypatch) == 2
     (line,) = capsys.readouterr().err.splitlines()
-    assert "uv run --extra tpu python" in line
+    assert f"uv run --extra {'tpu' if kind == 'tpu' else 'cuda'} python" in line
+
+
+def test_gpus_that_do_not_exist_are_refused():
+    from gpu_compile import layout_of
+
+    for topology in ("P100:1", "H100", "H100:0", "H100:2x", "H100:x8", "H100:one"):
+        with pytest.raises(UserError, match="use A100, H100, H200, B200 and a number"):
+            layout_of(topology)
 
 
 def test_a_folder_that_takes_no_file_is_found_before_anything_is_measured(tmp_path, monkeypatch):
@@ -158,6 +174,27 @@ def test_a_folder_that_takes_no_file_is_found_before_anything_is_measured(tmp_pa
     monkeypatch.setattr(records.tempfile, "TemporaryFile", refuse)
     with pytest.raises(UserError, match=r"--json: .*cannot write .*Permission denied"):
         records.need_target("--json", tmp_path / "new.json")
+
+
+def test_ten_minutes_on_a_gpu_leave_a_record_of_each_part(monkeypatch):
+    import gpu
+
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: name == "torch")
+    parts = gpu.parts("x", "configs/tiny.py", Path("out"), "64,256,1024", ["--a.b=1"], on_gpu=True)
+    written = [part.words[-1] for part in parts]
+    assert len(set(written)) == len(parts) == 7 and written[0] == "out/train_step_x.json"
+    assert all(
+        "--a.b=1" in part.words and Path("benchmarks", part.script).exists() for part in parts
+    )
+    flags = {part.words[-1]: part.flags for part in parts if part.flags}
+    assert flags == {"out/kernels_x.json": gpu.TRACED, "out/train_step_fused_x.json": gpu.FUSED}
+    assert "--training.batch_size=256" in parts[2].words  # the middle one is traced
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    left = gpu.parts("x", "configs/tiny.py", Path("out"), "8", [], on_gpu=False)
+    assert [part.script for part in left] == [
+        *("train_step.py", "kernels.py", "train_step.py", "repeat.py", "train_step.py")
+    ]
+    assert not any(part.flags for part in left)
 
 
 def test_a_record_keeps_its_command_as_one_types_it(tmp_path, monkeypatch):

@@ -130,10 +130,28 @@ def plain_upsample(kernel, *parts):
     return oracles.upsample_convolve(jnp.concatenate(parts, axis=-1), kernel)
 
 
+@jax.custom_vjp
+def for_cudnn(kernel, *parts):
+    """The form that is compiled for GPUs, with its gradients."""
+    return layers._up(True, kernel, *parts)
+
+
+for_cudnn.defvjp(
+    lambda *arguments: (for_cudnn(*arguments), arguments),
+    lambda kept, dy: layers._up_gradients(True, dy, *kept),
+)
+
+
 @pytest.mark.contract
-@pytest.mark.parametrize("shape", [(2, 1, 1, 3), (2, 2, 8, 5), (1, 3, 7, 4)])
+@pytest.mark.parametrize("shape", [(2, 1, 1, 3), (2, 2, 8, 5), (1, 3, 9, 4)])
 @pytest.mark.parametrize(
-    "form", [products.upsample_convolve, layers.upsample_convolve, layers._transposed_convolve]
+    "form",
+    [
+        products.upsample_convolve,
+        layers.upsample_convolve,
+        layers._transposed_convolve,
+        for_cudnn,
+    ],
 )
 def test_every_form_of_the_upsampling_convolution_is_the_plain_one(form, shape):
     x = jax.random.normal(jax.random.key(0), shape)
@@ -151,6 +169,21 @@ def test_every_form_of_the_upsampling_convolution_is_the_plain_one(form, shape):
 
     for ours, plain in zip(gradients(form), gradients(plain_upsample), strict=True):
         np.testing.assert_allclose(ours, plain, atol=1e-5 * float(jnp.abs(plain).max()) + 1e-5)
+
+
+def test_few_outputs_of_many_inputs_are_summed_on_a_gpu():
+    """Parts are then convolved apart: no concatenation of the inputs is written."""
+    parts = [jax.random.normal(jax.random.key(n), (1, 2, 3, 9 + n)) for n in range(2)]
+    kernel = jax.random.normal(jax.random.key(2), (4, 4, 19, 2)) / 19
+
+    def gradients(form):
+        return jax.grad(lambda *x: jnp.sum(jnp.sin(form(*x))), (0, 1, 2))
+
+    assert "[1,2,3,19]" not in str(jax.make_jaxpr(gradients(for_cudnn))(kernel, *parts))
+    for ours, plain in zip(
+        gradients(for_cudnn)(kernel, *parts), gradients(plain_upsample)(kernel, *parts), strict=True
+    ):
+        np.testing.assert_allclose(ours, plain, atol=1e-4)
 
 
 def test_leaky_relu_is_that_of_the_library_with_its_slopes():

@@ -98,6 +98,32 @@ def tpu_compile(scale: float) -> dict:
     return record("tpu_compile", slices=[one | {"config": config}])
 
 
+def gpu_compile(scale: float) -> dict:
+    moved = {"convolution": scale * 2e9, "fusion": scale * 6e9}
+    part = {"kernels": 9, "kernels_by_kind": {"convolution": 5, "copy": 4}, "bytes_by_kind": moved}
+    part |= {"bytes_moved": scale * 8e9, "temporary_bytes": scale * 3e8, "flops": scale * 1e12}
+    part |= {"with_transpose": 3, "activation_transposes": {"bf16[8,2]": 2}}
+    part |= {"convolution_dtypes": {"bf16": 5}, "collectives": [{"bytes": 11_000_000}]}
+    part |= {"roofline_s": scale * 0.01, "peak_flops": 989e12}
+    one = {"topology": "H100:2", "chips": 2, "parts": {"iteration": part}}
+    config = CONFIG | {"training": {"batch_size": 512}}
+    extra = {"compiler": {"jax-cuda13-plugin": "1.2"}, "flags": {"xla_a": True}}
+    return record("gpu_compile", slices=[one | {"config": config}], **extra)
+
+
+def kernels() -> dict:
+    row = {"kind": "fusion", "kernels": 3, "kernel_s": 0.002, "bytes": 4e9, "flops": 0.0}
+    row |= {"roofline_s": 0.0012}
+    one = row | {"name": "loop.1", "source": "jit/add"}
+    found = {"wall_s": 0.003, "other_s": 0.0005, "traced_iterations": 5}
+    return record("kernels", kinds=[row], kernels=[one], batch_size=64, **found)
+
+
+def repeat() -> dict:
+    row = {"mode": "default", "equal": False, **spread(0.25)}
+    return record("repeat", iterations=20, rows=[row])
+
+
 def without(tree: dict, name: str) -> dict:
     return {key: value for key, value in tree.items() if key != name}
 
@@ -201,6 +227,31 @@ def test_compiled_before_and_after_stand_side_by_side(report, folder):
     assert "| v5e:1x2 | 256 | iteration | - → 1000 |" in text
     (folder / "results" / "tpu_compile_before.json").unlink()
     assert "| v5e:1x2 | 256 | critic update | 1000 |" in page(report, folder)
+
+
+def test_what_is_compiled_for_gpus(report, folder):
+    for path in (folder / "results").glob("gpu_compile*"):
+        path.unlink()
+    text = page(report, folder, gpu_compile=gpu_compile(1.0), gpu_compile_before=gpu_compile(2.0))
+    least = report.tables.peaks.minimum(configs.from_dict(CONFIG))["iteration"] * 256 / 989e12
+    assert (
+        "| H100:2 | 256 | iteration | 9 → 9 | 5 → 5 | 4 → 4 | 3 → 3 | 2 → 2 | 16.00 → 8.00 "
+        "| 12.00 → 6.00 | 600 → 300 | 2000 → 1000 | bf16 → bf16 | 1 (11.0 MB) → 1 (11.0 MB) "
+        f"| 20.00 → 10.00 | {least / 0.02:.0%} → {least / 0.01:.0%} |"
+    ) in text.splitlines()
+    assert "Compiler: jax-cuda13-plugin 1.2. With xla_a=True." in text
+    _, figure = report.section(Path("x.json"), gpu_compile(1.0))
+    assert [bar.get_width() for bar in figure.axes[0].patches] == [8.0]
+
+
+def test_kernels_and_repeated_runs(report, folder):
+    several = h100()
+    several["rows"][0]["together"] = 10
+    text = page(report, folder, kernels=kernels(), repeat=repeat(), h100=several)
+    assert "| fusion | 3 | 2.000 | 4.00 | 2000 | 0.0 | 1.200 |" in text
+    assert "| loop.1 | 2.000 | 4000.0 | 2000 | 0.0 | 1.200 | jit/add |" in text
+    assert "| default | False | 5 | 250.0, 225.0, 300.0 |" in text
+    assert "| 64 | float32 | mesh | 1 | 10 | 31.2 |" in text
 
 
 def test_a_before_of_what_has_no_arrows_has_its_own_section(report, folder):

@@ -6,6 +6,8 @@ matrix products for CPU (`products`), and convolutions for GPU and TPU (here). T
 program is compiled for selects one.
 """
 
+import functools
+from collections.abc import Sequence
 from typing import Any
 
 import flax.linen as nn
@@ -50,10 +52,15 @@ def pitch_classes(roll: Float[Array, "B T P K"]) -> Float[Array, "B T P 1"]:
     return jnp.tile(classes, (1, 1, octaves))[:, :, :p, None] - 1
 
 
-def _convolve(x: jax.Array, kernel: jax.Array, padding: tuple[int, int]) -> jax.Array:
-    """Convolution of stride 2: `(B, 2T, 2P, C)` with `(h, w, C, D)` to `(B, T, P, D)`."""
+def _convolve(
+    x: jax.Array,
+    kernel: jax.Array,
+    strides: tuple[int, int],
+    padding: tuple[tuple[int, int], tuple[int, int]],
+) -> jax.Array:
+    """Convolution `(B, T, P, C)` with a kernel `(h, w, C, D)`."""
     return lax.conv_general_dilated(
-        x, kernel, (2, 2), (padding, padding), dimension_numbers=("NHWC", "HWIO", "NHWC")
+        x, kernel, strides, padding, dimension_numbers=("NHWC", "HWIO", "NHWC")
     )
 
 
@@ -71,7 +78,7 @@ def strided_convolve(
     """
 
     def plain(x: jax.Array, kernel: jax.Array) -> jax.Array:
-        return _convolve(x, kernel, (1, 1))
+        return _convolve(x, kernel, (2, 2), ((1, 1), (1, 1)))
 
     if x.shape[-1] < FEW:
         return plain(x, kernel)
@@ -97,8 +104,14 @@ def upsample_convolve(kernel: jax.Array, *parts: jax.Array) -> jax.Array:
     )
 
 
-def _transposed_kernel(kernel: jax.Array) -> jax.Array:
-    """The 4x4 kernel as the 5x5 one of `_transposed_convolve`: `(4, 4, C, D)`, `(5, 5, D, C)`.
+def _split(kernel: jax.Array, parts: Sequence[jax.Array], axis: int) -> list[jax.Array]:
+    """A kernel's pieces for arrays that its input is the concatenation of."""
+    ends = [sum(part.shape[-1] for part in parts[: n + 1]) for n in range(len(parts) - 1)]
+    return jnp.split(kernel, ends, axis=axis)
+
+
+def _transposed_kernel(kernel: jax.Array, folded: bool) -> jax.Array:
+    """The 4x4 kernel as that of `_down`: `(4, 4, C, D)` to `(5, 5, D, C)` or `(5, 3, 2 D, C)`.
 
     Upsampling repeats each input in each dimension, so neighbouring taps of w0..w3 meet the same
     input and add up: w0, w0 + w1, w1 + w2, w2 + w3, w3. A transposed convolution writes where a
@@ -107,7 +120,68 @@ def _transposed_kernel(kernel: jax.Array) -> jax.Array:
     for axis in (0, 1):
         edge = jnp.zeros_like(lax.slice_in_dim(kernel, 0, 1, axis=axis))
         kernel = lax.concatenate([edge, kernel], axis) + lax.concatenate([kernel, edge], axis)
-    return lax.rev(kernel, (0, 1)).swapaxes(2, 3)
+    kernel = lax.rev(kernel, (0, 1)).swapaxes(2, 3)
+    if folded:
+        _, _, d, c = kernel.shape
+        kernel = jnp.pad(kernel, ((0, 0), (0, 1), (0, 0), (0, 0))).reshape(5, 3, 2 * d, c)
+    return kernel
+
+
+def _down(y: jax.Array, kernel: jax.Array, cudnn: bool, folded: bool) -> jax.Array:
+    """The convolution that `_transposed_convolve` is the transpose of: `(B, 2T, 2P, D)` to
+    `(B, T, P, C)`.
+    """
+    if not folded:
+        # Either padding gives the same numbers: the last position is not read. cuDNN has only the
+        # symmetric one; for the other XLA writes a padded copy.
+        pad = (2, 2) if cudnn else (2, 1)
+        return _convolve(y, kernel, (2, 2), (pad, pad))
+    b, t, p, d = y.shape
+    return _convolve(y.reshape(b, t, p // 2, 2 * d), kernel, (2, 1), ((2, 2), (1, 1)))
+
+
+def _is_folded(cudnn: bool, part: jax.Array) -> bool:
+    """Whether two neighbouring pitches of the output are the channels of one position.
+
+    That takes 30 products instead of 25, as one of the kernel's six pitches is zero. But where a
+    kernel has more positions than its input, as 5x5 on the innermost layer's 2x8 map, XLA's GPU
+    compiler lets the two change places, and the layer has seven times the work.
+    """
+    return cudnn and part.shape[1] * part.shape[2] < 5 * 5
+
+
+def _is_apart(cudnn: bool, kernel: jax.Array, parts: Sequence[jax.Array]) -> bool:
+    """Whether outputs are summed instead of inputs concatenated: where that moves fewer bytes."""
+    return cudnn and 4 * kernel.shape[-1] < min(part.shape[-1] for part in parts)
+
+
+def _up(cudnn: bool, kernel: jax.Array, *parts: jax.Array) -> jax.Array:
+    if len(parts) > 1 and _is_apart(cudnn, kernel, parts):
+        pieces = zip(_split(kernel, parts, axis=2), parts, strict=True)
+        return functools.reduce(jnp.add, [_up(cudnn, *piece) for piece in pieces])
+    x = jnp.concatenate(parts, axis=-1)
+    b, t, p, _ = x.shape
+    folded = _is_folded(cudnn, x)
+    h = _transposed_kernel(kernel, folded)
+    out = jax.ShapeDtypeStruct((b, 2 * t, 2 * p, kernel.shape[-1]), x.dtype)
+    (y,) = jax.linear_transpose(lambda y: _down(y, h, cudnn, folded), out)(x)
+    return y
+
+
+def _up_gradients(
+    cudnn: bool, dy: jax.Array, kernel: jax.Array, *parts: jax.Array
+) -> tuple[jax.Array, ...]:
+    folded = _is_folded(cudnn, parts[0])
+    h, unfold = jax.vjp(lambda kernel: _transposed_kernel(kernel, folded), kernel)
+    inputs = parts
+    if not _is_apart(cudnn, kernel, parts):
+        inputs = [jnp.concatenate(parts, axis=-1)]
+    dhs = []
+    for x, piece in zip(inputs, _split(h, inputs, axis=-1), strict=True):
+        _, by_kernel = jax.vjp(lambda piece: _down(dy, piece, cudnn, folded), piece)
+        dhs += by_kernel(x)
+    (dkernel,) = unfold(jnp.concatenate(dhs, axis=-1))
+    return dkernel, *(_down(dy, piece, cudnn, folded) for piece in _split(h, parts, axis=-1))
 
 
 @jax.custom_vjp
@@ -117,13 +191,13 @@ def _transposed_convolve(kernel: jax.Array, *parts: jax.Array) -> jax.Array:
     The gradients are written out for two reasons. Each is a convolution that cuDNN has (forward, or
     by the kernel); JAX would dilate the low-resolution input with zeros. And each part has its own
     gradient; one for all parts would be written in full and read again for every part.
+
+    Both have a form for cuDNN and one for TPUs, of the same numbers. The choice is made in here,
+    not beside that for CPU: what a form keeps for its gradients would become part of CPU programs.
     """
-    x = jnp.concatenate(parts, axis=-1)
-    b, t, p, _ = x.shape
-    h = _transposed_kernel(kernel)
-    out = jax.ShapeDtypeStruct((b, 2 * t, 2 * p, kernel.shape[-1]), x.dtype)
-    (y,) = jax.linear_transpose(lambda y: _convolve(y, h, (2, 1)), out)(x)
-    return y
+    return lax.platform_dependent(
+        kernel, *parts, cuda=functools.partial(_up, True), default=functools.partial(_up, False)
+    )
 
 
 def _transposed_forward(kernel: jax.Array, *parts: jax.Array) -> tuple[jax.Array, Any]:
@@ -132,12 +206,13 @@ def _transposed_forward(kernel: jax.Array, *parts: jax.Array) -> tuple[jax.Array
 
 def _transposed_backward(kept: Any, dy: jax.Array) -> tuple[jax.Array, ...]:
     kernel, parts = kept
-    h, unfold = jax.vjp(_transposed_kernel, kernel)
-    _, by_kernel = jax.vjp(lambda h: _convolve(dy, h, (2, 1)), h)
-    (dh,) = by_kernel(jnp.concatenate(parts, axis=-1))
-    ends = [sum(part.shape[-1] for part in parts[: n + 1]) for n in range(len(parts) - 1)]
-    dparts = [_convolve(dy, piece, (2, 1)) for piece in jnp.split(h, ends, axis=-1)]
-    return (*unfold(dh), *dparts)
+    return lax.platform_dependent(
+        dy,
+        kernel,
+        *parts,
+        cuda=functools.partial(_up_gradients, True),
+        default=functools.partial(_up_gradients, False),
+    )
 
 
 _transposed_convolve.defvjp(_transposed_forward, _transposed_backward)

@@ -18,7 +18,7 @@ from musegan_jax.config import Config
 from musegan_jax.data.batches import HostBatch, Windows, choose, gather
 from musegan_jax.errors import UserError, first_line
 from musegan_jax.training.state import TrainState, create_state
-from musegan_jax.training.step import Metrics, train_step
+from musegan_jax.training.step import Metrics, train_step, train_steps
 
 AXIS = "data"
 FITS = 2**30  # `parallel.data = auto` replicates training data of up to this many bytes
@@ -199,20 +199,26 @@ def _host(function: Callable[..., Any], *arguments: Any) -> Any:
 
 
 def compile_step(
-    config: Config, layout: Layout, state: TrainState, data: Windows | HostBatch
+    config: Config,
+    layout: Layout,
+    state: TrainState,
+    data: Windows | HostBatch,
+    iterations: int = 1,
 ) -> CompiledStep:
     """Compile `train_step` ahead of time for these shapes.
 
-    Then a call with other shapes is an error, not a silent second compilation.
+    Then a call with other shapes is an error, not a silent second compilation. With more than one
+    iteration it is `train_steps`, for data on the device.
     """
+    step = train_step if iterations == 1 else functools.partial(train_steps, iterations)
     root = jax.jit(lambda: rng.root_key(config.training.seed), out_shardings=layout.replicated)()
     examples = layout.distribute(layout.rows(config.training.batch_size))
     if layout.strategy == "pmap":
         # pmap is lowered for one process's shards, but called with global arrays.
         parts = _own_part(layout, (data, examples))
-        lowered = lower(train_step, config, layout, state, parts[0], root, parts[1])
+        lowered = lower(step, config, layout, state, parts[0], root, parts[1])
     else:
-        lowered = lower(train_step, config, layout, state, data, root, examples)
+        lowered = lower(step, config, layout, state, data, root, examples)
     return CompiledStep(lowered.compile(), root, examples)
 
 

@@ -304,3 +304,50 @@ def train_step(
     generator_metrics["parameter_norm"] = optax.tree.norm(everything)
     mean = jax.tree.map(lambda *values: jnp.mean(jnp.stack(values)), *critic_metrics)
     return state._replace(step=state.step + 1), {**mean, **generator_metrics}
+
+
+def train_steps(
+    iterations: int,
+    config: Config,
+    state: TrainState,
+    data: Windows,
+    root: Key[jax.Array, ""],
+    examples: Int[Array, " B"],
+    axis: str | None = None,
+) -> tuple[TrainState, Metrics]:
+    """Several iterations in one program: one dispatch by the host, the same numbers.
+
+    For accelerators whose iteration is shorter than a dispatch. A loop there; on CPU unrolled, as
+    the updates are, so that compiling takes `iterations` times as long.
+
+    Args:
+        iterations: how many, static.
+        config: static.
+        state: the training state; donate it.
+        data: the training data on the device.
+        root: as for `train_step`.
+        examples: as for `train_step`.
+        axis: as for `train_step`.
+
+    Returns:
+        The new state, and the metrics of each iteration, `(iterations,)`.
+
+    Raises:
+        TypeError: for a `HostBatch`, which has the data of one iteration only.
+    """
+    limits.instances(data=(data, Windows))
+
+    def one(state: TrainState, _: None) -> tuple[TrainState, Metrics]:
+        return train_step(config, state, data, root, examples, axis)
+
+    def looped(state: TrainState) -> tuple[TrainState, Metrics]:
+        return jax.lax.scan(one, state, length=iterations)
+
+    def unrolled(state: TrainState) -> tuple[TrainState, Metrics]:
+        metrics = []
+        for _ in range(iterations):
+            state, found = one(state, None)
+            metrics.append(found)
+        return state, jax.tree.map(lambda *values: jnp.stack(values), *metrics)
+
+    return jax.lax.platform_dependent(state, cpu=unrolled, default=looped)
