@@ -27,12 +27,12 @@ import numpy as np
 from jax.experimental import topologies
 from jax.sharding import AxisType, Mesh
 
-import peaks
 import records
 from musegan_jax import config as configs
 from musegan_jax import rng
 from musegan_jax.data.batches import Windows, batch_of
 from musegan_jax.errors import UserError, first_line
+from musegan_jax.runs import peaks
 from musegan_jax.runs.environment import environment
 from musegan_jax.training import parallel, step
 from musegan_jax.training.state import abstract_state
