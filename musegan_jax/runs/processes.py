@@ -155,11 +155,16 @@ def told(channel: str) -> dict[str, Any]:
 
 
 def linger(channel: str) -> None:
-    """In process 0, which serves the notes, wait until all others have left one in the channel."""
+    """In process 0, which serves the notes, wait until all have left one in the channel, and end.
+
+    JAX aborts a process that loses process 0, with a page of text.
+    """
+    if jax.process_index():
+        return
     end = time.monotonic() + LINGER
-    others = jax.process_count() - 1
-    while jax.process_index() == 0 and len(told(channel)) < others and time.monotonic() < end:
+    while len(told(channel)) < jax.process_count() and time.monotonic() < end:
         time.sleep(0.1)
+    time.sleep(1)
 
 
 def say(line: str) -> None:
