@@ -26,11 +26,11 @@ os.environ["JAX_PLATFORMS"] = "cpu"
 import jax
 
 import hlo
-import peaks
 import programs
 import records
 from musegan_jax import config as configs
 from musegan_jax.errors import UserError
+from musegan_jax.runs import peaks
 from musegan_jax.runs.environment import environment
 from musegan_jax.training import parallel
 from musegan_jax.training.state import abstract_state

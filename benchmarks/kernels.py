@@ -23,10 +23,10 @@ import jax
 from jax.profiler import ProfileData
 
 import hlo
-import peaks
 import records
 from musegan_jax import config as configs
 from musegan_jax.errors import UserError
+from musegan_jax.runs import peaks
 from musegan_jax.runs.environment import environment
 from musegan_jax.training import parallel
 from scaling import outermost, spans

@@ -9,8 +9,8 @@ from typing import Any
 
 import numpy as np
 
-import peaks
 from musegan_jax import config as configs
+from musegan_jax.runs import peaks
 
 # The columns of each table: the header, and in braces the key and format of what it shows of a
 # row, as in `str.format`; without a key it is the row. Formats are Python's and FORMATS; `/1e9`

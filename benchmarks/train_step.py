@@ -21,11 +21,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-import peaks
 import records
 from musegan_jax import config as configs
 from musegan_jax.data.batches import Windows
 from musegan_jax.errors import UserError, first_line
+from musegan_jax.runs import peaks
 from musegan_jax.runs.environment import environment
 from musegan_jax.training import parallel
 

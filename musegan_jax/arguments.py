@@ -1,8 +1,6 @@
 """The options of the command `musegan-jax`."""
 
 import argparse
-import dataclasses
-import textwrap
 from typing import Any, NoReturn
 
 import musegan_jax
@@ -40,6 +38,7 @@ def make_parser() -> argparse.ArgumentParser:
     add_data(subparsers)
     _add_fingerprint(subparsers)
     _add_reproduce(subparsers)
+    _add_doctor(subparsers)
     for each in subparsers.choices.values():
         # Without a default of its own, or it would undo what was said before the command.
         _add_debug(each, argparse.SUPPRESS)
@@ -58,7 +57,7 @@ def _add_train(subparsers: Any) -> None:
         help="train a model, or go on training it",
         description="Train the run that CONFIG describes in WORKDIR; where WORKDIR holds\nit "
         "already, go on from its newest checkpoint.",
-        epilog=_fields(),
+        epilog=config.describe(),
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     train.add_argument(
@@ -76,28 +75,13 @@ def _add_train(subparsers: Any) -> None:
         help="the same as --training.deterministic=true: on GPU, only operations that always "
         "give the same bits",
     )
+    train.add_argument(
+        "--profile",
+        metavar="FIRST:END",
+        help="write a trace of these iterations, as 100:110, for TensorBoard and Perfetto",
+    )
     _add_processes(train)
     train.set_defaults(run=commands.train, overrides=[])
-
-
-def _fields() -> str:
-    """Every field of a config, with its default and meaning, for `train --help`."""
-    lines = [
-        "Any field of the config can be set by its dotted name, for example",
-        "--training.batch_size=32. Below are the defaults; a config sets some of them",
-        "otherwise.",
-    ]
-    for section in dataclasses.fields(config.Config):
-        values = getattr(config.Config(), section.name)
-        about = str(type(values).__doc__).splitlines()[0]
-        lines += ["", *textwrap.wrap(f"{section.name}: {about}", 78, subsequent_indent="  ")]
-        for field in dataclasses.fields(values):
-            value = config.as_text(getattr(values, field.name))
-            lines.append(f"  --{section.name}.{field.name}={value}")
-            lines += textwrap.wrap(
-                field.metadata["meaning"], 72, initial_indent=" " * 6, subsequent_indent=" " * 6
-            )
-    return "\n".join(lines)
 
 
 def _add_processes(parser: argparse.ArgumentParser) -> None:
@@ -162,6 +146,20 @@ def _add_reproduce(subparsers: Any) -> None:
     )
     _add_processes(parser)
     parser.set_defaults(run=commands.reproduce, overrides=[])
+
+
+def _add_doctor(subparsers: Any) -> None:
+    parser = subparsers.add_parser(
+        "doctor",
+        help="measure this set-up, and say what is slow about it",
+        description="Measure for some seconds what the devices, the connection between them and "
+        "the disk can do, and say what makes training slow here.",
+    )
+    parser.add_argument(
+        "--workdir", type=_named, help="a folder or bucket to measure; it is made if missing"
+    )
+    _add_processes(parser)
+    parser.set_defaults(run=commands.doctor)
 
 
 def _add_compose(subparsers: Any) -> None:

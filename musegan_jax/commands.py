@@ -25,10 +25,23 @@ def train(arguments: Arguments) -> None:
     if arguments.deterministic:
         settings = config.override(settings, ["--training.deterministic=true"])
     with _processes(arguments, settings), _reported(files.locate(arguments.workdir)):
+        from musegan_jax.training import profiling
         from musegan_jax.training.loop import train
 
-        for path in train(settings, arguments.workdir) or ():
+        traced = profiling.parse(arguments.profile) if arguments.profile else None
+        for path in train(settings, arguments.workdir, profile=traced) or ():
             show(path)
+
+
+def doctor(arguments: Arguments) -> None:
+    """Measure the set-up, and print the report."""
+    from musegan_jax import config
+
+    with _processes(arguments, config.Config()):
+        from musegan_jax.training.doctor import examine
+
+        for line in examine(arguments.workdir):
+            show(line)
 
 
 @contextlib.contextmanager

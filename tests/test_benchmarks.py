@@ -22,7 +22,7 @@ def scripts(monkeypatch):
 
 def test_minimum_operations_of_a_network_counted_by_hand():
     """One block each, on a roll of 2 x 2: one position, of whose 4 x 4 taps 2 x 2 fall inside."""
-    from peaks import minimum
+    from musegan_jax.runs.peaks import minimum
 
     config = configs.Config(
         data=configs.DataConfig(window_steps=2),
@@ -61,7 +61,7 @@ def test_minimum_operations_of_a_network_counted_by_hand():
     ],
 )
 def test_a_devices_peak_is_found_by_jaxs_name_for_it(kind, name):
-    import peaks
+    from musegan_jax.runs import peaks
 
     assert peaks.peak_of(kind) == (peaks.PEAKS[name] if name else None)
 
@@ -220,7 +220,7 @@ def test_devices_by_default_are_those_that_divide_the_batch():
 
 
 def test_the_iteration_counts_its_critic_updates(tiny):
-    from peaks import minimum
+    from musegan_jax.runs.peaks import minimum
 
     one = dataclasses.replace(tiny.training, critic_updates=1)
     fewer = minimum(dataclasses.replace(tiny, training=one))

@@ -188,6 +188,16 @@ def test_debug_shows_the_traceback(tmp_path, capsys):
         assert err.splitlines()[-1].startswith("musegan-jax: tinkle: no such file")
 
 
+def test_the_doctor_fits_a_screen(tmp_path, capsys):
+    status, out, err = run(capsys, "doctor", "--workdir", tmp_path)
+    lines = out.splitlines()
+    assert status == 0 and not err and len(lines) <= 24 and max(map(len, lines)) <= 80, out
+    for title in ("versions", "host", "devices", "processes", "matmul", "all-reduce", "disk"):
+        assert any(line.startswith(title) for line in lines), out
+    assert "4 x cpu" in out and "slow here" in out
+    assert not list(tmp_path.iterdir())
+
+
 def test_what_the_runtime_said_is_kept_in_a_file(tiny, tmp_path, capsys, monkeypatch):
     long = "RESOURCE_EXHAUSTED: " + 300 * "x" + "\nand the allocator's table"
 
@@ -202,6 +212,7 @@ def test_what_the_runtime_said_is_kept_in_a_file(tiny, tmp_path, capsys, monkeyp
         and "out of memory" in err
         and err.splitlines()[-1].endswith(f"(in full: {tmp_path / 'error-0.txt'})")
     )
+    assert "and the allocator's table" in err.splitlines()
     assert long in (tmp_path / "error-0.txt").read_text()
 
 

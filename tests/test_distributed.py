@@ -17,18 +17,22 @@ from musegan_jax.training import loop
 from test_train import fingerprint_of, lines_of, with_
 
 pytestmark = pytest.mark.slow
+# An old listing of a bucket, in one process: it once ended alone, and the other one waited.
+STALE = "import musegan_jax.runs.checkpoint as c; c.iterations = lambda workdir: []"
+MAIN = "from musegan_jax.cli import main; raise SystemExit(main())"
 QUICK = "--xla_force_host_platform_device_count=2 --xla_backend_optimization_level=0"
 
 
-def launch(workdir, data_file, *words, others=()):
-    """Start both processes of a run; `others` are more words for the second."""
+def launch(workdir, data_file, *words, others=(), patch=""):
+    """Start both processes of a run; `others` are more words for the second, `patch` its code."""
     with socket.socket() as one:
         one.bind(("localhost", 0))
         port = one.getsockname()[1]
     return [
         subprocess.Popen(
             [
-                sys.executable, "-m", "musegan_jax.cli", "train", "--config", "configs/tiny.py",
+                sys.executable, "-c", f"{patch if n else ''}\n{MAIN}",
+                "train", "--config", "configs/tiny.py",
                 "--workdir", str(workdir), f"--data.dataset={data_file}", "--output.melodies=",
                 "--distributed", "--coordinator", f"localhost:{port}", "--processes", "2",
                 "--process-id", str(n), *words, *(others if n else ()),
@@ -73,7 +77,7 @@ def test_a_lost_process_ends_the_other_and_the_restarted_run_ends_the_same(tmp_p
     assert "start all of them again" in said[0][-1]
     last = f"--training.iterations={max(checkpoint.iterations(epath.Path(killed)), default=0) + 2}"
     for workdir in (killed, straight):
-        statuses, said = finish(launch(workdir, data_file, *samples, last))
+        statuses, said = finish(launch(workdir, data_file, *samples, last, patch=STALE))
         assert statuses == [0, 0], said
         assert said[1] == []  # process 0 alone speaks
     assert fingerprint_of(killed) == fingerprint_of(straight)
@@ -99,16 +103,59 @@ def test_several_processes_are_one_run(tiny, tmp_path, data_file, strategy):
     assert lines_of(workdir)[-1]["iteration"] == 4
 
 
-def test_processes_with_other_configs_or_data_do_not_train(tmp_path, data_file):
+def test_processes_that_are_not_one_run_do_not_train(tmp_path, data_file):
+    """Each says so; with two workdirs the first save once hung for good."""
     other = tmp_path / "other.npz"
     dataset.save(make_dataset(seed=1), other)
-    for words, what in (
-        (["--training.seed=1"], "the config of process 1"),
-        ([f"--data.dataset={other}"], "the dataset of process 1"),
+    run = tmp_path / "run"
+    for words, patch, what in (
+        (["--training.seed=1"], "", "the config: training.seed of process 1 is 1, of process 0 0"),
+        ([f"--data.dataset={other}"], "", "the dataset of process 1"),
+        ([], "import jax; jax.__version__ = '0.1'", "jax of process 1 is 0.1"),
+        (
+            ["--workdir", f"{tmp_path}/elsewhere"],
+            "",
+            "process 1 does not see what process 0 writes",
+        ),
     ):
-        statuses, said = finish(launch(tmp_path / "run", data_file, others=words))
+        statuses, said = finish(launch(run, data_file, others=words, patch=patch))
         assert statuses == [2, 2] and all(what in lines[-1] for lines in said), said
-    assert not (tmp_path / "run").exists()
+        assert [len(lines) for lines in said] == [1, 1], said
+    assert list(run.iterdir()) == []
+
+
+def test_sigterm_before_training_is_heard(tmp_path, data_file):
+    mark = tmp_path / "loading"
+    slow = (
+        "import pathlib, time, musegan_jax.data.sources as s\n"
+        f"s.load = lambda name: (pathlib.Path({str(mark)!r}).touch(), time.sleep(600))"
+    )
+    processes = launch(tmp_path / "run", data_file, patch=slow)
+    for _ in range(2400):
+        if mark.exists():
+            break
+        time.sleep(0.1)
+    processes[0].send_signal(signal.SIGTERM)  # which waits for the other one
+    statuses, said = finish(processes)
+    assert statuses == [128 + signal.SIGTERM] * 2, (statuses, said)
+    for lines in said:
+        assert lines == ["musegan-jax: SIGTERM: stopped before training began, nothing was saved"]
+
+
+def test_a_stop_that_nobody_answers_ends_the_process(tmp_path, data_file):
+    words = ("--training.iterations=1000000", "--parallel.stop_seconds=2")
+    processes = launch(tmp_path, data_file, *words)
+    wait_for(tmp_path, 3, processes)
+    processes[1].send_signal(signal.SIGSTOP)
+    try:
+        processes[0].send_signal(signal.SIGTERM)
+        _, error = processes[0].communicate(timeout=240)
+        assert processes[0].returncode == 2
+        assert "a stop request was not answered within 2 s" in error.splitlines()[-1], error
+    finally:
+        processes[1].send_signal(signal.SIGCONT)
+    _, error = processes[1].communicate(timeout=240)  # nor does the other one hang
+    assert processes[1].returncode not in (0, None), error
 
 
 def test_sigterm_to_one_stops_both_at_one_iteration(tmp_path, data_file):

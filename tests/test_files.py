@@ -1,6 +1,5 @@
 """Files that are whole or not there, in a folder or in a bucket."""
 
-import json
 import os
 
 import pytest
@@ -8,7 +7,7 @@ from etils import epath
 
 from musegan_jax import files
 from musegan_jax.errors import UserError
-from musegan_jax.runs.logging import JsonLines
+from musegan_jax.runs.logging import JsonLines, read_lines
 
 
 @pytest.fixture
@@ -66,21 +65,29 @@ def test_a_remote_file_is_written_at_once(bucket):
     assert path.read_text() == "new"
 
 
-def test_remote_lines_are_published(bucket):
+def test_remote_lines_are_published_in_pieces(bucket):
     path = bucket / "metrics.jsonl"
     lines = JsonLines(path, 0, pytest.fail)
-    lines.write({"iteration": 1})
-    assert not path.exists()
-    lines.publish()
-    lines.write({"iteration": 2})
-    assert path.read_text() == '{"iteration": 1}\n'
-    lines.close()
-    again = JsonLines(path, 1, pytest.fail)  # resumed after 1: what lies beyond is dropped
+    for iteration in (1, 2):
+        lines.write({"iteration": iteration})
+        lines.publish()
+    lines.publish()  # nothing new
+    lines.write({"iteration": 3})
+    assert [each.name for each in sorted(bucket.iterdir())] == [
+        "metrics-000001.jsonl", "metrics-000002.jsonl", "metrics.jsonl",
+    ]  # fmt: skip
+    assert (bucket / "metrics-000002.jsonl").read_text() == '{"iteration": 2}\n'
+    assert read_lines(path) == [{"iteration": 1}, {"iteration": 2}]
+    lines._file.close()
+    lines._folder.cleanup()
+    # Killed after the pieces were joined, before the last was removed; resumed after 1.
+    path.write_text('{"iteration": 1}\n{"iteration": 2}\n')
+    (bucket / "metrics-000001.jsonl").unlink()
+    again = JsonLines(path, 1, pytest.fail)
     again.write({"iteration": 2, "loss": 3})
     again.close()
-    assert [json.loads(line) for line in path.read_text().splitlines()] == [
-        {"iteration": 1}, {"iteration": 2, "loss": 3},
-    ]  # fmt: skip
+    assert [each.name for each in bucket.iterdir()] == ["metrics.jsonl"]
+    assert read_lines(path) == [{"iteration": 1}, {"iteration": 2, "loss": 3}]
 
 
 def test_a_remote_folder_is_copied_and_removed(bucket):

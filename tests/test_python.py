@@ -1,6 +1,5 @@
 """The front door for Python, and every snippet of its page."""
 
-import contextlib
 import dataclasses
 import functools
 import re
@@ -19,7 +18,7 @@ from musegan_jax.composing.accompany import accompany
 from musegan_jax.composing.melody import load_melody, prepare
 from musegan_jax.data import midi
 from musegan_jax.data.melody_line import pick_part
-from musegan_jax.training import determinism, loop
+from musegan_jax.training import determinism, stopping
 
 PAGE = Path("docs/python.md").resolve()
 
@@ -185,8 +184,8 @@ def test_what_cannot_be_loaded(tmp_path):
 def test_a_signal_ends_train_as_ctrl_c_does(tiny, tmp_path, monkeypatch):
     """After saving; the next call goes on from there."""
     with monkeypatch.context() as patch:
-        stop = contextlib.nullcontext(lambda iteration: "SIGTERM" if iteration == 2 else None)
-        patch.setattr(loop, "stop_requests", lambda: stop)
+        asked = lambda self, iteration: "SIGTERM" if iteration == 2 else None  # noqa: E731
+        patch.setattr(stopping.Stop, "__call__", asked)
         with pytest.raises(KeyboardInterrupt, match="stopped and saved"):
             mg.train(tiny, tmp_path)
     assert mg.load(tmp_path).origin["iteration"] == 2

@@ -332,7 +332,7 @@ def test_the_compiled_step_does_no_more_than_the_counted_minimum(monkeypatch):
     What there is beside convolutions (sums, Adam) is little at these sizes.
     """
     monkeypatch.syspath_prepend("benchmarks")
-    from peaks import minimum
+    from musegan_jax.runs.peaks import minimum
 
     config = configs.override(
         configs.load("configs/reference.py"),

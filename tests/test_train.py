@@ -20,9 +20,9 @@ from musegan_jax import cli, files
 from musegan_jax import config as configs
 from musegan_jax.data import dataset
 from musegan_jax.errors import UserError
-from musegan_jax.runs import checkpoint, record
-from musegan_jax.training import load, loop, parallel, sampling
-from musegan_jax.training.state import abstract_state
+from musegan_jax.runs import checkpoint, record, timing
+from musegan_jax.training import load, loop, parallel, profiling, sampling
+from musegan_jax.training.state import abstract_state, inference_variables
 
 DEEP: dict = {}
 for _ in range(500):
@@ -95,6 +95,8 @@ def test_what_a_run_leaves(straight):
     steps = [line for line in lines_of(workdir) if "critic_loss" in line]
     assert [line["iteration"] for line in steps] == [1, 2, 3, 4, 5, 6]
     assert all(math.isfinite(line[name]) for line in steps for name in LOSSES)
+    measured = set(timing.MEASURED) - {"mfu"}  # of a CPU no peak is known
+    assert all(measured <= line.keys() and line["examples_per_second"] > 0 for line in steps)
     assert "in_scale" in lines_of(workdir)[-1]
     assert (workdir / "curves.png").read_bytes().startswith(b"\x89PNG")
     assert list((workdir / "tensorboard").iterdir())  # the dev group has the extra
@@ -126,7 +128,7 @@ def test_an_untrained_network_looks_bad(tiny):
     config = with_(tiny, "--output.melodies=twinkle", "--output.held_out=2")
     state = parallel.initial_state(config, parallel.make_layout(config))
     sampler = sampling.prepare_sampler(config, record.make(config, data).music, data)
-    scores = sampler.sample(state).scores
+    scores = sampler.sample(jax.device_get(inference_variables(state))).scores
     assert scores["semitone_clash"] > 0.3 and scores["valid/semitone_clash"] > 0.3
 
 
@@ -265,11 +267,15 @@ def test_melodies_of_one_name_are_refused(tiny, tmp_path):
         loop.train(with_(tiny, "--output.melodies=twinkle,twinkle"), tmp_path / "run")
 
 
-def test_old_checkpoints_go(tiny, tmp_path):
+def test_old_checkpoints_go_and_a_trace_stays(tiny, tmp_path, capsys):
     loop.train(
         with_(tiny, "--training.iterations=6", "--output.save_every=1",
-              "--output.keep_checkpoints=2"), tmp_path,
+              "--output.keep_checkpoints=2"), tmp_path, profile=(2, 4),
     )  # fmt: skip
+    (trace,) = (tmp_path / "profile").rglob("perfetto_trace.json.gz")
+    assert trace.stat().st_size > 1000 and "perfetto_trace.json.gz" in capsys.readouterr().err
+    with pytest.raises(UserError, match="--profile 4:2: it must be FIRST:END"):
+        profiling.parse("4:2")
     assert sorted(path.name for path in (tmp_path / "checkpoints").iterdir()) == ["5", "6"]
 
 

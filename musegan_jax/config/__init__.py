@@ -1,5 +1,6 @@
 """All that a run can set: the fields, and how they are read from files and the command line."""
 
+from musegan_jax.config.describe import describe
 from musegan_jax.config.fields import (
     DECODING,
     Config,
@@ -21,6 +22,7 @@ __all__ = [
     "ParallelConfig",
     "TrainingConfig",
     "as_text",
+    "describe",
     "from_dict",
     "load",
     "override",

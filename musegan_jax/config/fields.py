@@ -201,6 +201,9 @@ class ParallelConfig:
 
     strategy: str = field("mesh", "jit: one device; mesh: jit over all of them; pmap")
     devices: int = field(0, "how many to use; 0: all")
+    stop_seconds: int = field(
+        60, "from a stop request to the end of the run, saving included, before it ends by force"
+    )
     data: str = field(
         "auto", "where the training data are kept: device, host, or auto (device up to 1 GiB)"
     )
@@ -213,6 +216,7 @@ class ParallelConfig:
                 self.devices >= 0 and (self.strategy != "jit" or self.devices <= 1),
                 "at least 0, and at most 1 where parallel.strategy is jit",
             ),
+            "stop_seconds": _at_least(1, self.stop_seconds),
             "data": (self.data in ("auto", "device", "host"), "auto, device or host"),
         }
 

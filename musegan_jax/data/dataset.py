@@ -83,6 +83,8 @@ class Dataset:
 
     def digest(self) -> str:
         """SHA-256 of everything but `source`: equal music has an equal hash."""
+        if "_digest" in self.__dict__:  # of a file that was read: hashed once, it may be many GiB
+            return self.__dict__["_digest"]
         parts: list[str | np.ndarray] = []
         for array in (self.timeline, self.boundaries, self.bars, self.split):
             parts += [f"{array.dtype.str}{array.shape}", array]
@@ -203,7 +205,11 @@ def load(path: str | Path) -> Dataset:
             source=about["source"],
         )
         _check_shape(dataset)
-        damaged = dataset.digest() != about["sha256"]
+        digest = dataset.digest()
+        damaged = digest != about["sha256"]
+        for array in (dataset.timeline, dataset.boundaries, dataset.bars, dataset.split):
+            array.flags.writeable = False
+        object.__setattr__(dataset, "_digest", digest)  # which no array can leave now
     except FileNotFoundError:
         raise UserError(
             f"{path}: no such dataset file; make one with `musegan-jax data build`"

@@ -14,7 +14,6 @@ from orbax.checkpoint import checkpoint_managers as policies
 from musegan_jax import files
 from musegan_jax.config import OutputConfig
 from musegan_jax.errors import UserError, first_line
-from musegan_jax.runs import processes
 from musegan_jax.runs.fingerprint import Fingerprint, fingerprint
 
 FOLDER = "checkpoints"
@@ -52,7 +51,7 @@ def _is_own(name: str) -> bool:
 
 
 def read(workdir: epath.Path, iteration: int, abstract: Any) -> Saved:
-    """Read one checkpoint, saved on any topology; each process reads on its own.
+    """Read one checkpoint, saved on any topology; no other process takes part.
 
     Args:
         workdir: of the run.
@@ -96,20 +95,26 @@ def _absolute(folder: epath.Path) -> epath.Path:
     return folder if files.is_remote(folder) else folder.resolve()
 
 
-def _reader() -> ocp.Checkpointer:
-    """A reader that does not wait for other processes."""
+def _alone() -> ocp.options.MultiprocessingOptions:
+    """For Orbax not to wait for other processes."""
     own = jax.process_index()
-    alone = ocp.options.MultiprocessingOptions(
-        primary_host=own, active_processes={own}, barrier_sync_key_prefix=f"read{own}"
+    return ocp.options.MultiprocessingOptions(
+        primary_host=own, active_processes={own}, barrier_sync_key_prefix=f"alone{own}"
     )
-    handler = ocp.PyTreeCheckpointHandler(multiprocessing_options=alone)
-    return ocp.Checkpointer(handler, multiprocessing_options=alone)
+
+
+def _reader() -> ocp.Checkpointer:
+    handler = ocp.PyTreeCheckpointHandler(multiprocessing_options=_alone())
+    return ocp.Checkpointer(handler, multiprocessing_options=_alone())
 
 
 def newest_valid(
     workdir: epath.Path, abstract: Any, say: Callable[[str], None], set_aside: bool = False
 ) -> Saved | None:
-    """The newest checkpoint that all processes can read; None if there is none.
+    """The newest checkpoint that can be read; None if there is none.
+
+    Of several processes one alone calls this and tells the others: a shared folder may look
+    different from different machines.
 
     Args:
         workdir: of the run.
@@ -120,46 +125,33 @@ def newest_valid(
     Raises:
         UserError: if there are checkpoints, but none can be read.
     """
-    if set_aside and jax.process_index() == 0:
+    if set_aside:
         for path in _finished(workdir / FOLDER):
             if not _is_own(path.name):
                 say(f"{path}: not a checkpoint of a run; moved to the folder {files.DAMAGED}")
                 files.set_aside(path, workdir)
     skipped: dict[int, str] = {}
-    # Process 0's list for all: a shared folder may look different from different machines.
-    for iteration in map(int, processes.from_process_0(_newest(workdir))):
-        if iteration < 0:
-            continue
+    for iteration in iterations(workdir)[::-1]:
         try:
             saved = read(workdir, iteration, abstract)
-        except Damaged as error:
-            saved, skipped[iteration] = None, str(error)
-        if processes.all_processes(saved is not None):
             break
-        skipped.setdefault(iteration, f"{workdir}: another process cannot read {iteration}")
-        say(f"{skipped[iteration]}; going back to the one before")
+        except Damaged as error:
+            skipped[iteration] = str(error)
+            say(f"{error}; going back to the one before")
     else:
         if not skipped:
             return None
         # Nothing is moved: the cause may lie elsewhere, not in the checkpoints.
         raise UserError(f"{list(skipped.values())[-1]}, and there is none before it")
-    if set_aside and jax.process_index() == 0:
+    if set_aside:
         for iteration in skipped:
             files.set_aside(workdir / FOLDER / str(iteration), workdir)
-    processes.all_processes(True)  # wait until they are moved
     return saved
 
 
-def _newest(workdir: epath.Path) -> np.ndarray:
-    """The newest saved iterations, newest first, padded with -1 to a fixed length."""
-    found = iterations(workdir)[::-1][:64]
-    return np.array(found + [-1] * (64 - len(found)), np.int32)
-
-
 class Checkpoints:
-    """Writes the checkpoints of a run; all processes take part.
+    """Writes the checkpoints of a run, in process 0 alone.
 
-    Saving is asynchronous: the arrays are copied at once and written while training continues.
     Orbax writes to a temporary name and renames, so a killed save leaves older ones intact.
     The newest `keep_checkpoints` and the best `keep_best` are kept.
     """
@@ -167,6 +159,12 @@ class Checkpoints:
     def __init__(self, workdir: epath.Path, output: OutputConfig) -> None:
         """Open the checkpoint folder of `workdir`, creating it if missing."""
         self._folder = files.make_folder(workdir / FOLDER)
+        several = jax.process_count() > 1
+        handlers = {
+            "state": ocp.PyTreeCheckpointHandler(multiprocessing_options=_alone()),
+            "progress": ocp.JsonCheckpointHandler(multiprocessing_options=_alone()),
+            "metrics": ocp.JsonCheckpointHandler(multiprocessing_options=_alone()),
+        }
         self._manager = ocp.CheckpointManager(
             _absolute(self._folder),
             options=ocp.CheckpointManagerOptions(
@@ -177,7 +175,10 @@ class Checkpoints:
                 # Without these two Orbax would not store the scores.
                 best_fn=(lambda metrics: metrics["score"]) if output.keep_best else None,
                 best_mode="min",
+                create=False,
+                **({"multiprocessing_options": _alone()} if several else {}),
             ),
+            item_handlers=handlers if several else None,
         )
         self._newest = max(self._manager.all_steps(), default=-1)
 
@@ -186,20 +187,19 @@ class Checkpoints:
     ) -> Fingerprint:
         """Save the state unless its iteration is already saved; return its fingerprint.
 
+        On return it is on the disk.
+
         Args:
-            state: a NamedTuple of trees of arrays, the same on every device.
+            state: a NamedTuple of trees of NumPy arrays.
             iteration: finished iterations.
             progress: plain values to save with it, including `seconds`, the training time over all
                 restarts.
             score: ranks the checkpoint for `keep_best`, lower is better; None if unknown.
 
         Raises:
-            UserError: if this checkpoint, or the one before it, cannot be written: saving is
-                asynchronous.
+            UserError: if it cannot be written.
         """
-        found = fingerprint(processes.on_host(state))
-        # If the states of two processes differ, training on would compute nonsense.
-        processes.agree("the state", found["state"])
+        found = fingerprint(state)
         if iteration <= self._newest:
             return found
         progress = {"iteration": iteration, "fingerprint": found, **progress}
@@ -212,6 +212,9 @@ class Checkpoints:
                 ),
                 metrics=None if score is None else {"score": score},
             )
+            self._manager.wait_until_finished()
+            if not files.is_remote(self._folder):
+                files.sync(self._folder)
         except (OSError, ValueError) as error:
             raise self._failed(error) from error
         if not saved:
@@ -219,44 +222,19 @@ class Checkpoints:
         self._newest = iteration
         return found
 
-    def wait(self) -> None:
-        """Wait until everything saved is on disk.
-
-        Raises:
-            UserError: if it cannot be written.
-        """
-        try:
-            self._manager.wait_until_finished()
-            if jax.process_index() == 0 and not files.is_remote(self._folder):
-                files.sync(self._folder)
-        except (OSError, ValueError) as error:
-            raise self._failed(error) from error
-
     def _sync(self) -> None:
         """Called by Orbax when all is written, before the rename that makes it a checkpoint.
 
         Orbax itself syncs the arrays only. Unsynced, its other files may be empty after a loss of
         power, while older checkpoints have already been deleted.
         """
-        if jax.process_index() == 0 and not files.is_remote(self._folder):
+        if not files.is_remote(self._folder):
             for path in self._folder.glob("*.orbax-checkpoint-tmp"):
                 files.sync_tree(path)
 
-    def __enter__(self) -> "Checkpoints":
-        """Enter a `with` block; its end waits for all writes."""
-        return self
-
-    def __exit__(self, kind: Any, error: Any, trace: Any) -> None:
-        """Finish writing and release the folder.
-
-        If an error ends the block, that error is reported: errors from closing on top of it, such
-        as a full disk, have the same cause.
-        """
-        if error is None:
-            self.wait()
-            self._manager.close()
-            return
-        # Clean up even if closing succeeds: a failed save may have been reported earlier.
+    def close(self) -> None:
+        """Release the folder, and remove what a failed save has left."""
+        # A failed save is told where it fails; closing fails for the same reason.
         with contextlib.suppress(Exception):
             self._manager.close()
         self._clean()
@@ -273,10 +251,9 @@ class Checkpoints:
 
     def _clean(self) -> None:
         """Remove the remains of a failed save, which would keep a full disk full."""
-        if jax.process_index() == 0:
-            for path in self._folder.glob("*.orbax-checkpoint-tmp"):
-                with contextlib.suppress(OSError):
-                    path.rmtree()
+        for path in self._folder.glob("*.orbax-checkpoint-tmp"):
+            with contextlib.suppress(OSError):
+                path.rmtree()
 
 
 def _preservation(output: OutputConfig) -> policies.PreservationPolicy:

@@ -21,14 +21,14 @@ def environment(config: Config) -> dict[str, Any]:
     """What a run's numbers and speed depend on besides config and data; ready for JSON."""
     return {
         "commit": _commit(),
-        "packages": {name: _version(name) for name in PACKAGES},
+        "packages": {name: version(name) for name in PACKAGES},
         "python": platform.python_version(),
         "device": {
             "kind": jax.devices()[0].device_kind,
             "platform": jax.devices()[0].platform,
             "count": jax.device_count(),
         },
-        "cpu": {"model": _cpu_model(), "threads": cpu_threads()},
+        "cpu": {"model": cpu_model(), "threads": cpu_threads()},
         "processes": jax.process_count(),
         "strategy": config.parallel.strategy,
         "xla_flags": os.environ.get("XLA_FLAGS", ""),
@@ -43,7 +43,7 @@ def environment(config: Config) -> dict[str, Any]:
     }
 
 
-def _cpu_model() -> str:
+def cpu_model() -> str:
     """The name of the processor: compiled code depends on its features."""
     try:
         lines = Path("/proc/cpuinfo").read_text().splitlines()
@@ -53,7 +53,8 @@ def _cpu_model() -> str:
     return names[0] if names else platform.processor() or platform.machine()
 
 
-def _version(name: str) -> str | None:
+def version(name: str) -> str | None:
+    """The version of an installed package; None if it is not installed."""
     try:
         return importlib.metadata.version(name)
     except importlib.metadata.PackageNotFoundError:

@@ -1,8 +1,9 @@
-"""Fingerprints: a state as 64 hexadecimal digits, to compare runs."""
+"""Fingerprints of states, 64 hexadecimal digits to compare runs; checksums, made on devices."""
 
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from musegan_jax.hashing import sha256
@@ -31,3 +32,21 @@ def _digest(tree: Any) -> str:
         name = jax.tree_util.keystr(path, simple=True, separator="/")
         parts += [f"{name}:{leaf.dtype.name}:{leaf.shape}\n", np.asarray(leaf)]
     return sha256(parts)
+
+
+def checksum(tree: Any) -> jax.Array:
+    """Two numbers, uint32 `(2,)`, that tell whether trees on two devices are the same.
+
+    Computed on the device. Any single changed bit changes both; whole numbers are added, so the
+    order of additions does not matter. Not made against anybody: that is `fingerprint`.
+    """
+
+    def bits(leaf: jax.Array) -> jax.Array:
+        width = {1: jnp.uint8, 2: jnp.uint16, 4: jnp.uint32}[leaf.dtype.itemsize]
+        return jax.lax.bitcast_convert_type(leaf, width).ravel().astype(jnp.uint32)
+
+    words = jnp.concatenate([bits(leaf) for leaf in jax.tree.leaves(tree)])
+    # Products with odd numbers are one to one. The second sum sees high bits in low places.
+    odd = 2 * jnp.arange(words.size, dtype=jnp.uint32) + 1
+    mixed = (words ^ (words >> 15)) * jnp.uint32(0x2C1B3C6D)
+    return jnp.stack([jnp.sum(words * odd), jnp.sum((mixed ^ (mixed >> 12)) * odd)])

@@ -16,7 +16,8 @@ from etils import epath
 from musegan_jax import files
 from musegan_jax.config import Config
 from musegan_jax.errors import UserError
-from musegan_jax.runs.timing import Clock
+from musegan_jax.runs.peaks import minimum
+from musegan_jax.runs.timing import Clock, Meter
 from musegan_jax.terminal import say
 
 LINES_EVERY = 30.0  # seconds between progress lines where there is no terminal
@@ -28,15 +29,27 @@ class Log:
     In other processes than 0 it only checks that losses and norms are finite.
     """
 
-    def __init__(self, config: Config, workdir: epath.Path, iteration: int, clock: Clock) -> None:
-        """Continue after `iteration`; drop what a killed run logged beyond it."""
+    def __init__(
+        self, config: Config, workdir: epath.Path, iteration: int, clock: Clock, kinds: list[str]
+    ) -> None:
+        """Continue after `iteration`; drop what a killed run logged beyond it.
+
+        Args:
+            config: of the run.
+            workdir: of the run.
+            iteration: finished before.
+            clock: of the run.
+            kinds: JAX's name for each of its devices.
+        """
         self._every, self._last = config.output.log_every, config.training.iterations
         self._clock = clock
         self._primary = jax.process_index() == 0
         if not self._primary:
             return
-        samples = config.training.batch_size * (config.training.critic_updates + 1)
-        self._progress = Progress(self._last, iteration, samples, clock)
+        batch, updates = config.training.batch_size, config.training.critic_updates + 1
+        flops = batch * minimum(config)["iteration"]
+        self._meter = Meter(clock, batch * updates, flops, kinds)
+        self._progress = Progress(self._last, iteration, clock)
         self._scalars = JsonLines(workdir / "metrics.jsonl", iteration, self.say)
         self._fingerprints = JsonLines(workdir / "fingerprints.jsonl", iteration, self.say)
         self._board = _tensorboard(workdir / "tensorboard", iteration, self.say)
@@ -63,9 +76,12 @@ class Log:
                 )
         if not self._primary:
             return
-        self._progress.update(iteration, values)
         if iteration % self._every == 0 or iteration == self._last:
-            self.scalars(iteration, {"seconds": round(self._clock.seconds, 3), **values})
+            measured = self._meter.read()
+            seconds = {"seconds": round(self._clock.seconds, 3)}
+            self.scalars(iteration, {**seconds, **values, **measured})
+            self._progress.measured(measured)
+        self._progress.update(iteration, values)
 
     def scalars(self, iteration: int, values: Mapping[str, float]) -> None:
         """Write scalars of the state after `iteration` iterations."""
@@ -77,12 +93,12 @@ class Log:
         """Write the fingerprint of a saved state."""
         if self._primary:
             self._fingerprints.write({"iteration": iteration, **fingerprint})
-            self._fingerprints.publish()
 
     def publish(self) -> None:
-        """Copy what was logged to remote files."""
+        """Copy what was logged since the last call to remote files; any thread may call this."""
         if self._primary:
             self._scalars.publish()
+            self._fingerprints.publish()
 
     def curves(self, path: epath.Path) -> None:
         """Draw all scalars so far into a PNG."""
@@ -106,8 +122,9 @@ class Log:
 class JsonLines:
     """A file with one JSON object per line, each with an `iteration`.
 
-    Remote files cannot be appended to: for a remote workdir lines go to a local file, which
-    `publish` copies.
+    Remote files cannot be appended to: for a remote workdir lines go to a local file, and `publish`
+    copies new ones into pieces beside the remote file, named as it is with a number. `close`, or
+    the next start, joins them.
     """
 
     def __init__(self, path: epath.Path, iteration: int, say: Callable[[str], None]) -> None:
@@ -134,30 +151,55 @@ class JsonLines:
             self.local = Path(self._folder.name) / path.name
         with files.replacing(self.local) as temporary:
             temporary.write_text("".join(json.dumps(line) + "\n" for line in kept))
+        self._published, self._pieces = self.local.stat().st_size, 0
+        if self._folder is not None:
+            self._join()
         # A resumed run samples and saves the state it resumes from again: the same lines.
-        self._known: list[Mapping[str, Any]] = [*kept]
+        self._first = iteration
+        self._known = [line for line in kept if line["iteration"] == iteration]
         self._file = open(self.local, "a", encoding="utf-8", buffering=1)
 
     def write(self, values: Mapping[str, Any]) -> bool:
         """Append a line unless the file already has it; return whether it was appended."""
-        same = [line for line in self._known if line["iteration"] == values["iteration"]]
-        if values in same:
-            return False
-        self._known = [*same, values]
+        if values["iteration"] == self._first:
+            if values in self._known:
+                return False
+            self._known.append(dict(values))
         self._file.write(json.dumps(values) + "\n")
         return True
 
     def publish(self) -> None:
-        """Copy the lines to the remote file, if the path is remote."""
-        if self._folder is not None:
-            self._path.write_bytes(self.local.read_bytes())
+        """Copy the lines since the last call into a new piece, if the path is remote."""
+        if self._folder is None:
+            return
+        with open(self.local, "rb") as file:
+            file.seek(self._published)
+            lines = file.read()
+        lines = lines[: lines.rfind(b"\n") + 1]  # the last may be being written
+        if lines:
+            self._pieces += 1
+            piece = f"{self._path.stem}-{self._pieces:06d}{self._path.suffix}"
+            (self._path.parent / piece).write_bytes(lines)
+            self._published += len(lines)
 
     def close(self) -> None:
-        """Publish and close."""
+        """Publish all and close."""
         self._file.close()
-        self.publish()
         if self._folder is not None:
+            self._join()
             self._folder.cleanup()
+
+    def _join(self) -> None:
+        """Write the remote file whole, then remove its pieces: never is a line in neither."""
+        self._path.write_bytes(self.local.read_bytes())
+        for piece in _pieces(self._path):
+            piece.unlink()
+
+
+def _pieces(path: epath.Path) -> list[epath.Path]:
+    """What `publish` has written beside a log, in order."""
+    pieces = path.parent.glob(f"{path.stem}-*{path.suffix}")
+    return sorted(pieces, key=lambda each: each.name)
 
 
 def read_lines(path: epath.Path) -> list[dict[str, Any]]:
@@ -168,7 +210,11 @@ def read_lines(path: epath.Path) -> list[dict[str, Any]]:
 def _parse(path: epath.Path) -> tuple[list[dict[str, Any]], list[bytes]]:
     """The objects of the lines, and the lines that are damaged."""
     found, damaged = [], []
-    *texts, last = path.read_bytes().split(b"\n") if path.is_file() else [b""]
+    content = path.read_bytes() if path.is_file() else b""
+    *texts, last = content.split(b"\n")
+    if files.is_remote(path):  # a kill between joining and removing leaves lines in both
+        pieces = b"".join(piece.read_bytes() for piece in _pieces(path))
+        texts = list(dict.fromkeys([*texts, *pieces.split(b"\n")]))
     for text in (*texts, last):
         try:
             line = json.loads(text.decode())
@@ -214,9 +260,10 @@ def _tensorboard(folder: epath.Path, iteration: int, say: Callable[[str], None])
 class Progress:
     """Rates, losses and time left: as a bar on a terminal, otherwise as occasional lines."""
 
-    def __init__(self, total: int, done: int, samples: int, clock: Clock) -> None:
-        """Begin at `done` of `total` iterations, each of `samples` examples (over all updates)."""
-        self._total, self._samples, self._clock = total, samples, clock
+    def __init__(self, total: int, done: int, clock: Clock) -> None:
+        """Begin at `done` of `total` iterations."""
+        self._total, self._clock = total, clock
+        self._measured: Mapping[str, float] = {}
         self._losses = "compiling"
         self._last_line = time.monotonic()
         self._bar = None
@@ -231,12 +278,16 @@ class Progress:
             )
             self._bar.set_description_str(self._losses)
 
+    def measured(self, values: Mapping[str, float]) -> None:
+        """Show this throughput (`timing.MEASURED`) from now on."""
+        self._measured = values
+
     def update(self, iteration: int, metrics: Mapping[str, float]) -> None:
         """Show the state after `iteration` finished iterations."""
         rate = self._clock.rate
         left = (self._total - iteration) / rate if rate > 0 else 0.0
         self._losses = (
-            f"{rate:.2f} it/s {rate * self._samples:.0f} samples/s "
+            f"{rate:.2f} it/s {self._throughput()}"
             f"C {metrics['critic_loss']:.2f} G {metrics['generator_loss']:.2f} "
             f"{_clock_time(left)} left"
         )
@@ -246,6 +297,13 @@ class Progress:
         elif time.monotonic() - self._last_line >= LINES_EVERY:
             self._last_line = time.monotonic()
             self.say(f"{iteration}/{self._total}  {self._losses}")
+
+    def _throughput(self) -> str:
+        if not self._measured:
+            return ""
+        mfu = self._measured.get("mfu")
+        examples = f"{self._measured['examples_per_second']:.0f} ex/s "
+        return examples + (f"MFU {mfu:.0%} " if mfu else f"{self._measured['tflops']:.2g} TFLOP/s ")
 
     def say(self, text: str) -> None:
         """Print a line above the bar."""

@@ -1,7 +1,15 @@
-"""Communication between the processes of a run. All of them must call each
-function but `say`.
+"""Communication between the processes of a run. All of them must call each function but `say`,
+`tell` and `told`.
+
+Decisions and agreements go through JAX's coordination service, not over the devices: it answers
+while the devices compute or hang, and from every thread, and every wait has an end.
 """
 
+import contextlib
+import json
+import time
+from collections import Counter
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
@@ -11,38 +19,152 @@ from jax.experimental import multihost_utils
 from musegan_jax import terminal
 from musegan_jax.errors import UserError
 
-
-def from_process_0(array: np.ndarray) -> np.ndarray:
-    """The array that process 0 passed."""
-    if jax.process_count() == 1:
-        return array
-    return np.asarray(multihost_utils.broadcast_one_to_all(array))
-
-
-def all_processes(fine: bool) -> bool:
-    """Whether `fine` is true in every process. Waits for all of them."""
-    if jax.process_count() == 1:
-        return fine
-    return bool(np.all(multihost_utils.process_allgather(np.array(fine))))
+# Seconds to wait for a process that loads or compiles; one that is lost is noticed earlier, by the
+# heartbeats of `training.distributed`.
+WAIT = 300.0
+LINGER = 15.0  # seconds that process 0, which serves the others, waits for them to hear its end
+_ROOT = "musegan-jax"
+_rounds: Counter[str] = Counter()  # of `gather` so far, the same in all processes
 
 
-def agree(what: str, sha256: str) -> None:
-    """Check that all processes passed the same hash of `what`.
+def _client() -> Any:
+    from jax._src import distributed  # there is no public access
+
+    return distributed.global_state.client
+
+
+def gather(value: Any, what: str, seconds: float = WAIT, stream: str = "main") -> list[Any]:
+    """What all processes passed, by process; waits for all of them.
+
+    Args:
+        value: anything that JSON can hold; small.
+        what: that all processes come to, for the error.
+        seconds: to wait for them.
+        stream: calls of one stream must come in the same order in all processes; a thread of its
+            own needs a stream of its own.
 
     Raises:
-        UserError: in all processes, naming the first that differs from process 0.
+        UserError: if a process does not come in time.
+    """
+    own, count = jax.process_index(), jax.process_count()
+    if count == 1:
+        return [value]
+    client, base = _client(), f"{_ROOT}/{stream}"
+    key = f"{base}/{_rounds[stream]}"
+    _rounds[stream] += 1
+    client.key_value_set(f"{key}/{own}", json.dumps(value))
+    end = time.monotonic() + seconds
+
+    def wait(name: str, late: str) -> str:
+        left = max(end - time.monotonic(), 0.001)
+        try:
+            return client.blocking_key_value_get(f"{key}/{name}", int(1000 * left) + 1)
+        except jax.errors.JaxRuntimeError as error:
+            if "DEADLINE_EXCEEDED" not in str(error):
+                raise
+            raise UserError(
+                f"{late} has not come to {what} within {seconds:.0f} s; look at its log, then "
+                "start all processes again"
+            ) from error
+
+    # Process 0 collects: with hundreds of processes not each of them can ask each other one.
+    if own:
+        end += 1  # process 0 knows better who is late
+        return json.loads(wait("all", "process 0, or one it waits for,"))
+    values = [json.loads(wait(str(n), f"process {n} of {count}")) for n in range(count)]
+    client.key_value_set(f"{key}/all", json.dumps(values))
+    # Whoever has come to this round has read the one before.
+    if _rounds[stream] > 1:
+        client.key_value_delete(f"{base}/{_rounds[stream] - 2}/")
+    return values
+
+
+def agree(facts: Mapping[str, Any], advice: str, stream: str = "main") -> None:
+    """Check that all processes passed the same facts.
+
+    Args:
+        facts: anything that JSON can hold, by name.
+        advice: what the user should do if they differ.
+        stream: as in `gather`.
+
+    Raises:
+        UserError: in all processes, naming the first process and fact that differ from process 0's.
+    """
+    everyone = gather(dict(facts), next(iter(facts)), stream=stream)
+    for process, theirs in enumerate(everyone):
+        for name in {**everyone[0], **theirs}:
+            ours, other = everyone[0].get(name), theirs.get(name)
+            if ours != other:
+                raise UserError(
+                    f"{name} of process {process} is {other}, of process 0 {ours}; {advice}"
+                )
+
+
+def decided(decide: Callable[[], Any], what: str, seconds: float = WAIT) -> Any:
+    """What `decide`, called in process 0 alone, returns there: anything that JSON can hold.
+
+    For all that depends on the disk, which may look different from different machines.
+
+    Raises:
+        UserError: in all processes, if `decide` raises it in process 0.
     """
     if jax.process_count() == 1:
+        return decide()
+    told: dict[str, Any] = {}
+    if jax.process_index() == 0:
+        try:
+            told = {"value": decide()}
+        except UserError as error:
+            told = {"error": str(error)}
+    told = gather(told, what, seconds)[0]
+    if "error" in told:
+        raise UserError(told["error"])
+    return told["value"]
+
+
+def broadcast(tree: Any) -> Any:
+    """The arrays of process 0, as NumPy arrays; other processes pass some of the same shapes."""
+    if jax.process_count() == 1:
+        return tree
+    # As bytes: arrays are summed over the processes, which would make +0.0 of -0.0.
+    leaves, structure = jax.tree.flatten(jax.tree.map(np.asarray, tree))
+    packed = [np.frombuffer(np.ascontiguousarray(leaf).tobytes(), np.uint8) for leaf in leaves]
+    received = multihost_utils.broadcast_one_to_all(packed)
+    return jax.tree.unflatten(
+        structure,
+        [
+            np.frombuffer(np.asarray(data).tobytes(), leaf.dtype).reshape(leaf.shape)
+            for data, leaf in zip(received, leaves, strict=True)
+        ],
+    )
+
+
+def tell(channel: str, name: str, value: Any) -> None:
+    """Leave a note for all processes; only the first of a name counts."""
+    with contextlib.suppress(jax.errors.JaxRuntimeError):  # told already, or nobody is left
+        _client().key_value_set(f"{_ROOT}/{channel}/{name}", json.dumps(value))
+
+
+def told(channel: str) -> dict[str, Any]:
+    """The notes that processes have left, by name."""
+    try:
+        found = _client().key_value_dir_get(f"{_ROOT}/{channel}/")
+    except jax.errors.JaxRuntimeError:
+        return {}
+    return {key.rpartition("/")[2]: json.loads(value) for key, value in found}
+
+
+def linger(channel: str) -> None:
+    """In process 0, which serves the notes, wait until all have left one in the channel, and end.
+
+    JAX aborts a process that loses process 0, with a page of text.
+    """
+    if jax.process_index():
         return
-    own = np.frombuffer(bytes.fromhex(sha256), np.uint8)
-    everyone = np.asarray(multihost_utils.process_allgather(own))
-    for process, other in enumerate(everyone):
-        if not np.array_equal(other, everyone[0]):
-            raise UserError(
-                f"{what} of process {process} differs from process 0's (sha256 "
-                f"{bytes(other).hex()[:12]}..., {bytes(everyone[0]).hex()[:12]}...); give all "
-                "processes the same config and the same data"
-            )
+    end = time.monotonic() + LINGER
+    while len(told(channel)) < jax.process_count() and time.monotonic() < end:
+        time.sleep(0.1)
+    time.sleep(1)
 
 
 def say(line: str) -> None:

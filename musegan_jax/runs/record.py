@@ -180,12 +180,6 @@ def make(config: Config, dataset: Dataset) -> Record:
     return Record(config, dataset.digest(), dataset.source, training_music(dataset, config))
 
 
-def config_digest(config: Config) -> str:
-    """A hash of the config without the path of the data, which may differ between machines."""
-    anywhere = dataclasses.replace(config.data, dataset="")
-    return dataclasses.replace(config, data=anywhere).digest()
-
-
 def _now() -> str:
     return datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
 

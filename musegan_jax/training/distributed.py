@@ -6,6 +6,7 @@ import subprocess
 import sys
 import traceback
 from collections.abc import Callable, Iterator
+from typing import NoReturn
 
 from musegan_jax.errors import UserError, first_line
 
@@ -56,6 +57,8 @@ def joined(
         raise UserError(f"--process-id must be from 0 to {processes - 1}")
     import jax
 
+    # JAX would take SIGTERM for itself, and tell nobody until training asks: `stopping` listens.
+    jax.config.update("jax_enable_preemption_service", False)
     with _watched() as say:
         where = coordinator or "the coordinator given by the cluster"
         say(
@@ -86,8 +89,22 @@ def joined(
         except BaseException:
             # A normal exit would deadlock: it waits for the others, and they wait for this process.
             traceback.print_exc()
-            say("end")
-            os._exit(1)
+            leave(1)
+
+
+def leave(status: int) -> NoReturn:
+    """End this process at once, from any thread, without waiting for the others.
+
+    What is to be said has been said: the watching process stays silent.
+    """
+    for say in _watching:
+        say("end")
+    with contextlib.suppress(OSError, ValueError):
+        sys.stdout.flush()
+    os._exit(status)
+
+
+_watching: list[Callable[[str], None]] = []  # how to tell the watching process, if there is one
 
 
 @contextlib.contextmanager
@@ -105,9 +122,11 @@ def _watched() -> Iterator[Callable[[str], None]]:
             pipe.write(line + "\n")
             pipe.flush()
 
+    _watching.append(say)
     try:
         yield say
     finally:
+        _watching.remove(say)
         say("end")
         with contextlib.suppress(OSError):
             pipe.close()

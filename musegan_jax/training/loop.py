@@ -9,22 +9,30 @@ import jax
 import numpy as np
 from etils import epath
 
-from musegan_jax import files, numerics
+from musegan_jax import files, numerics, terminal
 from musegan_jax.config import Config
 from musegan_jax.data import batches, fit, sources
 from musegan_jax.data.dataset import Dataset
 from musegan_jax.errors import UserError, first_line
 from musegan_jax.runs import processes, record
-from musegan_jax.runs.checkpoint import Checkpoints, iterations, newest_valid
-from musegan_jax.runs.fingerprint import Fingerprint
+from musegan_jax.runs.checkpoint import Saved, iterations, newest_valid
 from musegan_jax.runs.logging import Log
 from musegan_jax.runs.timing import Clock
-from musegan_jax.training import determinism, parallel, sampling
+from musegan_jax.training import agreement, determinism, parallel, sampling
+from musegan_jax.training.outputs import Outputs
+from musegan_jax.training.profiling import Profile
 from musegan_jax.training.state import TrainState, abstract_state
-from musegan_jax.training.stopping import stop_requests
+from musegan_jax.training.stopping import Stop, stop_requests
+
+_LONG = 3600.0  # seconds that process 0 may count large data and read a large checkpoint
 
 
-def train(config: Config, workdir: Any, data: Dataset | None = None) -> list[epath.Path] | None:
+def train(
+    config: Config,
+    workdir: Any,
+    data: Dataset | None = None,
+    profile: tuple[int, int] | None = None,
+) -> list[epath.Path] | None:
     """Start or resume the run in `workdir` and train it to `config.training.iterations`.
 
     All processes of a run call this, with the same arguments.
@@ -34,6 +42,8 @@ def train(config: Config, workdir: Any, data: Dataset | None = None) -> list[epa
         workdir: folder of the run, local or a remote address; created if missing, resumed if it
             holds a run.
         data: what `config.data.dataset` names, if it is loaded already.
+        profile: iterations, first and end, of which process 0 writes a trace into the folder
+            `profile` of `workdir`.
 
     Returns:
         In process 0 the files of the last samples, in others none; None if the run was asked to
@@ -42,29 +52,47 @@ def train(config: Config, workdir: Any, data: Dataset | None = None) -> list[epa
     Raises:
         UserError: for everything that the user can fix; also if a loss or norm is not finite.
     """
-    with numerics.pinned():
-        return _train(config, workdir, data)
+    with numerics.pinned(), contextlib.ExitStack() as stack:
+        layout = parallel.make_layout(config)  # first: nothing else may look for devices
+        stop = stack.enter_context(stop_requests(config.parallel.stop_seconds))
+        try:
+            return _train(config, files.locate(workdir), data, layout, Profile(profile), stop)
+        except jax.errors.JaxRuntimeError as error:
+            if str(error) != first_line(error):  # such as where the memory went
+                for line in str(error).splitlines():
+                    terminal.say(line)
+            raise UserError(_explain(error)) from error
 
 
-def _train(config: Config, workdir: Any, data: Dataset | None) -> list[epath.Path] | None:
-    layout = parallel.make_layout(config)
+def _train(
+    config: Config,
+    workdir: epath.Path,
+    data: Dataset | None,
+    layout: parallel.Layout,
+    profile: Profile,
+    stop: Stop,
+) -> list[epath.Path] | None:
     determinism.check(config)
-    workdir = files.locate(workdir)
+    agreement.on_the_command(config)
     data = sources.load(config.data.dataset) if data is None else data
     config = fit.for_dataset(config, data)
     windows = batches.make_windows(data, config, processes.say)
-    new = record.make(config, data)
-    processes.agree("the config", record.config_digest(config))
-    processes.agree("the dataset", new.dataset_sha256)
-    sampler = sampling.prepare_sampler(config, new.music, data)
-    run = _Run(config, workdir, layout, windows, sampler, new)
-    files.make_folder(run.workdir)
-    alone = files.locked(run.workdir) if jax.process_index() == 0 else contextlib.nullcontext()
-    try:
-        with alone:
-            return _resume(run)
-    except jax.errors.JaxRuntimeError as error:
-        raise UserError(_explain(error)) from error
+    agreement.on_the_data(config, data)
+    run = _Run(config, workdir, layout, windows, profile, stop)
+    with contextlib.ExitStack() as stack:
+        found: list[_Found] = []
+
+        def find() -> tuple[int, float] | None:
+            found.append(_find(run, data))
+            saved = found[0].saved
+            return None if saved is None else (saved.iteration, saved.seconds)
+
+        agreement.on_the_workdir(workdir)
+        if jax.process_index() == 0:
+            stack.enter_context(files.locked(workdir))
+        # What depends on the disk is decided by process 0, and told; none reads on its own.
+        begin = processes.decided(find, "the newest checkpoint", _LONG)
+        return _begin(run, found[0] if found else None, begin)
 
 
 class _Run(NamedTuple):
@@ -74,114 +102,128 @@ class _Run(NamedTuple):
     workdir: epath.Path
     layout: parallel.Layout
     windows: batches.Windows
-    sampler: sampling.Sampler
+    profile: Profile
+    stop: Stop
+
+
+class _Found(NamedTuple):
+    """What process 0 has found in the workdir, and prepared; others have none of it."""
+
     record: record.Record
+    old: record.Record | None
+    saved: Saved | None
+    sampler: sampling.Sampler
 
 
-def _resume(run: _Run) -> list[epath.Path] | None:
-    """Begin at the newest valid checkpoint of the workdir; without one, from the seed."""
+def _find(run: _Run, data: Dataset) -> _Found:
+    """The record and the newest valid checkpoint of the workdir; the new record; the sampler."""
     config, workdir = run.config, run.workdir
+    new = record.make(config, data)
+    sampler = sampling.prepare_sampler(config, new.music, data)
     old = None
     # A record without a checkpoint is of a run that never saved: ignore it.
-    if processes.from_process_0(np.array(len(iterations(workdir)))):
+    if iterations(workdir):
         old = record.read(workdir)
         if old is None:
             raise UserError(
                 f"{workdir}: it has checkpoints but no {record.FILE}; use another workdir"
             )
-        record.check_same(workdir, old, run.record)
+        record.check_same(workdir, old, new)
     saved = newest_valid(workdir, abstract_state(config), processes.say, set_aside=True)
-    if saved is None:
-        state, clock = parallel.initial_state(config, run.layout), Clock()
-    else:
-        state, clock = run.layout.replicate(saved.state), Clock(saved.seconds)
     first = 0 if saved is None else saved.iteration
-    run = run._replace(record=run.record.begin(old, first))
     if first >= config.training.iterations and old is not None and old.result:
         # No training will follow: keep the record, but for what an earlier version did not count.
-        run = run._replace(record=dataclasses.replace(old, music=run.record.music))
-    with (
-        Checkpoints(workdir, config.output) as checkpoints,
-        contextlib.closing(Log(config, workdir, first, clock)) as log,
-    ):
-        _write(workdir, run.record)
-        log.say(_opening(run, first))
-        if old is not None and saved is not None and first < config.training.iterations:
-            for line in _changes(old, run.record):
-                log.say(line)
+        new = dataclasses.replace(old, music=new.music)
+    else:
+        new = new.begin(old, first)
+    return _Found(new, old, saved, sampler)
+
+
+def _begin(
+    run: _Run, found: _Found | None, begin: tuple[int, float] | None
+) -> list[epath.Path] | None:
+    """Begin at the checkpoint that was found; without one, from the seed."""
+    config = run.config
+    first, seconds = (0, 0.0) if begin is None else begin
+    saved = None if found is None else found.saved
+    if begin is None:
+        state = parallel.initial_state(config, run.layout)
+    else:
+        empty = jax.tree.map(lambda a: np.zeros(a.shape, a.dtype), abstract_state(config))
+        state = run.layout.replicate(processes.broadcast(empty if saved is None else saved.state))
+    clock = Clock(seconds)
+    kinds = [device.device_kind for device in run.layout.devices]
+    with contextlib.closing(Log(config, run.workdir, first, clock, kinds)) as log:
+        if found is not None:
+            record.write(run.workdir, found.record)
+            log.say(_opening(run, first))
+            if found.old is not None and saved and first < config.training.iterations:
+                for line in _changes(found.old, found.record):
+                    log.say(line)
         if saved is not None:
             # The run may have been killed after the checkpoint but before this line.
             log.saved(first, saved.fingerprint)
-        return _loop(run, state, clock, checkpoints, log)
+        sampler = None if found is None else found.sampler
+        outputs = Outputs(config, run.workdir, run.layout, sampler, state, log, clock)
+        with contextlib.closing(outputs):
+            iteration, asked = _loop(run, state, first, clock, outputs, log)
+        if found is not None and found.record.result is None:
+            record.write(run.workdir, found.record.end(iteration, outputs.fingerprint))
+        _finish(run, iteration, asked, clock, log)
+    return outputs.written if asked is None else None
 
 
 def _loop(
-    run: _Run, state: TrainState, clock: Clock, checkpoints: Checkpoints, log: Log
-) -> list[epath.Path] | None:
-    """Iterate.
+    run: _Run, state: TrainState, first: int, clock: Clock, outputs: Outputs, log: Log
+) -> tuple[int, str | None]:
+    """Iterate; returns the last iteration, and the signal that asked to stop early.
 
     The order is fixed: sample and save the current state -> step -> read the metrics of the step
     before, so that the device never waits for the host. A resumed run enters at the saved state,
     before sampling from it, and so computes the same numbers.
     """
     config, every = run.config, run.config.output
-    first = iteration = int(state.step)
-    last = config.training.iterations
+    iteration, last = first, config.training.iterations
     feed = parallel.make_feed(config, run.layout, run.windows)
     step = None
     if first < last:
         step = parallel.compile_step(config, run.layout, state, feed(first))
-    written: list[epath.Path] = []
-    fingerprint: Fingerprint = {}
     pending: Any = None  # metrics of the step that led to `iteration`, still on the device
-
-    with stop_requests() as stop:
-        while True:
-            asked = stop(iteration)
-            ends = iteration >= last or asked is not None
-            save = ends or (iteration > first and _due(iteration, every.save_every))
-            # On a stop request save now; the samples are written when the run resumes.
-            sample = asked is None and (
-                ends or _due(iteration, every.sample_every) or (save and every.keep_best > 0)
-            )
-            if save or sample:
-                jax.block_until_ready(state)
-                clock.stop()
-                if pending is not None:
-                    log.step(iteration, pending)  # fails if the state is not finite
-                    pending = None
-            samples = run.sampler.sample(state) if sample else None
-            if save:
-                score = sampling.best_score(config, samples)
-                log.publish()
-                progress = _progress(config, iteration, clock)
-                fingerprint = checkpoints.save(state, iteration, progress, score)
-                log.saved(iteration, fingerprint)
-            if samples is not None:
-                # Large files last, and only when the checkpoint is on the disk: saving goes on in
-                # the background, and samples must not take the room that it needs.
-                checkpoints.wait()
-                log.scalars(iteration, samples.finite)
-                folder = run.workdir / "samples" / f"{iteration:06d}"
-                written = sampling.write(samples, folder, iteration)
-            if ends:
-                break
-            clock.start()
-            assert step is not None
+    run.stop.begin()
+    while True:
+        outputs.check()
+        asked = run.stop(iteration)
+        ends = iteration >= last or asked is not None
+        save = ends or (iteration > first and _due(iteration, every.save_every))
+        # On a stop request save now; the samples are written when the run resumes.
+        sample = asked is None and (
+            ends or _due(iteration, every.sample_every) or (save and every.keep_best > 0)
+        )
+        if ends and pending is not None:
+            log.step(iteration, pending)  # fails if the state is not finite
+            pending = None
+        if ends:
+            jax.block_until_ready(state)
+            clock.stop()
+        run.profile.at(run.workdir, iteration, state, ends)
+        if save or sample:
+            outputs.take(state, iteration, pending, save, sample, last=ends)
+        if ends:
+            break
+        clock.start()
+        assert step is not None
+        with clock.waiting("input"):
             data = feed(iteration)
-            # An unnoticed transfer from host to device here would stall every iteration.
-            with jax.transfer_guard("disallow"):
-                state, metrics = step(state, data)
-            if pending is not None:
-                log.step(iteration, pending)
-            pending = metrics
-            iteration += 1
-            clock.iterations += 1
-        checkpoints.wait()
-    if run.record.result is None:
-        _write(run.workdir, run.record.end(iteration, fingerprint))
-    _finish(run, iteration, asked, clock, log)
-    return written if asked is None else None
+        # An unnoticed transfer from host to device here would stall every iteration.
+        with jax.transfer_guard("disallow"):
+            state, metrics = step(state, data)
+        if pending is not None:
+            log.step(iteration, pending)
+        pending = metrics
+        iteration += 1
+        clock.iterations += 1
+    outputs.finish()
+    return iteration, asked
 
 
 def _finish(run: _Run, iteration: int, asked: str | None, clock: Clock, log: Log) -> None:
@@ -194,22 +236,6 @@ def _finish(run: _Run, iteration: int, asked: str | None, clock: Clock, log: Log
             f"{asked}: stopped at iteration {iteration} of {run.config.training.iterations} and "
             "saved; the same command resumes from here"
         )
-
-
-def _progress(config: Config, iteration: int, clock: Clock) -> dict[str, Any]:
-    """What a checkpoint holds besides the state."""
-    updates = config.training.critic_updates + 1
-    return {
-        "seed": config.training.seed,
-        "examples": iteration * updates * config.training.batch_size,
-        "seconds": clock.seconds,
-        "config": config.to_dict(),
-    }
-
-
-def _write(workdir: epath.Path, run: record.Record) -> None:
-    if jax.process_index() == 0:
-        record.write(workdir, run)
 
 
 def _opening(run: _Run, first: int) -> str:

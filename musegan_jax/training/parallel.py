@@ -17,6 +17,7 @@ from musegan_jax import rng
 from musegan_jax.config import Config
 from musegan_jax.data.batches import HostBatch, Windows, choose, gather
 from musegan_jax.errors import UserError, first_line
+from musegan_jax.runs.fingerprint import checksum
 from musegan_jax.training.state import TrainState, create_state
 from musegan_jax.training.step import Metrics, train_step, train_steps
 
@@ -142,6 +143,26 @@ def make_layout(config: Config) -> Layout:
 def initial_state(config: Config, layout: Layout) -> TrainState:
     """The state before the first iteration, created on the devices."""
     return jax.jit(lambda: create_state(config), out_shardings=layout.replicated)()
+
+
+@functools.cache
+def make_checksums(mesh: Mesh) -> Callable[[Any], jax.Array]:
+    """A function of a replicated tree: `fingerprint.checksum` of each device's copy, `(D, 2)`."""
+    return jax.jit(
+        jax.shard_map(
+            lambda tree: checksum(tree)[None],
+            mesh=mesh,
+            in_specs=PartitionSpec(),
+            out_specs=PartitionSpec(AXIS),
+            check_vma=False,
+        )
+    )
+
+
+@jax.jit
+def snapshot(tree: Any) -> Any:
+    """Copies of arrays of one device, made on it, when what has been dispatched before is done."""
+    return jax.tree.map(jax.numpy.copy, tree)
 
 
 def make_feed(config: Config, layout: Layout, windows: Windows) -> Feed:

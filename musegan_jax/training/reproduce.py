@@ -3,7 +3,6 @@
 from typing import Any
 
 import jax
-import numpy as np
 from etils import epath
 
 from musegan_jax.config import Config, override
@@ -13,6 +12,7 @@ from musegan_jax.runs import processes, record
 from musegan_jax.runs.environment import environment
 from musegan_jax.runs.logging import read_lines
 from musegan_jax.runs.record import Record
+from musegan_jax.runs.timing import MEASURED
 from musegan_jax.training.loop import train
 
 # These do not change the numbers of the training; they save time and space.
@@ -73,8 +73,11 @@ def reproduce(
     Raises:
         UserError: if the folder is not empty, or training fails.
     """
-    empty = not workdir.exists() or not any(workdir.iterdir())
-    if not processes.all_processes(empty):
+
+    def is_empty() -> bool:
+        return not workdir.exists() or not any(workdir.iterdir())
+
+    if not processes.decided(is_empty, "the workdir"):
         raise UserError(f"{workdir}: the folder is not empty; choose another workdir")
     data = sources.load(config.data.dataset)
     record.check_same(path, run, record.make(config, data))
@@ -82,14 +85,16 @@ def reproduce(
         processes.say(line)
     for part in _parts(run, config):
         train(part, workdir, data)
-    processes.all_processes(True)  # wait until process 0 has written the result
-    here = record.read(workdir)
-    if here is None or here.result is None or here.result.iteration < config.training.iterations:
-        raise UserError(f"{workdir}: stopped early, so nothing was compared; start again")
-    equal, report = compare(path, run, workdir)
-    return bool(
-        processes.from_process_0(np.array(equal))
-    ), report if jax.process_index() == 0 else []
+
+    def compared() -> tuple[bool, list[str]]:
+        here = record.read(workdir)
+        last = config.training.iterations
+        if here is None or here.result is None or here.result.iteration < last:
+            raise UserError(f"{workdir}: stopped early, so nothing was compared; start again")
+        return compare(path, run, workdir)
+
+    equal, report = processes.decided(compared, "the comparison")
+    return equal, report if jax.process_index() == 0 else []
 
 
 def _parts(run: Record, config: Config) -> list[Config]:
@@ -132,7 +137,7 @@ def compare(path: epath.Path, run: Record, workdir: epath.Path) -> tuple[bool, l
     scalars, scalars_here = _lines(path.parent / "metrics.jsonl"), _lines(workdir / "metrics.jsonl")
     for iteration in sorted(scalars.keys() & scalars_here.keys()):
         a, b = scalars[iteration], scalars_here[iteration]
-        names = [n for n in a if n in b and a[n] != b[n] and n not in ("seconds", "iteration")]
+        names = [n for n in a if n in b and a[n] != b[n] and n not in MEASURED]
         if names:
             values = ", ".join(f"{n} {a[n]!r} there, {b[n]!r} here" for n in names[:3])
             report.append(f"scalars first differ at iteration {iteration}: {values}")

@@ -3,9 +3,8 @@
 import dataclasses
 import math
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
-import jax
 import mido
 import numpy as np
 from etils import epath
@@ -22,8 +21,6 @@ from musegan_jax.errors import UserError
 from musegan_jax.evaluation import held_out, metrics
 from musegan_jax.evaluation.accompaniments import as_measured
 from musegan_jax.models.model import Model
-from musegan_jax.runs import processes
-from musegan_jax.training.state import TrainState, inference_variables
 
 
 class Samples(NamedTuple):
@@ -52,22 +49,22 @@ class Sampler(NamedTuple):
     decoding: str
     held_out_decoding: str
 
-    def sample(self, state: TrainState) -> Samples:
-        """Accompany all of them, in process 0; other processes get empty samples."""
+    def sample(self, variables: Any) -> Samples:
+        """Accompany all of them.
+
+        Args:
+            variables: `inference_variables` of a state.
+        """
         songs: dict[str, mido.MidiFile] = {}
         scores: list[dict[str, float]] = []
-        measured: dict[str, float] = {}
-        if jax.process_index() == 0 and (self.melodies or self.held):
-            variables = processes.on_host(inference_variables(state))
-            model = dataclasses.replace(self.model, variables=variables)
-            for stem, melody in self.melodies.items():
-                answer = accompany.answer_melody(model, melody, seed=0, sample=0)
-                roll = accompany.decode_melody(model, melody, answer, self.decoding)
-                songs[stem] = arrangement.to_midi(model, melody, roll)
-                bare = accompany.decode_melody(model, melody, answer, "independent")
-                scores.append(metrics.quick_scores(*as_measured(model, melody, bare)))
-            if self.held:
-                measured = self.held.scores(model, self.held_out_decoding)
+        model = dataclasses.replace(self.model, variables=variables)
+        for stem, melody in self.melodies.items():
+            answer = accompany.answer_melody(model, melody, seed=0, sample=0)
+            roll = accompany.decode_melody(model, melody, answer, self.decoding)
+            songs[stem] = arrangement.to_midi(model, melody, roll)
+            bare = accompany.decode_melody(model, melody, answer, "independent")
+            scores.append(metrics.quick_scores(*as_measured(model, melody, bare)))
+        measured = self.held.scores(model, self.held_out_decoding) if self.held else {}
         names = scores[0] if scores else ()
         means = {name: float(np.mean([s[name] for s in scores])) for name in names}
         return Samples(songs, {**means, **measured})
@@ -100,15 +97,6 @@ def prepare_sampler(config: Config, music: TrainingMusic, data: Dataset) -> Samp
         except UserError as error:
             raise UserError(f"config: output.held_out = {count}: {error}") from error
     return Sampler(model, melodies, held, config.output.decoding, config.output.held_out_decoding)
-
-
-def best_score(config: Config, samples: Samples | None) -> float | None:
-    """The score for `output.keep_best`, the same in all processes; None if there is none."""
-    if not config.output.keep_best or samples is None:
-        return None
-    score = samples.scores.get(config.output.best_by, math.nan)
-    score = float(processes.from_process_0(np.array(score, np.float32)))
-    return score if math.isfinite(score) else None
 
 
 def write(samples: Samples, folder: epath.Path, iteration: int) -> list[epath.Path]:

@@ -1,0 +1,104 @@
+"""What checkpoints and samples cost the training: quickstart whole and bare; stalls of large saves.
+
+COMMAND   python tests/proofs/overhead.py --pairs 3
+          python tests/proofs/overhead.py --saves --megabytes 500
+TIME      5 min a pair; 10 min for the saves, on two quiet cores
+
+The first trains `configs/quickstart.py` with its own output, and without any, in turns, in one
+process, and compares the seconds between the first and the last step. The second saves a state of
+the given size every 20 iterations, and says how much longer the step after a save is begun than
+after the others. Both take their times where steps are begun, so that other versions of the loop
+can be measured alike: run the script with PYTHONPATH set to their checkout.
+"""
+
+import argparse
+import statistics
+import tempfile
+import time
+from pathlib import Path
+
+from musegan_jax import config as configs
+from musegan_jax.runs import compilation_cache
+from musegan_jax.training import loop, parallel
+
+BARE = (
+    "--output.sample_every=0", "--output.save_every=0", "--output.melodies=",
+    "--output.held_out=0", "--output.keep_best=0",
+)  # fmt: skip
+EVERY = 20
+
+
+def begun(config: configs.Config) -> list[float]:
+    """Train in a new folder; when each step was begun, and when the run was done, in seconds."""
+    times, step = [], parallel.CompiledStep.__call__
+
+    def timed(self, state, data):
+        times.append(time.perf_counter())
+        return step(self, state, data)
+
+    parallel.CompiledStep.__call__ = timed
+    try:
+        with tempfile.TemporaryDirectory() as folder:
+            loop.train(config, Path(folder) / "run")
+    finally:
+        parallel.CompiledStep.__call__ = step
+    return times
+
+
+def whole_and_bare(pairs: int, iterations: int) -> None:
+    whole = configs.override(
+        configs.load("configs/quickstart.py"), [f"--training.iterations={iterations}"]
+    )
+    ratios = []
+    for pair in range(pairs):
+        both = (whole, configs.override(whole, BARE))
+        seconds = {}
+        for config in both if pair % 2 else both[::-1]:
+            times = begun(config)
+            seconds[config is whole] = times[-1] - times[0]
+        ratios.append(seconds[True] / seconds[False] - 1)
+        print(f"whole {seconds[True]:.1f} s, bare {seconds[False]:.1f} s: {ratios[-1]:+.1%}")
+    print(f"overhead: median {statistics.median(ratios):+.1%} of {pairs} pairs")
+
+
+def stalls(megabytes: int, saves: int) -> None:
+    """The reference has 12 bytes of state for each of 11 million parameters."""
+    width = round(64 * (megabytes / 132) ** 0.5)
+    filters = ",".join(str(width * n) for n in (1, 2, 4, 8))
+    config = configs.override(
+        configs.load("configs/reference.py"),
+        [
+            *BARE, "--training.batch_size=1", "--training.critic_updates=1",
+            f"--model.generator_filters={filters}", f"--model.critic_filters={filters}",
+            f"--output.save_every={EVERY}", f"--training.iterations={EVERY * (saves + 1)}",
+            "--parallel.strategy=jit",
+        ],
+    )  # fmt: skip
+    times = begun(config)
+    gaps = [after - before for before, after in zip(times, times[1:], strict=False)][3:]
+    # Gap n lies between the steps of iterations n + 3 and n + 4; a save comes before the latter.
+    at_saves = [gap for n, gap in enumerate(gaps) if (n + 4) % EVERY == 0]
+    others = [gap for n, gap in enumerate(gaps) if (n + 4) % EVERY]
+    usual = statistics.median(others)
+    lost = [gap - usual for gap in at_saves]
+    after = sum(others) / len(others) - usual
+    print(f"step {usual:.2f} s; stall at a save: median {statistics.median(lost):.2f} s of {lost}")
+    print(f"all other steps are {after / usual:+.1%} longer than their median on average")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--pairs", type=int, default=3)
+    parser.add_argument("--iterations", type=int, default=1000)
+    parser.add_argument("--saves", type=int, nargs="?", const=3, default=0)
+    parser.add_argument("--megabytes", type=int, default=500)
+    arguments = parser.parse_args()
+    compilation_cache.keep()
+    if arguments.saves:
+        stalls(arguments.megabytes, arguments.saves)
+    else:
+        whole_and_bare(arguments.pairs, arguments.iterations)
+
+
+if __name__ == "__main__":
+    main()
