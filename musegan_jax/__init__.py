@@ -38,6 +38,7 @@ __all__ = [
     "critic_step",
     "draw_batch",
     "draw_noise",
+    "draw_position",
     "example_keys",
     "fit_config",
     "from_pretty_midi",

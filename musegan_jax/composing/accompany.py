@@ -31,7 +31,7 @@ def answer_melody(
     """
     with numerics.pinned():
         keys = rng.example_keys(sample_key(seed, sample), jnp.zeros(1, jnp.int32))
-        return answer(model, melody.condition[None], keys, temperature)[0]
+        return answer(model, melody.condition[None], keys, temperature, [melody.bars])[0]
 
 
 def decode_melody(

@@ -28,6 +28,7 @@ class Melody(NamedTuple):
         steps: length; `condition` is padded beyond it to a multiple of the network's stride.
         shift: semitones from the part's original pitches to those of the condition.
         on_line: bool `(N,)`, which of the part's N notes the condition is made of.
+        bars: int `(N,)`, the steps, from `offset`, at which bars begin.
         folded: how many notes of the line were moved by further octaves, to fit into the range.
     """
 
@@ -38,6 +39,7 @@ class Melody(NamedTuple):
     steps: int
     shift: int
     on_line: np.ndarray
+    bars: np.ndarray
     folded: int = 0
 
 
@@ -99,7 +101,7 @@ def prepare(score: midi.Score, part: midi.Part, model: Model, shift: int | None 
     condition = np.zeros((room, pianoroll.MIDI_PITCHES), bool)
     sounding = np.flatnonzero(given != REST)
     condition[sounding, given[sounding]] = True
-    return Melody(score, part, condition, offset, steps, shift, on_line, folded)
+    return Melody(score, part, condition, offset, steps, shift, on_line, lines - offset, folded)
 
 
 def _octaves(pitches: np.ndarray, model: Model) -> int:

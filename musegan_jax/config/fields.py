@@ -11,6 +11,7 @@ from typing import Any
 
 from musegan_jax.config.values import check_type, in_message
 from musegan_jax.errors import UserError
+from musegan_jax.meter import POSITIONS
 
 SPLITS = ("train", "valid", "test")
 BEST_BY = ("faults", "empty_bars", "semitone_clash", "distance", "harmony")
@@ -103,7 +104,15 @@ class ModelConfig:
         (64, 128, 256, 512), "channels of the critic's convolutions"
     )
     chroma: bool = field(False, "show both networks the pitch classes of all octaves as well")
+    bar_position: bool = field(
+        False, "show both networks where in its bar and beat each step lies; in rolls bars are 4/4"
+    )
     dtype: str = field("float32", "of the convolutions: float32 or bfloat16")
+
+    @property
+    def condition_channels(self) -> int:
+        """Channels of the condition: the melody, and where it is shown, the position in the bar."""
+        return 1 + POSITIONS * self.bar_position
 
     @property
     def multiple(self) -> int:

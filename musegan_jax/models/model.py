@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+from collections.abc import Sequence
 from typing import Any
 
 import jax
@@ -10,9 +11,11 @@ import numpy as np
 from musegan_jax import limits, pianoroll
 from musegan_jax.config import ModelConfig
 from musegan_jax.data.training_music import TrainingMusic
+from musegan_jax.meter import bar_positions
 from musegan_jax.models.generator import draw_noise, make_generator, noise_shape
+from musegan_jax.models.layers import with_position
 from musegan_jax.pianoroll import Track
-from musegan_jax.shapes import Bool, Float, Key
+from musegan_jax.shapes import Bool, Float, Int, Key
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -71,6 +74,7 @@ def answer(
     conditions: Bool[np.ndarray, "B T 128"],
     keys: Key[jax.Array, " B"],
     temperature: float = 1.0,
+    bars: Sequence[Int[np.ndarray, " _"] | None] | None = None,
 ) -> Float[np.ndarray, "B T P K"]:
     """Run the generator on melodies of one length; returns its raw answers.
 
@@ -82,6 +86,8 @@ def answer(
             and not 0.
         keys: of the noise, `(B,)`.
         temperature: factor of the noise; 1 as in training, 0 for none.
+        bars: for each melody the steps at which its bars begin (`meter.bar_positions`); None for
+            4/4 from its first step. Only a model with `config.bar_position` is shown them.
 
     Returns:
         float32 `(B, T, P, K)` in [-1, 1], P the model's pitches; a note where it is above 0.
@@ -112,12 +118,27 @@ def answer(
         raise ValueError(f"conditions has notes outside the model's MIDI pitches {low} to {high}")
     rows = pianoroll.crop(conditions[..., None], model.config.lowest_pitch, model.config.pitches)
     condition = pianoroll.to_signed(rows)
-    return np.asarray(_apply(model.config, model.variables, condition, keys, temperature))
+    position = None
+    if model.config.bar_position:
+        lines = [None] * len(conditions) if bars is None else bars
+        if len(lines) != len(conditions):
+            raise ValueError(f"bars has {len(lines)} entries; it must have one a melody")
+        unit = model.steps_per_beat
+        position = np.stack(
+            [bar_positions(np.zeros(0) if x is None else x, shape[1], unit) for x in lines]
+        )
+    return np.asarray(_apply(model.config, model.variables, condition, keys, temperature, position))
 
 
 @functools.partial(jax.jit, static_argnums=0)
 def _apply(
-    config: ModelConfig, variables: Any, condition: jax.Array, keys: jax.Array, temperature: Any
+    config: ModelConfig,
+    variables: Any,
+    condition: jax.Array,
+    keys: jax.Array,
+    temperature: Any,
+    position: jax.Array | None = None,
 ) -> Any:
     noise = draw_noise(keys, noise_shape(config.generator_filters, *condition.shape[1:3]))
-    return make_generator(config).apply(variables, condition, temperature * noise, train=False)
+    given = with_position(condition, position)
+    return make_generator(config).apply(variables, given, temperature * noise, train=False)
