@@ -154,10 +154,10 @@ def compose(arguments: Arguments) -> None:
     start = 0 if arguments.keep_silence else beginning(prepared.score)
     if start + audio.excerpt(prepared.score, start).end < prepared.score.end:
         say(f"sound: a part, of up to {audio.MAX_SECONDS // 60} minutes; the MIDI file is whole")
+    kept = arrangement.kept_notes(model, prepared) if style.keep_accompaniment else None
+    seed, warmth, rule = arguments.seed, arguments.temperature, arguments.decoding
     for sample, name in enumerate(names):
-        roll = accompany(
-            model, prepared, arguments.seed, sample, arguments.temperature, arguments.decoding
-        )
+        roll = accompany(model, prepared, seed, sample, warmth, rule, kept)
         human = arguments.seed + sample if arguments.humanise else None
         song = arrangement.to_midi(model, prepared, roll, style._replace(humanise=human))
         if not arrangement.has_accompaniment(model, roll):

@@ -10,6 +10,7 @@ import numpy as np
 from musegan_jax.shapes import Float, Int
 
 POSITIONS = 8  # channels: cosine and sine of once and twice a bar, and once and twice a beat
+BEAT = slice(1, None, 2)  # those of the beat
 
 
 def bar_positions(

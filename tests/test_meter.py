@@ -3,7 +3,9 @@
 import dataclasses
 
 import jax
+import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 
 from musegan_jax import config as configs
@@ -13,8 +15,10 @@ from musegan_jax.config import ModelConfig
 from musegan_jax.data import batches, dataset
 from musegan_jax.evaluation.accompaniments import accompany_pieces
 from musegan_jax.evaluation.measures import read_whole
-from musegan_jax.models.generator import variable_shapes
+from musegan_jax.models.generator import make_generator, variable_shapes
+from musegan_jax.models.layers import with_position
 from musegan_jax.models.model import Model, answer
+from musegan_jax.training import losses
 from musegan_jax.training import step as steps
 from musegan_jax.training.state import create_state
 from test_compose import make_song, prepare
@@ -162,3 +166,47 @@ def test_evaluation_shows_the_bars_of_the_pieces(model, data, monkeypatch):
     accompany_pieces(model, music, 1, seed=0, rule="threshold")
     assert [each.tolist() for each in given] == [wanted[m.name].tolist() for m in music]
     assert {tuple(np.diff(each)) for each in given} >= {(16, 16), (12, 12, 16, 16)}
+
+
+def test_a_beat_on_every_second_step_is_learnt_beyond_the_windows():
+    """In windows of any beat; then in a piece four times as long, all but its ends.
+
+    The last block repeats each step of its input. Without kernels for the position in the beat, two
+    neighbouring steps get the same in the long run.
+    """
+    generator = make_generator(
+        ModelConfig(tracks=1, pitches=16, generator_filters=(8, 8), bar_position=True)
+    )
+    music = np.full((128, 16, 1), -1.0, np.float32)
+    music[::2, 3] = 1
+    position = meter.bar_positions(np.zeros(0, int), 128, 4)
+
+    def inputs(starts, steps):
+        rows = np.asarray(starts)[:, None] + np.arange(steps)
+        melody = np.full((len(starts), steps, 16, 1), -1.0, np.float32)
+        condition = with_position(jnp.asarray(melody), jnp.asarray(position[rows]))
+        return condition, jnp.zeros((len(starts), steps // 4, 4, 8)), jnp.asarray(music[rows])
+
+    condition, noise, real = inputs(range(0, 64, 4), 16)
+    variables = generator.init(jax.random.key(0), condition, noise, train=True)
+    optimizer = optax.adam(0.01)
+
+    @jax.jit
+    def step(variables, state):
+        def loss(params):
+            answers, moved = generator.apply(
+                {**variables, "params": params}, condition, noise, train=True, mutable="batch_stats"
+            )
+            return losses.cross_entropy(answers, real, -1).mean(), moved
+
+        gradient, moved = jax.grad(loss, has_aux=True)(variables["params"])
+        updates, state = optimizer.update(gradient, state)
+        return {"params": optax.apply_updates(variables["params"], updates), **moved}, state
+
+    state = optimizer.init(variables["params"])
+    for _ in range(100):
+        variables, state = step(variables, state)
+    condition, noise, real = inputs([0], 128)
+    made = np.asarray(generator.apply(variables, condition, noise, train=False))
+    wrong = ((made > 0) != (np.asarray(real) > 0)).any(axis=(0, 2, 3))
+    assert not wrong[16:-16].any(), np.flatnonzero(wrong)

@@ -35,10 +35,17 @@ def answer_melody(
 
 
 def decode_melody(
-    model: Model, melody: Melody, signed: np.ndarray, rule: str = decoding.DEFAULT
+    model: Model,
+    melody: Melody,
+    signed: np.ndarray,
+    rule: str = decoding.DEFAULT,
+    kept: np.ndarray | None = None,
 ) -> np.ndarray:
-    """Decode a raw answer `(T, P, K)`: bool `(melody.steps, P, K)`."""
-    frame = frame_of(melody.shift)
+    """Decode a raw answer `(T, P, K)`: bool `(melody.steps, P, K)`.
+
+    `kept`, bool `(T, 128)`, is what else will sound (`arrangement.kept_notes`).
+    """
+    frame = frame_of(melody.shift, kept)
     return decoding.decode(model, signed, melody.condition, rule, frame)[: melody.steps]
 
 
@@ -49,10 +56,11 @@ def accompany(
     sample: int = 0,
     temperature: float = 1.0,
     rule: str = decoding.DEFAULT,
+    kept: np.ndarray | None = None,
 ) -> np.ndarray:
     """Accompany a melody: bool `(melody.steps, P, K)`, with P the model's pitches.
 
-    Arguments as for `answer_melody`; `rule` is a name in `decoding.RULES`.
+    Arguments as for `answer_melody` and `decode_melody`; `rule` is a name in `decoding.RULES`.
     """
     signed = answer_melody(model, melody, seed, sample, temperature)
-    return decode_melody(model, melody, signed, rule)
+    return decode_melody(model, melody, signed, rule, kept)

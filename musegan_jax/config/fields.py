@@ -58,6 +58,9 @@ class DataConfig:
     hop_bars: int = field(
         1, "bars between the starts of windows; 0: only each piece's first window"
     )
+    hop_beats: int = field(
+        0, "in place of hop_bars, beats between the starts of windows; 0: they start on bar lines"
+    )
     overhang_steps: int = field(
         0, "time steps by which a window may reach beyond its piece, into silence"
     )
@@ -73,6 +76,7 @@ class DataConfig:
             "splits": (known, f"one or more of {', '.join(SPLITS)}"),
             "window_steps": (self.window_steps > 0, "above 0"),
             "hop_bars": _at_least(0, self.hop_bars),
+            "hop_beats": _at_least(0, self.hop_beats),
             "overhang_steps": (
                 0 <= self.overhang_steps < self.window_steps,
                 "at least 0 and below data.window_steps",

@@ -42,10 +42,10 @@ def make_windows(
 ) -> Windows:
     """Find the windows of the config's splits, as NumPy arrays (put them on the device once).
 
-    Windows start on bar lines and lie within one piece; with `data.overhang_steps`, they may reach
-    into silence before its pick-up and after its end. Silent windows, windows whose melody is
-    silent, and windows with a note outside the model's pitches are left out. Shifts are limited so
-    that no note leaves them.
+    Windows start on bar lines, or with `data.hop_beats` on beats, and lie within one piece; with
+    `data.overhang_steps`, they may reach into silence before its pick-up and after its end. Silent
+    windows, windows whose melody is silent, and windows with a note outside the model's pitches are
+    left out. Shifts are limited so that no note leaves them.
 
     Args:
         dataset: with as many tracks as the model.
@@ -179,8 +179,12 @@ def _candidates(dataset: "Dataset", config: Config) -> Iterator[tuple[int, int, 
     for piece in dataset.pieces_of(config.data.splits).tolist():
         begin, end = dataset.boundaries[piece : piece + 2].tolist()
         bars = _with_pick_up(dataset.bars_of(piece), begin, overhang)
-        bars = bars[bars + steps <= end + overhang].tolist()
-        for start in bars[::hop] if hop else bars[:1]:
+        if config.data.hop_beats:
+            apart = config.data.hop_beats * dataset.steps_per_beat
+            starts = np.arange(bars[0], end, apart) if len(bars) else bars
+        else:
+            starts = bars[::hop] if hop else bars[:1]
+        for start in starts[starts + steps <= end + overhang].tolist():
             yield piece, start, begin, end
 
 

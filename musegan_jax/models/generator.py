@@ -6,6 +6,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from musegan_jax import meter
 from musegan_jax.config import ModelConfig
 from musegan_jax.models.layers import DownConv, UpsampleConv, melody_of, pitch_classes
 from musegan_jax.shapes import Array, Float, Key
@@ -75,8 +76,22 @@ class UNetGenerator(nn.Module):
         for skip in reversed(skips):
             x = nn.relu(norm(UpsampleConv(skip.shape[-1], self.dtype)(x, beside)))
             beside = skip
-        x = UpsampleConv(self.tracks, self.dtype)(x, beside)
+        x = self._last(x, beside, condition)
         return jnp.tanh(x.astype(jnp.float32))
+
+    def _last(self, x: jax.Array, skip: jax.Array, condition: jax.Array) -> jax.Array:
+        """The last block: `(B, T/2, P/2, _)` twice -> `(B, T, P, K)`.
+
+        Upsampled by repetition, the two steps of a pair get the same in the long run, whatever the
+        kernel: a note on every second step could not be learnt. So where the position in the beat
+        is known, each step has a kernel of its own, linear in the position.
+        """
+        if self.channels == 1:
+            return UpsampleConv(self.tracks, self.dtype)(x, skip)
+        beat = condition[..., 1:][..., meter.BEAT]
+        parts = UpsampleConv((1 + beat.shape[-1]) * self.tracks, self.dtype)(x, skip)
+        plain, *moved = jnp.split(parts, 1 + beat.shape[-1], axis=-1)
+        return plain + sum(beat[..., n : n + 1] * part for n, part in enumerate(moved))
 
 
 def _check_shapes(
