@@ -102,7 +102,7 @@ def transpose(
 def pitch_classes(roll: Bool[np.ndarray, "T 128"]) -> Bool[np.ndarray, "T 12"]:
     """Which pitch classes sound at each step: bool `(T, 128)` -> `(T, 12)`."""
     padded = np.pad(roll, ((0, 0), (0, 4)))
-    return padded.reshape(len(roll), 11, 12).any(axis=1)
+    return np.any(padded.reshape(len(roll), 11, 12), axis=1)
 
 
 def pitch_bounds(packed: UInt8[np.ndarray, "T K 16"]) -> tuple[int, int] | None:

@@ -8,7 +8,7 @@ import numpy as np
 
 from musegan_jax import pianoroll
 from musegan_jax.data import melodies, midi
-from musegan_jax.data.melody_line import melody_line, namesakes, of_line
+from musegan_jax.data.melody_line import close_to, melody_line, namesakes, of_line
 from musegan_jax.errors import UserError
 from musegan_jax.models.model import Model
 from musegan_jax.shapes import Int
@@ -52,8 +52,10 @@ def load_melody(name_or_path: str) -> midi.Score:
     if name_or_path in melodies.MELODIES:
         return melodies.melody(name_or_path)
     if not os.path.exists(name_or_path):
+        near = close_to(name_or_path, list(melodies.MELODIES))
         raise UserError(
-            f"{name_or_path}: no such file, and no built-in melody ({', '.join(melodies.MELODIES)})"
+            f"{name_or_path}: no such file, and no built-in melody{near} "
+            f"({', '.join(melodies.MELODIES)})"
         )
     return midi.read(name_or_path)
 
