@@ -39,6 +39,7 @@ __all__ = [
     "critic_step",
     "draw_batch",
     "draw_noise",
+    "draw_position",
     "example_keys",
     "fit_config",
     "from_pretty_midi",

@@ -27,7 +27,7 @@ from musegan_jax.config import (
     TrainingConfig,
 )
 from musegan_jax.data import midi
-from musegan_jax.data.batches import draw_batch, make_windows
+from musegan_jax.data.batches import draw_batch, draw_position, make_windows
 from musegan_jax.data.fit import for_dataset as fit_config
 from musegan_jax.data.melody_line import pick_part
 from musegan_jax.data.notes import from_pretty_midi, notes_to_roll, roll_to_notes, to_pretty_midi
@@ -69,6 +69,7 @@ __all__ = [
     "critic_step",
     "draw_batch",
     "draw_noise",
+    "draw_position",
     "example_keys",
     "fit_config",
     "from_pretty_midi",

@@ -156,7 +156,7 @@ def _add_doctor(subparsers: Any) -> None:
         "the disk can do, and say what makes training slow here.",
     )
     parser.add_argument(
-        "--workdir", type=_named, help="a folder or bucket to measure; it is made if missing"
+        "--workdir", type=named, help="a folder or bucket to measure; it is made if missing"
     )
     _add_processes(parser)
     parser.set_defaults(run=commands.doctor)

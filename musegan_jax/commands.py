@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from musegan_jax import limits
 from musegan_jax.data_commands import check
 from musegan_jax.errors import UserError
 from musegan_jax.terminal import show
@@ -171,9 +172,10 @@ def compose(arguments: Arguments) -> None:
     start = 0 if arguments.keep_silence else beginning(prepared.score)
     if start + audio.excerpt(prepared.score, start).end < prepared.score.end:
         say(f"sound: a part, of up to {audio.MAX_SECONDS // 60} minutes; the MIDI file is whole")
+    kept = arrangement.kept_notes(model, prepared) if style.keep_accompaniment else None
     answers = walk.asked(model, prepared, **flavours, temperature=arguments.temperature)
     for sample, (name, (flavour, signed)) in enumerate(zip(names, answers, strict=True)):
-        roll = decode_melody(model, prepared, signed, arguments.decoding)
+        roll = decode_melody(model, prepared, signed, arguments.decoding, kept=kept)
         human = arguments.seed + sample if arguments.humanise else None
         song = arrangement.to_midi(model, prepared, roll, style._replace(humanise=human))
         if not arrangement.has_accompaniment(model, roll):

@@ -99,6 +99,12 @@ def transpose(
     return _module(roll).roll(roll, semitones, axis=-2)
 
 
+def pitch_classes(roll: Bool[np.ndarray, "T 128"]) -> Bool[np.ndarray, "T 12"]:
+    """Which pitch classes sound at each step: bool `(T, 128)` -> `(T, 12)`."""
+    padded = np.pad(roll, ((0, 0), (0, 4)))
+    return np.any(padded.reshape(len(roll), 11, 12), axis=1)
+
+
 def pitch_bounds(packed: UInt8[np.ndarray, "T K 16"]) -> tuple[int, int] | None:
     """Lowest and highest sounding MIDI pitch of a packed `(T, K, 16)` roll; None if silent."""
     rows = np.unpackbits(np.bitwise_or.reduce(packed, axis=(0, 1)))

@@ -42,6 +42,15 @@ def test_windows_start_on_bars_and_stay_within_pieces():
     )
 
 
+def test_windows_may_start_on_beats():
+    data = make_dataset(pieces=2)
+    starts = batches.make_windows(data, config("--data.hop_beats=2")).starts
+    np.testing.assert_array_equal(starts, [*range(0, 33, 8), *range(64, 97, 8)])
+    words = ("--data.hop_beats=1", "--data.overhang_steps=4")
+    starts = batches.make_windows(data, config(*words)).starts - 4
+    np.testing.assert_array_equal(starts, [*range(0, 37, 4), *range(64, 101, 4)])
+
+
 def test_a_pick_up_bar_begins_no_window():
     roll = np.zeros((36, 128, 1), bool)
     roll[:, 60] = True

@@ -448,7 +448,9 @@ def test_the_other_tracks_of_the_file_stay_if_asked(model):
     melody = prepare(model, score)
     style = arrangement.Style(keep_accompaniment=True)
     song = midi.parse(arrangement.to_midi(model, melody, sparse_roll(melody), style), "song")
-    assert [part.name for part in song.parts] == ["Tune", "Alto", "Kit", "Bass", "Bass", "Kit"]
+    assert [part.name for part in song.parts] == [
+        *("Tune", "Alto", "Kit (new)", "Bass (new)", "Bass", "Kit")
+    ]
     for kept, own in zip(song.parts[-2:], score.parts[1:], strict=True):
         np.testing.assert_array_equal(kept.notes, own.notes)
         assert (kept.channel, kept.program) == (own.channel, own.program)
@@ -618,7 +620,8 @@ def test_the_part_is_chosen_by_number_name_or_looks():
     for track in ("0", "3", "-1", "Kit", "flut", "", "\N{SUPERSCRIPT TWO}"):
         with pytest.raises(UserError) as caught:
             pick(track)
-        assert str(caught.value) == f"song.mid: no track {track!r}; it has 1 Piano; 2 Flute"
+        near = ", perhaps Flute" if track == "flut" else ""
+        assert str(caught.value) == f"song.mid: no track {track!r}{near}; it has 1 Piano; 2 Flute"
 
 
 def test_a_name_tells_more_than_the_notes():
@@ -738,6 +741,15 @@ def test_a_song_that_cannot_be_written_leaves_nothing(tmp_path):
         with pytest.raises(UserError, match="cannot be written"):
             list(write_song(make_song().midi, folder, "song", "Song"))
     assert [path.name for path in tmp_path.iterdir()] == ["file"]
+
+
+def test_a_pictures_names_are_in_the_order_of_the_parts_in_it(monkeypatch, tmp_path):
+    lines = {("Bass", 0): [(0, 4, 40)], ("Kit", 9): [(0, 4, 80)], ("Tune", 1): [(0, 4, 72)]}
+    named = []
+    monkeypatch.setattr(plots, "_legend", lambda figure, title, handles: named.extend(handles))
+    plots.piano_roll(make_song(lines), "song", tmp_path / "song.png")
+    assert [name for _, name in named] == ["Tune", "Bass", "Kit"]
+    assert [colour for colour, _ in named] == [plots.COLOURS[k] for k in (2, 0, 1)]
 
 
 def test_rows_of_a_picture_have_one_scale(monkeypatch, tmp_path):

@@ -284,14 +284,28 @@ def test_what_an_evaluation_writes(data, result, tmp_path):
 
 
 def test_too_little_music(model):
-    with pytest.raises(UserError, match="three of each"):
-        evaluate({"model": model}, made_up(count=2), "test", 2, 0)
+    with pytest.raises(UserError, match="two of each"):
+        evaluate({"model": model}, made_up(count=7), "test", 2, 0)
     # Sixty times the same piece: all that is held out is known.
     same = made_up(count=1)
     piece = dataset.Piece("", same.timeline, same.bars)
     copies = [piece._replace(name=f"copy {n}") for n in range(60)]
     with pytest.raises(UserError, match="0 of test can be used"):
         evaluate({"model": model}, dataset.build(copies, TRACKS, 4, "one"), "test", 2, 0)
+
+
+@pytest.mark.parametrize(("count", "held"), [(8, 2), (12, 3)])
+def test_the_smallest_collections_are_evaluated(model, tmp_path, count, held):
+    """Of two pieces there is one distance: no density of distances, but all other figures."""
+    data = made_up(count)
+    found = evaluate({"model": model}, data, "test", 2, 0)
+    assert found.report["pieces"] == held
+    row = found.report["measures"]["used_pitches.Alto"]
+    assert row["noise_floor"] > 0 and row["scores"]["model"] is not None
+    assert (row["overlap_area"]["random"] is None) == (held < 3)
+    assert found.report["frechet_distance"]["model"] > 0
+    assert len(list(report.table(found.report))) > 20
+    assert (tmp_path / "listen.html") in list(report.write(found, data, 0, tmp_path))
 
 
 def test_what_cannot_be_judged_is_left_out(data, model):

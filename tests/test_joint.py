@@ -344,6 +344,25 @@ def test_chord_tracks_are_heeded_and_kept():
     np.testing.assert_array_equal(notes[..., 3], chords[:, LOW : LOW + 32, 0])
 
 
+@pytest.mark.parametrize("decode", [joint.decode, lines.decode])
+@pytest.mark.parametrize("shift", [0, 3])
+def test_what_is_kept_of_the_file_is_clashed_with_less(decode, shift):
+    """A network that is unsure; a chord that sounds on, `shift` semitones below its pitches."""
+    roll = random_music(7, steps=64)
+    model = model_of(counted(random_music(1)))
+    signed = np.random.default_rng(0).uniform(-0.5, 0.5, (64, 32, 3)).astype(np.float32)
+    kept = np.zeros((64, 128), bool)
+    kept[:, [48, 52, 55]] = True
+    beside = [(pitch + shift + step) % 12 for pitch in (48, 52, 55) for step in (-1, 1)]
+    rows = np.isin((LOW + np.arange(32)) % 12, beside)
+
+    def clashes(frame):
+        notes = decode(model, signed, given_of(roll), frame)[..., 1:]
+        return np.count_nonzero(notes[:, rows]) / np.count_nonzero(notes)
+
+    assert clashes(frame_of(shift, kept)) < 0.6 * clashes(frame_of(shift))
+
+
 def test_without_statistics_it_is_the_rule_lines():
     roll = random_music(7, steps=16)
     model = model_of(None)

@@ -113,8 +113,11 @@ def test_an_iteration_is_the_same_but_for_the_order_of_additions(
 
 
 @pytest.mark.contract
-@pytest.mark.parametrize(("strategy", "devices"), [("mesh", 2), ("pmap", 4)])
-def test_what_the_host_feeds_is_what_the_device_draws(tiny, data, strategy, devices):
+@pytest.mark.parametrize(
+    ("strategy", "devices", "position"), [("mesh", 2, "true"), ("pmap", 4, "false")]
+)
+def test_what_the_host_feeds_is_what_the_device_draws(tiny, data, strategy, devices, position):
+    tiny = configs.override(tiny, [f"--model.bar_position={position}"])
     resident = run(laid_out(tiny, strategy, devices), data, 2)
     fed = run(laid_out(tiny, strategy, devices, "host"), data, 2)
     jax.tree.map(np.testing.assert_array_equal, fed[-1], resident[-1])

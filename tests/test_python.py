@@ -122,7 +122,7 @@ def test_noise_and_rules(model):
         ({"melody": tune().astype(float)}, TypeError, "dtype float64; a roll is bool"),
         ({"melody": np.zeros((32, 128), bool)}, ValueError, "melody is silent"),
         ({"melody": 3}, ValueError, r"shape \(\); a roll"),
-        ({"melody": "tinkle"}, mg.UserError, "no built-in melody"),
+        ({"melody": "tinkle"}, mg.UserError, "no built-in melody, perhaps twinkle"),
         ({"model": "chorales"}, TypeError, "model is a str; it must be a Model"),
         ({"melody": np.ones((5_001, 128), bool)}, ValueError, "5001 steps .* up to 5000"),
         ({"track": 2, "melody": "twinkle"}, mg.UserError, "no track '2'"),

@@ -13,7 +13,7 @@ PACKAGE = Path("musegan_jax")
 LAYERS = [
     {"errors", "terminal", "shapes", "hashing"},
     {"limits"},
-    {"files", "numerics", "rng", "pianoroll"},
+    {"files", "numerics", "rng", "pianoroll", "meter"},
     {"config"},
     {"data"},
     {"models"},

@@ -33,7 +33,7 @@ def answer_melody(
     """
     with numerics.pinned():
         keys = rng.example_keys(sample_key(seed, sample), jnp.zeros(1, jnp.int32))
-        return answer(model, melody.condition[None], keys, temperature)[0]
+        return answer(model, melody.condition[None], keys, temperature, [melody.bars])[0]
 
 
 def decode_melody(
@@ -42,12 +42,14 @@ def decode_melody(
     signed: np.ndarray,
     rule: str = decoding.DEFAULT,
     held: Held | None = None,
+    kept: np.ndarray | None = None,
 ) -> np.ndarray:
     """Decode a raw answer `(T, P, K)`: bool `(melody.steps, P, K)`.
 
-    `held` is what must be kept, as it is played, from the melody's first step on.
+    `held` is what must be kept of the accompaniment, as it is played, from the melody's first step
+    on; `kept`, bool `(T, 128)`, what else will sound (`arrangement.kept_notes`).
     """
-    frame = frame_of(melody.shift)
+    frame = frame_of(melody.shift, kept)
     if held is not None:
         frame = frame._replace(held=held.moved(frame.shift, len(signed)))
     return decoding.decode(model, signed, melody.condition, rule, frame)[: melody.steps]
@@ -60,13 +62,14 @@ def accompany(
     sample: int = 0,
     temperature: float = 1.0,
     rule: str = decoding.DEFAULT,
+    kept: np.ndarray | None = None,
 ) -> np.ndarray:
     """Accompany a melody: bool `(melody.steps, P, K)`, with P the model's pitches.
 
-    Arguments as for `answer_melody`; `rule` is a name in `decoding.RULES`.
+    Arguments as for `answer_melody` and `decode_melody`; `rule` is a name in `decoding.RULES`.
     """
     signed = answer_melody(model, melody, seed, sample, temperature)
-    return decode_melody(model, melody, signed, rule)
+    return decode_melody(model, melody, signed, rule, kept=kept)
 
 
 def played(

@@ -76,6 +76,7 @@ def to_midi(
     everywhere = completed(model, melody, made)
     generated = generated_tracks(model, style.keep_melody)
     taken = {each.channel for each in (*kept, *([part] if style.keep_melody else []))}
+    names = {each.name for each in kept}
     channels = midi.channels([model.tracks[k] for k in generated], taken)
     for k, channel in zip(generated, channels, strict=True):
         track = model.tracks[k]
@@ -95,13 +96,25 @@ def to_midi(
         # If steps are finer than ticks, a note may have no length and its release would come first.
         lasting = rows[:, 0] < rows[:, 1]
         rows = rows[lasting]
-        song.tracks.append(midi.note_track(track.name, channel, program, rows))
+        name = f"{track.name} (new)" if track.name in names else track.name
+        song.tracks.append(midi.note_track(name, channel, program, rows))
     song.tracks += [_own_track(score, each) for each in kept]
     return song
 
 
 def _others(melody: Melody) -> list[midi.Part]:
     return [part for part in melody.score.parts if part is not melody.part]
+
+
+def kept_notes(model: Model, melody: Melody) -> Bool[np.ndarray, "T 128"]:
+    """What the other pitched parts of the melody's file play, on the steps of its condition."""
+    per_step = melody.score.ticks_per_beat / model.steps_per_beat
+    end = melody.offset + len(melody.condition)
+    found = np.zeros((end, pianoroll.MIDI_PITCHES), bool)
+    for part in _others(melody):
+        if not part.is_drum:
+            found |= midi.to_roll(midi.quantise(part.notes, per_step), end)
+    return found[melody.offset :]
 
 
 def remarks(melody: Melody, style: Style) -> list[str]:

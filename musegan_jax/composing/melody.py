@@ -8,7 +8,7 @@ import numpy as np
 
 from musegan_jax import pianoroll
 from musegan_jax.data import melodies, midi
-from musegan_jax.data.melody_line import melody_line, namesakes, of_line
+from musegan_jax.data.melody_line import close_to, melody_line, namesakes, of_line
 from musegan_jax.data.readers import scores
 from musegan_jax.errors import UserError
 from musegan_jax.models.model import Model
@@ -29,6 +29,7 @@ class Melody(NamedTuple):
         steps: length; `condition` is padded beyond it to a multiple of the network's stride.
         shift: semitones from the part's original pitches to those of the condition.
         on_line: bool `(N,)`, which of the part's N notes the condition is made of.
+        bars: int `(N,)`, the steps, from `offset`, at which bars begin.
         folded: how many notes of the line were moved by further octaves, to fit into the range.
     """
 
@@ -39,6 +40,7 @@ class Melody(NamedTuple):
     steps: int
     shift: int
     on_line: np.ndarray
+    bars: np.ndarray
     folded: int = 0
 
 
@@ -51,8 +53,10 @@ def load_melody(name_or_path: str) -> midi.Score:
     if name_or_path in melodies.MELODIES:
         return melodies.melody(name_or_path)
     if not os.path.exists(name_or_path):
+        near = close_to(name_or_path, list(melodies.MELODIES))
         raise UserError(
-            f"{name_or_path}: no such file, and no built-in melody ({', '.join(melodies.MELODIES)})"
+            f"{name_or_path}: no such file, and no built-in melody{near} "
+            f"({', '.join(melodies.MELODIES)})"
         )
     if name_or_path.lower().endswith(scores.SUFFIXES):
         return scores.read(name_or_path)[0]
@@ -102,7 +106,7 @@ def prepare(score: midi.Score, part: midi.Part, model: Model, shift: int | None 
     condition = np.zeros((room, pianoroll.MIDI_PITCHES), bool)
     sounding = np.flatnonzero(given != REST)
     condition[sounding, given[sounding]] = True
-    return Melody(score, part, condition, offset, steps, shift, on_line, folded)
+    return Melody(score, part, condition, offset, steps, shift, on_line, lines - offset, folded)
 
 
 def _octaves(pitches: np.ndarray, model: Model) -> int:

@@ -72,7 +72,7 @@ def answer_between(
         noise = blend(noise, blend(noises[2], noises[3], place[0]), place[1])
     with numerics.pinned():
         noise = np.float32(temperature) * noise[None]
-        return answer_noise(model, melody.condition[None], noise)[0]
+        return answer_noise(model, melody.condition[None], noise, [melody.bars])[0]
 
 
 def walk(

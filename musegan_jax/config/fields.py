@@ -11,6 +11,7 @@ from typing import Any
 
 from musegan_jax.config.values import check_type, in_message
 from musegan_jax.errors import UserError
+from musegan_jax.meter import POSITIONS
 
 SPLITS = ("train", "valid", "test")
 BEST_BY = ("faults", "empty_bars", "semitone_clash", "distance", "harmony")
@@ -57,6 +58,9 @@ class DataConfig:
     hop_bars: int = field(
         1, "bars between the starts of windows; 0: only each piece's first window"
     )
+    hop_beats: int = field(
+        0, "in place of hop_bars, beats between the starts of windows; 0: they start on bar lines"
+    )
     overhang_steps: int = field(
         0, "time steps by which a window may reach beyond its piece, into silence"
     )
@@ -72,6 +76,7 @@ class DataConfig:
             "splits": (known, f"one or more of {', '.join(SPLITS)}"),
             "window_steps": (self.window_steps > 0, "above 0"),
             "hop_bars": _at_least(0, self.hop_bars),
+            "hop_beats": _at_least(0, self.hop_beats),
             "overhang_steps": (
                 0 <= self.overhang_steps < self.window_steps,
                 "at least 0 and below data.window_steps",
@@ -103,7 +108,15 @@ class ModelConfig:
         (64, 128, 256, 512), "channels of the critic's convolutions"
     )
     chroma: bool = field(False, "show both networks the pitch classes of all octaves as well")
+    bar_position: bool = field(
+        False, "show both networks where in its bar and beat each step lies; in rolls bars are 4/4"
+    )
     dtype: str = field("float32", "of the convolutions: float32 or bfloat16")
+
+    @property
+    def condition_channels(self) -> int:
+        """Channels of the condition: the melody, and where it is shown, the position in the bar."""
+        return 1 + POSITIONS * self.bar_position
 
     @property
     def multiple(self) -> int:

@@ -15,6 +15,7 @@ import numpy as np
 from musegan_jax import limits, pianoroll
 from musegan_jax.config import Config
 from musegan_jax.errors import UserError
+from musegan_jax.meter import bar_positions
 from musegan_jax.shapes import Array, Bool, Float, Int, Key, UInt8
 
 if TYPE_CHECKING:  # the compiled step must not import the file formats
@@ -30,6 +31,10 @@ class Windows(NamedTuple):
     drums: Array  # bool (K,): tracks whose pitches are instruments, never shifted
     # int32 (N, 2): the steps, first and end, that lie within the piece; None: all of them
     within: Array | None = None
+    # With `model.bar_position`: float32 (M, T, 8), the different positions in the bar that windows
+    # have (`meter.bar_positions`), and int32 (N,), which of them each has.
+    positions: Array | None = None
+    position: Array | None = None
 
 
 def make_windows(
@@ -37,10 +42,10 @@ def make_windows(
 ) -> Windows:
     """Find the windows of the config's splits, as NumPy arrays (put them on the device once).
 
-    Windows start on bar lines and lie within one piece; with `data.overhang_steps`, they may reach
-    into silence before its pick-up and after its end. Silent windows, windows whose melody is
-    silent, and windows with a note outside the model's pitches are left out. Shifts are limited so
-    that no note leaves them.
+    Windows start on bar lines, or with `data.hop_beats` on beats, and lie within one piece; with
+    `data.overhang_steps`, they may reach into silence before its pick-up and after its end. Silent
+    windows, windows whose melody is silent, and windows with a note outside the model's pitches are
+    left out. Shifts are limited so that no note leaves them.
 
     Args:
         dataset: with as many tracks as the model.
@@ -61,10 +66,10 @@ def make_windows(
     low = config.model.lowest_pitch
     high = low + config.model.pitches - 1
     drums = np.array([track.is_drum for track in dataset.tracks])
-    starts, shifts, within = [], [], []
+    starts, shifts, within, pieces = [], [], [], []
     left_out: dict[str, int] = dict.fromkeys(("silent", "unheard", "outside"), 0)
     quiet = np.zeros(len(dataset.tracks), int)
-    for start, begin, end in _candidates(dataset, config):
+    for piece, start, begin, end in _candidates(dataset, config):
         first, last = max(start, begin), min(start + steps, end)
         window = dataset.timeline[first:last]
         bounds = pianoroll.pitch_bounds(window)
@@ -76,6 +81,7 @@ def make_windows(
             left_out["unheard"] += 1
         else:
             starts.append(start)
+            pieces.append(piece)
             within.append((first - start, last - start))
             bounds = pianoroll.pitch_bounds(window[:, ~drums]) or (low, high)
             down, up = config.data.transpose
@@ -101,7 +107,24 @@ def make_windows(
         shifts=np.array(shifts, np.int32),
         drums=drums,
         within=np.array(within, np.int32) if overhang else None,
+        **(_positions(dataset, pieces, starts, steps) if config.model.bar_position else {}),
     )
+
+
+def _positions(
+    dataset: "Dataset", pieces: list[int], starts: list[int], steps: int
+) -> dict[str, np.ndarray]:
+    """The fields `positions` and `position` of `Windows`: few windows differ in them."""
+    numbers: dict[bytes, int] = {}
+    found, which = [], []
+    for piece, start in zip(pieces, starts, strict=True):
+        lines = dataset.bars_of(piece) - start
+        position = bar_positions(lines, steps, dataset.steps_per_beat)
+        number = numbers.setdefault(position.tobytes(), len(numbers))
+        which.append(number)
+        if number == len(found):
+            found.append(position)
+    return {"positions": np.stack(found), "position": np.array(which, np.int32)}
 
 
 def _padded(timeline: np.ndarray, overhang: int) -> np.ndarray:
@@ -146,19 +169,23 @@ def _check_tracks(dataset: "Dataset", config: Config) -> None:
         )
 
 
-def _candidates(dataset: "Dataset", config: Config) -> Iterator[tuple[int, int, int]]:
-    """The steps at which a window of the config's splits may start, and its piece's bounds."""
+def _candidates(dataset: "Dataset", config: Config) -> Iterator[tuple[int, int, int, int]]:
+    """Piece and step at which a window of the config's splits may start, and the piece's bounds."""
     steps, hop, overhang = (
         config.data.window_steps,
         config.data.hop_bars,
         config.data.overhang_steps,
     )
-    for piece in dataset.pieces_of(config.data.splits):
+    for piece in dataset.pieces_of(config.data.splits).tolist():
         begin, end = dataset.boundaries[piece : piece + 2].tolist()
         bars = _with_pick_up(dataset.bars_of(piece), begin, overhang)
-        bars = bars[bars + steps <= end + overhang].tolist()
-        for start in bars[::hop] if hop else bars[:1]:
-            yield start, begin, end
+        if config.data.hop_beats:
+            apart = config.data.hop_beats * dataset.steps_per_beat
+            starts = np.arange(bars[0], end, apart) if len(bars) else bars
+        else:
+            starts = bars[::hop] if hop else bars[:1]
+        for start in starts[starts + steps <= end + overhang].tolist():
+            yield piece, start, begin, end
 
 
 class HostBatch(NamedTuple):
@@ -167,6 +194,7 @@ class HostBatch(NamedTuple):
     bits: Array  # uint8 (B, U, T, K, 16), windows, packed as in the timeline
     shifts: Array  # int32 (B, U), semitones
     drums: Array  # bool (K,)
+    position: Array | None = None  # float32 (B, U, T, 8), in the bar, with `model.bar_position`
 
 
 def choose(
@@ -258,6 +286,31 @@ def batch_of(config: Config, data: Windows | HostBatch, update: int, keys: jax.A
     return draw_batch(config, data, keys)
 
 
+def draw_position(
+    config: Config, windows: Windows, keys: Key[jax.Array, " B"]
+) -> Float[jax.Array, "B T 8"] | None:
+    """Where in their bars the steps lie of the examples that `draw_batch` draws with these keys.
+
+    Returns:
+        float32 `(B, T, 8)` (`meter.bar_positions`); None without `model.bar_position`.
+    """
+    if not config.model.bar_position:
+        return None
+    if windows.positions is None or windows.position is None:
+        raise ValueError("the windows have no positions: make_windows with this config")
+    chosen, _ = choose(windows.shifts, keys)
+    return jnp.asarray(windows.positions)[jnp.asarray(windows.position)[chosen]]
+
+
+def position_of(
+    config: Config, data: Windows | HostBatch, update: int, keys: jax.Array
+) -> Array | None:
+    """The positions in the bar of the rolls of `batch_of`, `(B, T, 8)`; None if not shown."""
+    if not isinstance(data, HostBatch):
+        return draw_position(config, data, keys)
+    return None if data.position is None else data.position[:, update]
+
+
 def gather(
     windows: Windows, chosen: Int[Array, "B U"], shifts: Int[Array, "B U"], steps: int
 ) -> HostBatch:
@@ -274,4 +327,7 @@ def gather(
     if windows.within is not None:
         inside = _inside(np.asarray(windows.within)[chosen], steps, np)
         bits = np.where(inside[..., None, None], bits, np.uint8(0))
-    return HostBatch(bits, np.asarray(shifts), np.asarray(windows.drums))
+    position = None
+    if windows.positions is not None:
+        position = np.asarray(windows.positions)[np.asarray(windows.position)[chosen]]
+    return HostBatch(bits, np.asarray(shifts), np.asarray(windows.drums), position)

@@ -106,18 +106,22 @@ def split_of(name: str) -> int:
 def splits_of(names: Sequence[str]) -> np.ndarray:
     """The split of each of all pieces of a collection, by name: uint8 `(N,)`, index into `SPLITS`.
 
-    By the hash of its name alone, if that gives `valid` and `test` two pieces each, as it does for
+    By the hash of its name alone, if that gives `valid` two pieces and `test` three, as it does for
     nearly every collection of a hundred: then no piece is ever moved by adding others. A smaller
-    collection moves as few pieces as it can: those with the highest hashes are held out, two for
-    each split, or one of fewer than eight pieces, none of fewer than four.
+    collection moves as few pieces as it can: those with the highest hashes are held out, two and
+    three, or two each of fewer than twelve pieces, one of fewer than eight, none of fewer than
+    four. Three, because an evaluation compares distances between pieces: of two there is one only.
     """
     shares = np.array([_share(name) for name in names])
     split = np.array([split_of(name) for name in names], np.uint8)
     train, valid, test = (int((split == k).sum()) for k in range(3))
-    least = min(len(names) // 4, 2)
-    if least and min(valid, test) >= least and 2 * train >= len(names):
+    quarter = len(names) // 4
+    fewest = min(quarter, 2), min(quarter, 3)
+    if quarter and valid >= fewest[0] and test >= fewest[1] and 2 * train >= len(names):
         return split
-    valid, test = (max(least, min(count, len(names) // 4)) for count in (valid, test))
+    valid, test = (
+        max(least, min(count, quarter)) for least, count in zip(fewest, (valid, test), strict=True)
+    )
     highest = np.argsort(-shares, kind="stable")
     split[:] = 0
     split[highest[:test]] = 2
@@ -294,7 +298,8 @@ def shortcomings(dataset: Dataset) -> Iterator[str]:
         count = len(dataset.names)
         yield (
             f"{count} piece{'s' * (count > 1)}, {valid} held out in valid and {test} in test: from "
-            "8 on, two each are; with fewer in valid, train with --output.held_out=0"
+            "8 on, two each are, from 12 on three in test; with fewer in valid, train with "
+            "--output.held_out=0"
         )
     # Windows of four bars of 4/4, from every fourth bar.
     steps = 16 * dataset.steps_per_beat

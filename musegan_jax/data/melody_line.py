@@ -4,6 +4,7 @@ Composing and building datasets use the same functions, so that a network is giv
 was given in training.
 """
 
+import difflib
 import re
 from typing import NamedTuple
 
@@ -46,8 +47,16 @@ def pick_part(score: midi.Score, track: str | None, name: str) -> midi.Part:
         candidates = [part for part in pitched if part.name.casefold() == track.casefold()]
         if not candidates:
             listed = "; ".join(f"{n} {part.name or 'unnamed'}" for n, part in enumerate(pitched, 1))
-            raise UserError(f"{name}: no track {track!r}; it has {listed}")
+            near = close_to(track, [part.name for part in pitched])
+            raise UserError(f"{name}: no track {track!r}{near}; it has {listed}")
     return max(candidates, key=lambda part: melody_likeness(score, part))
+
+
+def close_to(name: str, known: list[str]) -> str:
+    """`, perhaps X`, where one of the known names is much like a name; case does not matter."""
+    plain = {each.casefold(): each for each in known if each}
+    close = difflib.get_close_matches(name.casefold(), plain, 1)
+    return f", perhaps {plain[close[0]]}" if close else ""
 
 
 def namesakes(score: midi.Score, part: midi.Part) -> list[int]:

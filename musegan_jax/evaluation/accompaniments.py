@@ -61,8 +61,12 @@ def accompany_pieces(
     found: list[list[Music]] = [[] for _ in range(flavours)]
     fidelity = []
     melodies = [np.concatenate(piece.bars)[..., model.config.condition_track] for piece in music]
+    lines = [
+        np.arange(len(piece.bars)) * piece.bars.shape[1] if piece.lines is None else piece.lines
+        for piece in music
+    ]
     for flavour in range(flavours):
-        rolls = _accompany_all(model, melodies, sample_key(seed, flavour), rule, network)
+        rolls = _accompany_all(model, melodies, lines, sample_key(seed, flavour), rule, network)
         for piece, melody, roll in zip(music, melodies, rolls, strict=True):
             full = pianoroll.uncrop(roll, model.config.lowest_pitch)
             own = full[..., model.config.condition_track]
@@ -75,7 +79,12 @@ def accompany_pieces(
 
 
 def _accompany_all(
-    model: Model, melodies: Sequence[np.ndarray], key: jax.Array, rule: str, network: bool
+    model: Model,
+    melodies: Sequence[np.ndarray],
+    lines: Sequence[np.ndarray],
+    key: jax.Array,
+    rule: str,
+    network: bool,
 ) -> list[np.ndarray]:
     """Notes `(T, P, K)` for melodies `(T, 128)`, with noise by their place in the list."""
     unit = np.lcm(ROOM, model.stride)
@@ -96,7 +105,7 @@ def _accompany_all(
                 conditions[row, : len(melodies[n])] = melodies[n]
             keys = rng.example_keys(key, jnp.array(padded, jnp.int32))
             if network:
-                answers = answer(model, conditions, keys)
+                answers = answer(model, conditions, keys, bars=[lines[n] for n in padded])
             else:
                 shape = (room, model.config.pitches, model.config.tracks)
                 draw = jax.vmap(

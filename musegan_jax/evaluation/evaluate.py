@@ -149,11 +149,11 @@ def _pieces(
         if known:
             left_out["in the training data too"] = known
         held = [piece for piece in held if piece.music.name not in known]
-    if min(len(training), len(held)) < 3:
+    if min(len(training), len(held)) < 2:
         raise UserError(
             f"{dataset.source}: {len(training)} pieces of the split train and {len(held)} of "
             f"{split} can be used ({sum(map(len, left_out.values()))} were left out); an "
-            "evaluation needs three of each"
+            "evaluation needs two of each; `data build` holds out two of 8 files, three of 12"
         )
     return training, held, left_out
 

@@ -11,10 +11,14 @@ from musegan_jax.evaluation import metrics
 
 
 class Music(NamedTuple):
-    """A piece cut into bars: bool `(bars, steps, 128, K)`, all bars of one length."""
+    """A piece cut into bars: bool `(bars, steps, 128, K)`, all bars of one length.
+
+    `lines`: int `(N,)`, the steps at which its own bars begin; None where they are these bars.
+    """
 
     name: str
     bars: np.ndarray
+    lines: np.ndarray | None = None
 
     @property
     def roll(self) -> np.ndarray:
@@ -39,7 +43,7 @@ class Whole(NamedTuple):
         """Its bars of the most common length; the others are left out."""
         steps = self.music.bars.shape[1]
         bars = [self.music.roll[start : start + steps] for start in self.starts]
-        return self.music._replace(bars=np.stack(bars))
+        return self.music._replace(bars=np.stack(bars), lines=None)
 
 
 def cut_alike(pieces: Sequence[Whole], music: Sequence[Music]) -> list[Music]:
@@ -96,7 +100,8 @@ def read_whole(dataset: Dataset, pieces: Iterable[int | np.integer]) -> Iterator
         after = -(before + int(end - first)) % usual
         packed = np.pad(dataset.timeline[first:end], ((before, after), (0, 0), (0, 0)))
         bars = pianoroll.unpack(packed.reshape(-1, usual, *packed.shape[1:]))
-        yield Whole(Music(dataset.names[piece], bars), before + starts[lengths == usual])
+        music = Music(dataset.names[piece], bars, before + starts)
+        yield Whole(music, before + starts[lengths == usual])
 
 
 def read_music(dataset: Dataset, pieces: Iterable[int | np.integer]) -> list[Music]:

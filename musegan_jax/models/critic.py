@@ -20,25 +20,27 @@ class Critic(nn.Module):
         filters: output channels of the convolutions.
         dtype: of the convolutions; parameters and the score are float32.
         chroma: add the roll's pitch classes as an input channel (`layers.pitch_classes`).
+        channels: of the condition (`ModelConfig.condition_channels`).
     """
 
     filters: tuple[int, ...] = (64, 128, 256, 512)
     dtype: Any = jnp.float32
     chroma: bool = False
+    channels: int = 1
 
     @nn.compact
     def __call__(
-        self, roll: Float[Array, "B T P K"], condition: Float[Array, "B T P 1"]
+        self, roll: Float[Array, "B T P K"], condition: Float[Array, "B T P C"]
     ) -> Float[Array, " B"]:
-        """Score signed rolls `(B, T, P, K)` with conditions `(B, T, P, 1)`: float32 `(B,)`.
+        """Score signed rolls `(B, T, P, K)` with conditions `(B, T, P, channels)`: float32 `(B,)`.
 
         Raises:
             ValueError: if the shapes are not these, or T or P no multiple of `2**len(filters)`.
         """
-        if roll.ndim != 4 or condition.shape != (*roll.shape[:3], 1):
+        if roll.ndim != 4 or condition.shape != (*roll.shape[:3], self.channels):
             raise ValueError(
                 f"roll and condition have shapes {roll.shape} and {condition.shape}; the critic "
-                "takes (B, T, P, K) and (B, T, P, 1): batch, time steps, pitches, tracks"
+                f"takes (B, T, P, K) and (B, T, P, {self.channels}): batch, steps, pitches, tracks"
             )
         stride = 2 ** len(self.filters)
         if roll.shape[1] % stride or roll.shape[2] % stride:
@@ -59,4 +61,5 @@ class Critic(nn.Module):
 
 def make_critic(config: ModelConfig) -> Critic:
     """The critic that `config` describes."""
-    return Critic(config.critic_filters, jnp.dtype(config.dtype), config.chroma)
+    dtype = jnp.dtype(config.dtype)
+    return Critic(config.critic_filters, dtype, config.chroma, config.condition_channels)

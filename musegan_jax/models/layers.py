@@ -52,6 +52,27 @@ def pitch_classes(roll: Float[Array, "B T P K"]) -> Float[Array, "B T P 1"]:
     return jnp.tile(classes, (1, 1, octaves))[:, :, :p, None] - 1
 
 
+def melody_of(condition: Float[Array, "B T P C"]) -> Float[Array, "B T P 1"]:
+    """The melody's channel of a condition."""
+    return condition if condition.shape[-1] == 1 else condition[..., :1]
+
+
+def with_position(
+    melody: Float[Array, "B T P 1"], position: Float[Array, "B T 8"] | None
+) -> Float[Array, "B T P C"]:
+    """A condition: the melody's roll, and the position in the bar, if there is one, on every pitch.
+
+    Args:
+        melody: signed `(B, T, P, 1)`.
+        position: from `meter.bar_positions`, `(B, T, 8)`.
+    """
+    if position is None:
+        return melody
+    shape = (*melody.shape[:3], position.shape[-1])
+    everywhere = jnp.broadcast_to(position[:, :, None, :], shape).astype(melody.dtype)
+    return jnp.concatenate([melody, everywhere], axis=-1)
+
+
 def _convolve(
     x: jax.Array,
     kernel: jax.Array,

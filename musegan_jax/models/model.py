@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+from collections.abc import Sequence
 from typing import Any
 
 import jax
@@ -10,9 +11,11 @@ import numpy as np
 from musegan_jax import limits, pianoroll
 from musegan_jax.config import ModelConfig
 from musegan_jax.data.training_music import TrainingMusic
+from musegan_jax.meter import bar_positions
 from musegan_jax.models.generator import draw_noise, make_generator, noise_shape
+from musegan_jax.models.layers import with_position
 from musegan_jax.pianoroll import Track
-from musegan_jax.shapes import Bool, Float, Key
+from musegan_jax.shapes import Bool, Float, Int, Key
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -71,6 +74,7 @@ def answer(
     conditions: Bool[np.ndarray, "B T 128"],
     keys: Key[jax.Array, " B"],
     temperature: float = 1.0,
+    bars: Sequence[Int[np.ndarray, " _"] | None] | None = None,
 ) -> Float[np.ndarray, "B T P K"]:
     """Run the generator on melodies of one length; returns its raw answers.
 
@@ -82,6 +86,8 @@ def answer(
             and not 0.
         keys: of the noise, `(B,)`.
         temperature: factor of the noise; 1 as in training, 0 for none.
+        bars: for each melody the steps at which its bars begin (`meter.bar_positions`); None for
+            4/4 from its first step. Only a model with `config.bar_position` is shown them.
 
     Returns:
         float32 `(B, T, P, K)` in [-1, 1], P the model's pitches; a note where it is above 0.
@@ -90,7 +96,7 @@ def answer(
         TypeError, ValueError: if an argument is not of this form.
     """
     temperature = limits.number("temperature", temperature)
-    condition = _condition(model, conditions)
+    condition, position = _condition(model, conditions, bars)
     typed = isinstance(keys, jax.Array) and jax.numpy.issubdtype(keys.dtype, jax.dtypes.prng_key)
     if not typed:
         raise TypeError("keys must be typed JAX keys (B,), as musegan_jax.example_keys makes them")
@@ -98,11 +104,14 @@ def answer(
         raise ValueError(
             f"keys has shape {np.shape(keys)}; it must be {condition.shape[:1]}, one a melody"
         )
-    return np.asarray(_apply(model.config, model.variables, condition, keys, temperature))
+    return np.asarray(_apply(model.config, model.variables, condition, keys, temperature, position))
 
 
 def answer_noise(
-    model: Model, conditions: Bool[np.ndarray, "B T 128"], noise: Float[np.ndarray, "B t p C"]
+    model: Model,
+    conditions: Bool[np.ndarray, "B T 128"],
+    noise: Float[np.ndarray, "B t p C"],
+    bars: Sequence[Int[np.ndarray, " _"] | None] | None = None,
 ) -> Float[np.ndarray, "B T P K"]:
     """As `answer`, with noise of your own, of the temperature that it should have.
 
@@ -110,21 +119,27 @@ def answer_noise(
         model: with variables.
         conditions: as for `answer`.
         noise: `(B, T / stride, P / stride, C)`, as `draw_noise` draws it.
+        bars: as for `answer`.
 
     Raises:
         TypeError, ValueError: if an argument is not of this form.
     """
-    condition = _condition(model, conditions)
+    condition, position = _condition(model, conditions, bars)
     wanted = noise_shape(model.config.generator_filters, *condition.shape[1:3])
     if np.shape(noise) != (len(condition), *wanted):
         raise ValueError(
             f"noise has shape {np.shape(noise)}; it must be {(len(condition), *wanted)}"
         )
-    return np.asarray(_apply_noise(model.config, model.variables, condition, noise))
+    return np.asarray(_apply_noise(model.config, model.variables, condition, noise, position))
 
 
-def _condition(model: Model, conditions: Any) -> np.ndarray:
-    """Melodies as the network takes them, signed `(B, T, P, 1)`; errors as in `answer`."""
+def _condition(
+    model: Model, conditions: Any, bars: Sequence[Any] | None
+) -> tuple[np.ndarray, np.ndarray | None]:
+    """Melodies as the network takes them, signed `(B, T, P, 1)`, and its positions in the bars.
+
+    Errors as in `answer`.
+    """
     limits.instances(model=(model, Model))
     if model.variables is None:
         raise ValueError("the model has no variables; load a trained one with musegan_jax.load()")
@@ -141,17 +156,48 @@ def _condition(model: Model, conditions: Any) -> np.ndarray:
     if conditions[..., :low].any() or conditions[..., high + 1 :].any():
         raise ValueError(f"conditions has notes outside the model's MIDI pitches {low} to {high}")
     rows = pianoroll.crop(conditions[..., None], model.config.lowest_pitch, model.config.pitches)
-    return pianoroll.to_signed(rows)
+    condition = pianoroll.to_signed(rows)
+    if not model.config.bar_position:
+        return condition, None
+    lines = [None] * len(conditions) if bars is None else bars
+    if len(lines) != len(conditions):
+        raise ValueError(f"bars has {len(lines)} entries; it must have one a melody")
+    unit = model.steps_per_beat
+    return condition, np.stack(
+        [bar_positions(np.zeros(0) if x is None else x, shape[1], unit) for x in lines]
+    )
 
 
 @functools.partial(jax.jit, static_argnums=0)
 def _apply(
-    config: ModelConfig, variables: Any, condition: jax.Array, keys: jax.Array, temperature: Any
+    config: ModelConfig,
+    variables: Any,
+    condition: jax.Array,
+    keys: jax.Array,
+    temperature: Any,
+    position: jax.Array | None = None,
 ) -> Any:
     noise = draw_noise(keys, noise_shape(config.generator_filters, *condition.shape[1:3]))
-    return make_generator(config).apply(variables, condition, temperature * noise, train=False)
+    return _run(config, variables, condition, temperature * noise, position)
 
 
 @functools.partial(jax.jit, static_argnums=0)
-def _apply_noise(config: ModelConfig, variables: Any, condition: jax.Array, noise: Any) -> Any:
-    return make_generator(config).apply(variables, condition, noise, train=False)
+def _apply_noise(
+    config: ModelConfig,
+    variables: Any,
+    condition: jax.Array,
+    noise: Any,
+    position: jax.Array | None = None,
+) -> Any:
+    return _run(config, variables, condition, noise, position)
+
+
+def _run(
+    config: ModelConfig,
+    variables: Any,
+    condition: jax.Array,
+    noise: Any,
+    position: jax.Array | None,
+) -> Any:
+    given = with_position(condition, position)
+    return make_generator(config).apply(variables, given, noise, train=False)

@@ -79,9 +79,14 @@ def piano_roll(score: midi.Score, title: str, path: files.AnyPath, start: int = 
         axes.grid(color="#dddddd", linewidth=0.8)
         axes.set_axisbelow(True)
     panels[-1].set_xlabel("bar")
+    # The highest part first, as in the picture; drums last.
+    order = sorted(
+        range(len(score.parts)),
+        key=lambda k: (score.parts[k].is_drum, -score.parts[k].notes[:, 2].mean()),
+    )
     handles = [
-        (COLOURS[k % len(COLOURS)], _readable(part.name) or f"Part {k + 1}")
-        for k, part in enumerate(score.parts)
+        (COLOURS[k % len(COLOURS)], _readable(score.parts[k].name) or f"Part {k + 1}")
+        for k in order
     ]
     _legend(figure, _readable(title), handles)
     _save(figure, path)

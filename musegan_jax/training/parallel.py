@@ -25,8 +25,9 @@ AXIS = "data"
 FITS = 2**30  # `parallel.data = auto` replicates training data of up to this many bytes
 
 # How a `HostBatch` is sharded: as axes for pmap, and as partition specs.
-HOST_AXES: Any = HostBatch(*cast(Any, (0, 0, None)))
-HOST_SPECS: Any = HostBatch(*cast(Any, (PartitionSpec(AXIS), PartitionSpec(AXIS), PartitionSpec())))
+HOST_AXES: Any = HostBatch(*cast(Any, (0, 0, None, 0)))
+_SHARDED = PartitionSpec(AXIS)
+HOST_SPECS: Any = HostBatch(*cast(Any, (_SHARDED, _SHARDED, PartitionSpec(), _SHARDED)))
 
 Feed = Callable[[int], Windows | HostBatch]
 
@@ -197,7 +198,8 @@ def make_feed(config: Config, layout: Layout, windows: Windows) -> Feed:
         # On the CPU: on the accelerator it would queue behind the running step.
         chosen, shifts = _host(choices, root, np.int32(iteration), windows.shifts, rows)
         batch = gather(windows, chosen, shifts, config.data.window_steps)
-        return HostBatch(layout.distribute(batch.bits), layout.distribute(batch.shifts), drums)
+        sent = jax.tree.map(layout.distribute, batch._replace(drums=None))
+        return sent._replace(drums=drums)
 
     return feed
 

@@ -44,7 +44,7 @@ def create_state(config: Config) -> TrainState:
     limits.instances(config=(config, Config))
     key = rng.stream(rng.root_key(config.training.seed), "init")
     steps, pitches = config.data.window_steps, config.model.pitches
-    condition = jnp.zeros((1, steps, pitches, 1))
+    condition = jnp.zeros((1, steps, pitches, config.model.condition_channels))
     roll = jnp.zeros((1, steps, pitches, config.model.tracks))
     noise = jnp.zeros((1, *noise_shape(config.model.generator_filters, steps, pitches)))
     generator = make_generator(config.model).init(

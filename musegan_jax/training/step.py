@@ -13,9 +13,10 @@ import optax
 
 from musegan_jax import limits, rng
 from musegan_jax.config import Config
-from musegan_jax.data.batches import HostBatch, Windows, batch_of
+from musegan_jax.data.batches import HostBatch, Windows, batch_of, position_of
 from musegan_jax.models.critic import make_critic
 from musegan_jax.models.generator import draw_noise, make_generator, noise_shape
+from musegan_jax.models.layers import with_position
 from musegan_jax.shapes import Array, Float, Int, Key
 from musegan_jax.training import losses
 from musegan_jax.training.state import TrainState, make_optimizers
@@ -46,10 +47,28 @@ def update_keys(
     )
 
 
-def condition_of(config: Config, roll: Float[Array, "B T P K"]) -> Float[Array, "B T P 1"]:
-    """The conditioning track of `(B, T, P, K)` rolls: `(B, T, P, 1)`."""
+def condition_of(
+    config: Config,
+    roll: Float[Array, "B T P K"],
+    position: Float[Array, "B T 8"] | None = None,
+) -> Float[Array, "B T P C"]:
+    """What both networks are given: the conditioning track of rolls, and the position in the bar.
+
+    Args:
+        config: static.
+        roll: `(B, T, P, K)`.
+        position: `(B, T, 8)` from `data.batches.position_of`, where `model.bar_position` is set.
+
+    Raises:
+        ValueError: if there is a position and should be none, or the other way.
+    """
+    if config.model.bar_position != (position is not None):
+        raise ValueError(
+            "position must be given where model.bar_position is set, and only there: "
+            "musegan_jax.draw_position(config, windows, keys)"
+        )
     track = config.model.condition_track
-    return roll[..., track : track + 1]
+    return with_position(roll[..., track : track + 1], position)
 
 
 def _noise(config: Config, keys: jax.Array, roll: jax.Array) -> jax.Array:
@@ -93,6 +112,7 @@ def answer(
     state: TrainState,
     real: Float[Array, "B T P K"],
     noise_keys: Key[jax.Array, " B"],
+    position: Float[Array, "B T 8"] | None = None,
 ) -> Float[Array, "B T P K"]:
     """The critic's fake rolls: the generator's answers, normalised by its running statistics.
 
@@ -101,6 +121,7 @@ def answer(
         state: the training state.
         real: `(B, T, P, K)` signed rolls, of which only the condition is used.
         noise_keys: one per example, `(B,)`.
+        position: in the bar (`condition_of`).
 
     Returns:
         float32 `(B, T, P, K)`. An example's answer does not depend on the rest of the batch.
@@ -108,7 +129,7 @@ def answer(
     variables = {"params": state.generator_params, "batch_stats": state.batch_stats}
     noise = _noise(config, noise_keys, real)
     fake: Any = make_generator(config.model).apply(
-        variables, condition_of(config, real), noise, train=False
+        variables, condition_of(config, real, position), noise, train=False
     )
     return fake
 
@@ -120,6 +141,7 @@ def critic_step(
     fake: Float[Array, "B T P K"],
     keys: UpdateKeys,
     axis: str | None = None,
+    position: Float[Array, "B T 8"] | None = None,
 ) -> tuple[TrainState, Metrics]:
     """One update of the critic.
 
@@ -130,6 +152,7 @@ def critic_step(
         fake: `(B, T, P, K)`, the result of `answer` for them.
         keys: of this update.
         axis: the mapped axis, if the batch is a shard of the global one.
+        position: in the bar (`condition_of`).
 
     Returns:
         The new state and float32 scalars `critic_loss` (penalty included), `wasserstein`
@@ -138,7 +161,7 @@ def critic_step(
     limits.instances(config=(config, Config), state=(state, TrainState), keys=(keys, UpdateKeys))
     critic = make_critic(config.model)
     _, optimizer = make_optimizers(config)
-    condition = condition_of(config, real)
+    condition = condition_of(config, real, position)
     mixed = losses.blend(real, fake, jax.vmap(jax.random.uniform)(keys.penalty))
 
     def score(params: Any, roll: jax.Array, condition: jax.Array) -> Any:
@@ -196,6 +219,7 @@ def generator_step(
     real: Float[Array, "B T P K"],
     keys: UpdateKeys,
     axis: str | None = None,
+    position: Float[Array, "B T 8"] | None = None,
 ) -> tuple[TrainState, Metrics]:
     """One update of the generator, normalised by batch statistics; updates the running ones.
 
@@ -206,6 +230,7 @@ def generator_step(
         keys: of this update.
         axis: the mapped axis, if the batch is a shard of the global one. Normalisation uses the
             statistics of the global batch in both cases.
+        position: in the bar (`condition_of`).
 
     Returns:
         The new state and float32 scalars `generator_loss` (`-mean D(fake)`),
@@ -221,7 +246,7 @@ def generator_step(
     limits.instances(config=(config, Config), state=(state, TrainState), keys=(keys, UpdateKeys))
     generator, critic = make_generator(config.model, axis), make_critic(config.model)
     optimizer, _ = make_optimizers(config)
-    condition = condition_of(config, real)
+    condition = condition_of(config, real, position)
     two = config.training.diversity_weight > 0 or config.training.supervised_weight > 0
     if two:  # flavours of each melody: all first ones, then all second ones
         condition = jnp.concatenate([condition, condition])
@@ -292,13 +317,15 @@ def train_step(
     for update in range(config.training.critic_updates):
         keys = update_keys(root, state.step, update, examples)
         real = batch_of(config, data, update, keys.data)
-        fake = answer(config, state, real, keys.noise)
-        state, metrics = critic_step(config, state, real, fake, keys, axis)
+        position = position_of(config, data, update, keys.data)
+        fake = answer(config, state, real, keys.noise, position)
+        state, metrics = critic_step(config, state, real, fake, keys, axis, position)
         critic_metrics.append(metrics)
     update = config.training.critic_updates
     keys = update_keys(root, state.step, update, examples)
     real = batch_of(config, data, update, keys.data)
-    state, generator_metrics = generator_step(config, state, real, keys, axis)
+    position = position_of(config, data, update, keys.data)
+    state, generator_metrics = generator_step(config, state, real, keys, axis, position)
     # Losses and gradients precede the update; this norm covers what a checkpoint would hold.
     everything = (state.generator_params, state.batch_stats, state.critic_params)
     generator_metrics["parameter_norm"] = optax.tree.norm(everything)

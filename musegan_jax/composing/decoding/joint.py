@@ -7,7 +7,7 @@ given melody is part of the state. The search is exact over its candidates.
 """
 
 import itertools
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -23,12 +23,13 @@ from musegan_jax.composing.decoding.scores import (
 )
 from musegan_jax.data.statistics import Statistics, bits_and_lowest, highest, sonority_numbers
 from musegan_jax.models.model import Model
-from musegan_jax.pianoroll import MIDI_PITCHES, uncrop
+from musegan_jax.pianoroll import MIDI_PITCHES, pitch_classes, uncrop
 from musegan_jax.shapes import Bool, Float
 
 CANDIDATES = 6  # of each line at each step: the pitches that the network likes best
 STATES = 256  # at each step; three lines have 6 ** 3 = 216, of more lines the likeliest are kept
 BLOCK = 256  # steps whose scores are computed at once; 40 MB for three lines
+CLASH = 1.0  # log-odds that a cell loses by a semitone to a kept note
 LEAST = 1e-4  # probability of a cell, as in `losses.cross_entropy`
 RESTS = 0.01  # a line that rests in fewer steps of the training music never rests
 CHOSEN = Weights()
@@ -64,7 +65,7 @@ def decode(
     searched = [k for k in lines if k != melody]
     sounding = np.flatnonzero(given.any(axis=1))
     signed = _in_range(model, signed, frame)
-    notes = single.decode(model, signed, given)
+    notes = single.decode(model, signed, given, frame)
     if music.statistics is None or len(searched) < 2 or not len(sounding):
         return notes
     first, end = sounding[0], sounding[-1] + 1
@@ -79,12 +80,13 @@ def decode(
         melody=lines.index(melody),
         # At the octave at which it will be played (but for folded notes): it may be the lowest.
         tune=np.where(tune >= 0, np.where(played < 0, played % 12, played), -1),
-        chords=uncrop(notes[first:end][..., chords], low),
+        chords=_chords(uncrop(notes[first:end][..., chords], low), frame, int(first)),
         odds=_odds(
             signed[first:end][..., searched],
             low,
             [(a + frame.shift, b + frame.shift) for a, b in (ranges[k] for k in searched)],
-        ),
+        )
+        - _clashes(frame, slice(first, end)),
         rests=_rests(music.statistics)[[lines.index(k) for k in searched]],
         held=None if frame.held is None else frame.held.lines(searched)[first:end],
     )
@@ -96,6 +98,22 @@ def decode(
         notes[first + steps, pitches[steps, n], k] = True
     notes[end:, :, searched] = notes[end - 1][:, searched]
     return notes
+
+
+def _clashes(frame: Frame, steps: slice) -> Any:
+    """What a cell's log-odds lose for a semitone to a note that is kept: `(T, 1, 128)`."""
+    if frame.kept is None:
+        return 0.0
+    classes = pitch_classes(frame.kept[steps])
+    beside = np.roll(classes, 1, axis=1) | np.roll(classes, -1, axis=1)
+    return CLASH * beside[:, None, np.arange(MIDI_PITCHES) % 12]
+
+
+def _chords(chords: np.ndarray, frame: Frame, first: int) -> np.ndarray:
+    """The tracks that are not searched, bool `(T, 128, N)`, with what else will sound."""
+    if frame.kept is None:
+        return chords
+    return np.concatenate([chords, frame.kept[first : first + len(chords), :, None]], axis=2)
 
 
 def _in_range(model: Model, signed: np.ndarray, frame: Frame) -> np.ndarray:
@@ -119,7 +137,7 @@ class _Task(NamedTuple):
         position: `(T,)`, in the beat.
         melody: place of the melody among the lines of the tables.
         tune: `(T,)`, its pitches, -1 for a rest.
-        chords: bool `(T, 128, N)`, tracks that are not searched.
+        chords: bool `(T, 128, N)`, tracks that are not searched, and the file's own that are kept.
         odds: `(T, L, 128)`, the network's log-odds, minus infinity for pitches out of range.
         rests: bool `(L,)`, whether a line may rest.
         held: int `(T, L)`, pitches that are given, see `held.Held.lines`; None if none are.

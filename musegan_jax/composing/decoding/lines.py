@@ -52,7 +52,7 @@ def decode(
         model: determines which tracks are the melody, single lines and drums.
         signed: float `(T, P, K)` in [-1, 1].
         given: bool `(T, P)`, the melody that will sound, not the network's version of it.
-        frame: not used.
+        frame: what is kept beside the accompaniment causes clashes, too.
         costs: of a line.
 
     Returns:
@@ -65,6 +65,9 @@ def decode(
     notes[..., single_lines] = False
     sounding = notes.copy()
     sounding[..., melody] = given
+    if frame.kept is not None:
+        sounding = np.concatenate([sounding, _in_rows(frame.kept, model)[..., None]], axis=2)
+        pitched = np.append(pitched, True)
     for k in np.flatnonzero(single_lines):
         own = costs if pitched[k] else FREE
         worth = signed[..., k]
@@ -74,6 +77,12 @@ def decode(
         if k != melody:
             sounding[..., k] = notes[..., k]
     return notes
+
+
+def _in_rows(kept: np.ndarray, model: Model) -> np.ndarray:
+    """Notes `(T, 128)` in every octave of the model's rows: `(T, P)`."""
+    rows = model.config.lowest_pitch + np.arange(model.config.pitches)
+    return pianoroll.pitch_classes(kept)[:, rows % 12]
 
 
 def _clashes(notes: np.ndarray) -> np.ndarray:
