@@ -38,4 +38,5 @@ def frame_of(shift: int, kept: np.ndarray | None = None) -> Frame:
     octaves = (shift + 6) // 12
     small = shift - 12 * octaves
     # Notes at the ends of the range come round: what counts of them is the pitch class.
-    return Frame(small, octaves, None if kept is None else np.roll(kept, small, axis=1))
+    moved = None if kept is None else np.roll(kept, small, axis=1)
+    return Frame(small, octaves, kept=moved)
