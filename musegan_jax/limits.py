@@ -19,6 +19,16 @@ LIMITS: dict[str, tuple[int, int]] = {  # lowest and highest
     "step": (0, 2**31 - 1),
 }
 
+# Of files that readers read: one beyond them is damaged, or no piece of music. Each is checked
+# before anything of that size is allocated. Those of MIDI files are in `data/midi.py`.
+MAX_ROLL_BYTES = 64 * 2**20  # all arrays of a piece's file of rolls, unpacked
+MAX_RESOLUTION = 480  # time steps of such a roll in a quarter note
+MAX_TRACKS = 256
+MAX_XML_BYTES = 16 * 2**20  # a score as MusicXML, unpacked
+MAX_TEXT_BYTES = 2**20  # a score as ABC or kern
+MAX_COLLECTION_BYTES = 256 * 2**20  # a file of many pieces that is read as a whole
+MAX_PIECES = 1_000_000  # in one file
+
 
 class OutOfRange(UserError, ValueError):
     """A value that is not allowed: one line for the command, a ValueError in Python."""

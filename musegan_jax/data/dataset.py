@@ -8,7 +8,6 @@ a small collection without held-out pieces, see `splits_of`.
 import dataclasses
 import hashlib
 import json
-import zipfile
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -17,6 +16,7 @@ import numpy as np
 
 from musegan_jax import files, pianoroll
 from musegan_jax.config.fields import SPLITS
+from musegan_jax.data import npz
 from musegan_jax.errors import UserError
 from musegan_jax.hashing import sha256
 from musegan_jax.pianoroll import Track, is_track
@@ -185,7 +185,7 @@ def load(path: str | Path) -> Dataset:
             f"{path}: a folder; make a dataset file from it with `musegan-jax data build midi`"
         )
     try:
-        arrays = _read_arrays(Path(path))
+        arrays, _ = npz.read_arrays(Path(path), MAX_BYTES, FREE_BYTES, MAX_RATIO)
         about = json.loads(arrays["about"].tobytes())
         if about["format"] != FORMAT:
             raise UserError(
@@ -221,37 +221,6 @@ def load(path: str | Path) -> Dataset:
     if damaged:
         raise UserError(f"{path}: damaged (its hash differs); build it again")
     return dataset
-
-
-def _read_arrays(path: Path) -> dict[str, np.ndarray]:
-    """The arrays of an `.npz`, each checked to be as large as its header claims.
-
-    `np.load` allocates whatever shape a header claims: a file of a hundred bytes could ask for a
-    terabyte. So each header is compared with the size in the zip's directory first.
-    """
-    arrays = {}
-    with zipfile.ZipFile(path) as archive:
-        members = archive.infolist()
-        size = sum(member.file_size for member in members)
-        packed = sum(member.compress_size for member in members)
-        if size > min(MAX_BYTES, FREE_BYTES + MAX_RATIO * packed):
-            raise ValueError(f"{packed} bytes that unpack to {size}: more than music does")
-        for member in members:
-            with archive.open(member) as file:
-                version = np.lib.format.read_magic(file)
-                read = (
-                    np.lib.format.read_array_header_1_0
-                    if version == (1, 0)
-                    else np.lib.format.read_array_header_2_0
-                )
-                shape, _, dtype = read(file)
-                size = int(np.prod(shape, dtype=object)) * dtype.itemsize
-                if dtype.hasobject or size != member.file_size - file.tell():
-                    raise ValueError(f"array {member.filename} is not what its header says")
-            with archive.open(member) as file:
-                name = member.filename.removesuffix(".npy")
-                arrays[name] = np.lib.format.read_array(file, allow_pickle=False)
-    return arrays
 
 
 def _check_shape(dataset: Dataset) -> None:

@@ -5,6 +5,7 @@ convert ticks to seconds and back, and could not write a melody's file unchanged
 """
 
 import dataclasses
+import functools
 import itertools
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from pathlib import Path
@@ -80,7 +81,7 @@ class Score:
         """Ticks in a quarter note."""
         return self.midi.ticks_per_beat
 
-    @property
+    @functools.cached_property  # asked for by each part: of thousands, it would take minutes
     def end(self) -> int:
         """The tick at which the last note ends."""
         return max((int(part.notes[:, 1].max()) for part in self.parts), default=0)
@@ -144,7 +145,7 @@ def read(path: str | Path) -> Score:
     if score.damage and not score.parts:
         why = "; ".join(score.damage)
         raise UserError(f"{path}: a damaged MIDI file without a readable note ({why})")
-    _check_length(score, str(path))
+    check_length(score, str(path))
     return score
 
 
@@ -233,7 +234,12 @@ def _as_utf8(text: str) -> str:
         return text
 
 
-def _check_length(score: Score, name: str) -> None:
+def check_length(score: Score, name: str) -> None:
+    """Refuse a score that is too long; `name` is for the message.
+
+    Raises:
+        UserError: if it has more than `MAX_BEATS` beats, or lasts more than `MAX_SECONDS`.
+    """
     beats = score.end / score.ticks_per_beat
     if beats > MAX_BEATS:
         raise UserError(

@@ -40,7 +40,7 @@ def installed_folder() -> Path:
     if spec is None or not spec.submodule_search_locations:
         raise UserError(
             "the chorales come with the package music21, which is not installed: "
-            "pip install music21, or uv run --extra chorales"
+            "pip install music21, or uv run --extra music21"
         )
     return Path(spec.submodule_search_locations[0]) / "corpus" / "bach"
 
