@@ -3,11 +3,11 @@
 import argparse
 import dataclasses
 import textwrap
-from pathlib import Path
 from typing import Any, NoReturn
 
 import musegan_jax
 from musegan_jax import commands, config
+from musegan_jax.data_arguments import add_data, named, path
 from musegan_jax.terminal import say
 
 
@@ -35,7 +35,7 @@ def make_parser() -> argparse.ArgumentParser:
     _add_compose(subparsers)
     _add_evaluate(subparsers)
     _add_export(subparsers)
-    _add_data(subparsers)
+    add_data(subparsers)
     _add_fingerprint(subparsers)
     _add_reproduce(subparsers)
     for each in subparsers.choices.values():
@@ -50,17 +50,6 @@ def _add_debug(parser: argparse.ArgumentParser, default: Any) -> None:
     )
 
 
-def _named(text: str) -> str:
-    """A path that is not empty: an empty one would be the current folder."""
-    if not text:
-        raise argparse.ArgumentTypeError("it is empty; name a file or folder")
-    return text
-
-
-def _path(text: str) -> Path:
-    return Path(_named(text))
-
-
 def _add_train(subparsers: Any) -> None:
     train = subparsers.add_parser(
         "train",
@@ -73,11 +62,11 @@ def _add_train(subparsers: Any) -> None:
     train.add_argument(
         "--config",
         required=True,
-        type=_named,
+        type=named,
         help=f"{', '.join(config.shipped())}, or a Python file with get_config()",
     )
     train.add_argument(
-        "--workdir", required=True, type=_named, help="folder of the run; may be gs://..."
+        "--workdir", required=True, type=named, help="folder of the run; may be gs://..."
     )
     train.add_argument(
         "--deterministic",
@@ -125,10 +114,10 @@ def _add_processes(parser: argparse.ArgumentParser) -> None:
 
 def _add_model(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
-        "--workdir", type=_named, help="folder of a training run (default: the shipped model)"
+        "--workdir", type=named, help="folder of a training run (default: the shipped model)"
     )
     _add_step(parser)
-    parser.add_argument("--model", type=_named, metavar="FILE", help="a model file of `export`")
+    parser.add_argument("--model", type=named, metavar="FILE", help="a model file of `export`")
     parser.add_argument(
         "--decoding",
         default=config.OutputConfig.decoding,
@@ -151,7 +140,7 @@ def _add_fingerprint(subparsers: Any) -> None:
         description="Print SHA-256 of the parameters, statistics and optimizer states that a run "
         "has saved: two runs have the same only if every bit is the same.",
     )
-    parser.add_argument("workdir", type=_named, help="folder of the run")
+    parser.add_argument("workdir", type=named, help="folder of the run")
     _add_step(parser)
     parser.set_defaults(run=commands.fingerprint)
 
@@ -180,10 +169,12 @@ def _add_compose(subparsers: Any) -> None:
         description="Write an accompanied MELODY as MIDI, WAV and PNG.",
     )
     compose.add_argument(
-        "melody", type=_named, help="a MIDI file, or twinkle, ode_to_joy, korobeiniki"
+        "melody",
+        type=named,
+        help="a MIDI file, MusicXML, ABC or kern (by music21), or twinkle, ode_to_joy, korobeiniki",
     )
     _add_model(compose)
-    compose.add_argument("--out", required=True, type=_path, help="folder to write into")
+    compose.add_argument("--out", required=True, type=path, help="folder to write into")
     compose.add_argument(
         "--track",
         help="the melody's track: its name, or its number among those with pitched notes, from 1",
@@ -241,6 +232,9 @@ def _add_compose(subparsers: Any) -> None:
         help="accents on bar lines and beats, small random changes of loudness and timing "
         "(default), or none",
     )
+    compose.add_argument(
+        "--musicxml", action="store_true", help="write a score for notation programs, too"
+    )
     compose.set_defaults(run=commands.compose)
 
 
@@ -251,12 +245,12 @@ def _add_export(subparsers: Any) -> None:
         description="Write what `compose --model` needs of a run: the (averaged) parameters in "
         "half precision and the statistics, with a hash.",
     )
-    parser.add_argument("workdir", type=_named, help="folder of the run")
+    parser.add_argument("workdir", type=named, help="folder of the run")
     _add_step(parser)
     parser.add_argument(
         "--out",
         required=True,
-        type=_path,
+        type=path,
         help="the .safetensors file to write",
     )
     parser.set_defaults(run=commands.export)
@@ -271,10 +265,10 @@ def _add_evaluate(subparsers: Any) -> None:
         "network.",
     )
     _add_model(parser)
-    parser.add_argument("--out", required=True, type=_path, help="folder to write into")
+    parser.add_argument("--out", required=True, type=path, help="folder to write into")
     parser.add_argument(
         "--beside",
-        type=_named,
+        type=named,
         action="append",
         default=[],
         metavar="RUN_OR_FILE",
@@ -300,40 +294,3 @@ def _add_evaluate(subparsers: Any) -> None:
     )
     parser.add_argument("--seed", type=int, default=0, help="of the noises (default 0)")
     parser.set_defaults(run=commands.evaluate)
-
-
-def _add_data(subparsers: Any) -> None:
-    data = subparsers.add_parser("data", help="build and inspect datasets")
-    actions = data.add_subparsers(required=True, metavar="ACTION", dest="action")
-    build = actions.add_parser("build", help="make a dataset file")
-    kinds = build.add_subparsers(required=True, metavar="SOURCE", dest="source")
-    chorales = kinds.add_parser("chorales", help="Bach's chorales in the installed music21")
-    chorales.set_defaults(run=commands.build_chorales)
-    folder = kinds.add_parser("midi", help="a folder of MIDI files")
-    folder.add_argument("folder", type=_path, help="searched with all folders below it")
-    folder.add_argument(
-        "--parts",
-        type=int,
-        metavar="N",
-        help="tracks: the melody and the first N - 1 other pitched parts of each file; without it, "
-        "the other parts are sorted by program into Piano, Guitar, Bass, Strings and Drums",
-    )
-    folder.add_argument(
-        "--melody",
-        default="auto",
-        metavar="auto|NAME|NUMBER",
-        help="the melody's track, the first of the dataset: its name, or its number among those "
-        "with pitched notes, from 1 (default auto: what looks most like a melody in each file)",
-    )
-    folder.add_argument(
-        "--steps-per-beat", type=int, default=4, metavar="N", help="grid (default 4: sixteenths)"
-    )
-    folder.set_defaults(run=commands.build_midi)
-    for kind in (chorales, folder):
-        kind.add_argument("--out", required=True, type=_path, help="the .npz file to write")
-    info = actions.add_parser("info", help="describe a dataset file")
-    info.add_argument("file", type=_path, help="a file of `data build`")
-    info.add_argument(
-        "--picture", type=_path, metavar="PNG", help="draw passages of some pieces into this file"
-    )
-    info.set_defaults(run=commands.info)

@@ -10,10 +10,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from musegan_jax import limits
-from musegan_jax.config import DECODING
+from musegan_jax.data_commands import check
 from musegan_jax.errors import UserError
-from musegan_jax.terminal import say, show
+from musegan_jax.terminal import show
 
 Arguments = argparse.Namespace
 
@@ -116,12 +115,14 @@ def reproduce(arguments: Arguments) -> int:
 
 def compose(arguments: Arguments) -> None:
     """Accompany a melody, and print the files."""
-    _check(arguments, "samples", "temperature", "key", "seed")
+    check(arguments, "samples", "temperature", "key", "seed")
     from musegan_jax import files
     from musegan_jax.composing import arrangement, melody
     from musegan_jax.composing.accompany import accompany
     from musegan_jax.composing.song import beginning, write_song
+    from musegan_jax.data import midi, notation
     from musegan_jax.data.melody_line import pick_part
+    from musegan_jax.data.readers import scores
     from musegan_jax.rendering import audio
     from musegan_jax.runs import compilation_cache
     from musegan_jax.runs.processes import say
@@ -136,6 +137,8 @@ def compose(arguments: Arguments) -> None:
         both = target.exists() and Path(arguments.melody).exists()
         if both and target.samefile(arguments.melody):
             raise UserError(f"--out {arguments.out}: it would replace the melody; name another")
+    if arguments.musicxml:
+        scores.check_installed()
     score = melody.load_melody(arguments.melody)
     part = pick_part(score, arguments.track, arguments.melody)
     model = _model(arguments)
@@ -164,6 +167,13 @@ def compose(arguments: Arguments) -> None:
             say("the accompaniment is empty: the network left it silent")
         title = f"{name}, seed {arguments.seed}"
         for path in write_song(song, arguments.out, name, title, arguments.keep_silence):
+            show(path)
+        if arguments.musicxml:
+            # Without the small delays, which no notation has signs for.
+            plain = midi.parse(arrangement.to_midi(model, prepared, roll, style), name)
+            path = arguments.out / f"{name}.musicxml"
+            if not notation.write(plain, path, name, model.steps_per_beat):
+                say(f"{path}: notes that lie on no grid are rounded to the model's")
             show(path)
 
 
@@ -215,7 +225,7 @@ def export(arguments: Arguments) -> None:
 
 def evaluate(arguments: Arguments) -> None:
     """Measure a model's accompaniments of held-out melodies, print the table and the files."""
-    _check(arguments, "flavours", "seed")
+    check(arguments, "flavours", "seed")
     from musegan_jax import files, numerics
     from musegan_jax.data import sources
     from musegan_jax.evaluation import report
@@ -263,74 +273,3 @@ def _check_comparable(name: str, model: Any, first: Any, data: Any) -> None:
         )
     if model.config.condition_track != first.config.condition_track:
         raise UserError(f"{name}: takes another track for the melody than the model it is beside")
-
-
-def _check(arguments: Arguments, *names: str) -> None:
-    """Check these options, and `--decoding` if there is one, before anything heavy is imported."""
-    for name in names:
-        value, option = getattr(arguments, name), f"--{name.replace('_', '-')}"
-        if value is not None:
-            limits.within(name, value, option)
-    if hasattr(arguments, "decoding"):
-        limits.one_of("--decoding", arguments.decoding, DECODING)
-
-
-def _check_out(out: Path) -> None:
-    """Refuse before the work, not after it."""
-    if out.suffix != ".npz":
-        raise UserError(f"{out}: a dataset file is called something.npz")
-    if not out.parent.is_dir():
-        raise UserError(f"{out.parent}: no such folder to write into; make it, or name another")
-
-
-def build_chorales(arguments: Arguments) -> None:
-    """Make a dataset file of Bach's chorales."""
-    _check_out(arguments.out)
-    from musegan_jax.data.readers.chorales import read_chorales
-
-    _save(*read_chorales(), arguments.out)
-
-
-def build_midi(arguments: Arguments) -> None:
-    """Make a dataset file of a folder of MIDI files."""
-    _check_out(arguments.out)
-    _check(arguments, "parts", "steps_per_beat")
-    from musegan_jax.data.readers.midi_folder import read_midi_folder
-
-    melody = None if arguments.melody == "auto" else arguments.melody
-    built = read_midi_folder(arguments.folder, arguments.parts, arguments.steps_per_beat, melody)
-    _save(built.dataset, built.skipped, arguments.out, built.remarks)
-
-
-def _save(dataset, skipped, out: Path, remarks=()) -> None:  # noqa: ANN001 - modules load later
-    from musegan_jax.data.dataset import describe, save, shortcomings
-    from musegan_jax.data.readers import skipped as reports
-
-    save(dataset, out)
-    for line in (*remarks, *shortcomings(dataset)):
-        say(line)
-    report = out.with_suffix(".skipped.txt")
-    if skipped:
-        reports.write_report(skipped, report)
-        for line in reports.summarise(skipped):
-            say(line)
-        say(f"{len(skipped)} files skipped; all of them are named in {report}")
-    else:
-        report.unlink(missing_ok=True)
-    print(describe(dataset))
-    show(out)
-
-
-def info(arguments: Arguments) -> None:
-    """Describe a dataset file, and draw some of it."""
-    from musegan_jax.data.dataset import describe, load, shortcomings
-
-    dataset = load(arguments.file)
-    print(describe(dataset))
-    for line in shortcomings(dataset):
-        say(line)
-    if arguments.picture is not None:
-        from musegan_jax.rendering.plots import passages
-
-        passages(dataset, arguments.picture)
-        show(arguments.picture)

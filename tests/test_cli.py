@@ -305,9 +305,9 @@ def test_what_should_not_happen_has_a_status_of_its_own(tmp_path):
     """1 means that two runs differ, and is Python's own for a traceback."""
     code = (
         "import sys\n"
-        "from musegan_jax import cli, commands\n"
+        "from musegan_jax import cli, data_commands\n"
         "def fail(arguments): raise ZeroDivisionError('told')\n"
-        "commands.info = fail\n"
+        "data_commands.info = fail\n"
         "sys.argv = ['musegan-jax', 'data', 'info', 'x']\n"
         "raise SystemExit(cli.main())\n"
     )

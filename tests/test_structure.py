@@ -22,7 +22,7 @@ LAYERS = [
     {"composing"},
     {"evaluation"},
     {"training"},
-    {"api", "commands", "arguments", "cli", "__main__"},
+    {"api", "commands", "data_commands", "arguments", "data_arguments", "cli", "__main__"},
 ]
 
 

@@ -9,6 +9,7 @@ import numpy as np
 from musegan_jax import pianoroll
 from musegan_jax.data import melodies, midi
 from musegan_jax.data.melody_line import melody_line, namesakes, of_line
+from musegan_jax.data.readers import scores
 from musegan_jax.errors import UserError
 from musegan_jax.models.model import Model
 from musegan_jax.shapes import Int
@@ -42,7 +43,7 @@ class Melody(NamedTuple):
 
 
 def load_melody(name_or_path: str) -> midi.Score:
-    """A built-in melody by name, or a MIDI file.
+    """A built-in melody by name, a MIDI file, or a score that music21 reads (its first tune).
 
     Raises:
         UserError: if it is neither, or cannot be read.
@@ -53,6 +54,8 @@ def load_melody(name_or_path: str) -> midi.Score:
         raise UserError(
             f"{name_or_path}: no such file, and no built-in melody ({', '.join(melodies.MELODIES)})"
         )
+    if name_or_path.lower().endswith(scores.SUFFIXES):
+        return scores.read(name_or_path)[0]
     return midi.read(name_or_path)
 
 

@@ -1,0 +1,159 @@
+"""What each command of `musegan-jax data` does; as `commands`."""
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+from musegan_jax import limits
+from musegan_jax.config import DECODING
+from musegan_jax.errors import UserError
+from musegan_jax.terminal import say, show
+
+Arguments = argparse.Namespace
+
+
+def check(arguments: Arguments, *names: str) -> None:
+    """Check these options, and `--decoding` if there is one, before anything heavy is imported."""
+    for name in names:
+        value, option = getattr(arguments, name), f"--{name.replace('_', '-')}"
+        if value is not None:
+            limits.within(name, value, option)
+    if hasattr(arguments, "decoding"):
+        limits.one_of("--decoding", arguments.decoding, DECODING)
+
+
+def _check_out(out: Path) -> None:
+    """Refuse before the work, not after it."""
+    if out.suffix != ".npz":
+        raise UserError(f"{out}: a dataset file is called something.npz")
+    if not out.parent.is_dir():
+        raise UserError(f"{out.parent}: no such folder to write into; make it, or name another")
+
+
+def build_chorales(arguments: Arguments) -> None:
+    """Make a dataset file of Bach's chorales."""
+    _check_out(arguments.out)
+    from musegan_jax.data.readers.chorales import read_chorales
+
+    _save(*read_chorales(), arguments.out)
+
+
+def _options(arguments: Arguments, families: Any = None) -> Any:
+    """How songs become pieces."""
+    _check_out(arguments.out)
+    check(arguments, *("parts",) * hasattr(arguments, "parts"), "steps_per_beat")
+    from musegan_jax.data.readers.midi_folder import FAMILIES, Options
+
+    return Options(
+        parts=getattr(arguments, "parts", None),
+        steps_per_beat=arguments.steps_per_beat,
+        melody=None if arguments.melody == "auto" else arguments.melody,
+        families=families or FAMILIES,
+    )
+
+
+def build_midi(arguments: Arguments) -> None:
+    """Make a dataset file of a folder of MIDI files."""
+    options = _options(arguments)
+    from musegan_jax.data.readers.midi_folder import MIDI, read_folder
+
+    _save_reading(read_folder(arguments.folder, MIDI, options), arguments.out)
+
+
+def build_score(arguments: Arguments) -> None:
+    """Make a dataset file of a folder of MusicXML, ABC and kern files."""
+    options = _options(arguments)
+    from musegan_jax.data.readers.scores import read_score_folder
+
+    _save_reading(read_score_folder(arguments.folder, options), arguments.out)
+
+
+def build_lpd(arguments: Arguments) -> None:
+    """Make a dataset file of a folder of pypianoroll's files."""
+    from musegan_jax.data.readers.lpd import layout, read_lpd
+
+    options = _options(arguments, layout(arguments.families))
+    _save_reading(read_lpd(arguments.folder, options), arguments.out)
+
+
+def build_musegan(arguments: Arguments) -> None:
+    """Make a dataset file of musegan's phrases."""
+    from musegan_jax.data.readers import lpd, musegan
+
+    options = _options(arguments, lpd.FIVE)
+    _save_reading(musegan.read_musegan(arguments.file, options), arguments.out)
+
+
+def build_jsb(arguments: Arguments) -> None:
+    """Make a dataset file of a file of the JSB chorales."""
+    _check_out(arguments.out)
+    check(arguments, "steps_per_beat")
+    from musegan_jax.data.readers.jsb import read_jsb
+
+    reading = read_jsb(arguments.file, arguments.steps_per_beat, arguments.pickled)
+    _save_reading(reading, arguments.out)
+
+
+def merge(arguments: Arguments) -> None:
+    """Join dataset files."""
+    _check_out(arguments.out)
+    from musegan_jax.data.dataset import load
+    from musegan_jax.data.merge import merge as join
+
+    dataset, remarks = join([load(path) for path in arguments.files], arguments.files)
+    _save(dataset, [], arguments.out, remarks)
+
+
+FORMATS = ("midi", "musicxml", "pypianoroll")
+
+
+def export_pieces(arguments: Arguments) -> None:
+    """Write a dataset's pieces as files."""
+    from musegan_jax.data import sources
+    from musegan_jax.data.export import export
+    from musegan_jax.data.readers.scores import check_installed
+
+    if arguments.format == "musicxml":
+        check_installed()
+    dataset = sources.load(arguments.dataset)
+    count = sum(1 for _ in export(dataset, arguments.out, arguments.format))
+    print(f"pieces  {count}")
+    show(arguments.out)
+
+
+def _save_reading(reading: Any, out: Path) -> None:
+    _save(reading.dataset, reading.skipped, out, reading.remarks)
+
+
+def _save(dataset, skipped, out: Path, remarks=()) -> None:  # noqa: ANN001 - modules load later
+    from musegan_jax.data.dataset import describe, save, shortcomings
+    from musegan_jax.data.readers import skipped as reports
+
+    save(dataset, out)
+    for line in (*remarks, *shortcomings(dataset)):
+        say(line)
+    report = out.with_suffix(".skipped.txt")
+    if skipped:
+        reports.write_report(skipped, report)
+        for line in reports.summarise(skipped):
+            say(line)
+        say(f"{len(skipped)} files skipped; all of them are named in {report}")
+    else:
+        report.unlink(missing_ok=True)
+    print(describe(dataset))
+    show(out)
+
+
+def info(arguments: Arguments) -> None:
+    """Describe a dataset file, and draw some of it."""
+    from musegan_jax.data.dataset import describe, load, shortcomings
+
+    dataset = load(arguments.file)
+    print(describe(dataset))
+    for line in shortcomings(dataset):
+        say(line)
+    if arguments.picture is not None:
+        from musegan_jax.rendering.plots import passages
+
+        passages(dataset, arguments.picture)
+        show(arguments.picture)
