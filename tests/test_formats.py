@@ -46,7 +46,9 @@ def band(seed: int, bars: int = 4, per_beat: int = 24) -> np.ndarray:
     return roll
 
 
-def write_lpd(path, roll: np.ndarray, tracks=lpd.FIVE, per_beat: int = 24, **changes) -> None:
+def write_lpd(
+    path, roll: np.ndarray, tracks=lpd.FIVE, per_beat: int = 24, form: str = "csc", **changes
+) -> None:
     """pypianoroll's layout, of SciPy's matrices."""
     from scipy import sparse
 
@@ -54,9 +56,9 @@ def write_lpd(path, roll: np.ndarray, tracks=lpd.FIVE, per_beat: int = 24, **cha
     arrays["downbeat"][:: 4 * per_beat] = True
     info = {"beat_resolution": per_beat, "name": path.stem}
     for k, track in enumerate(tracks):
-        matrix = sparse.csc_matrix(roll[..., k].astype(np.uint8) * 100)
+        matrix = getattr(sparse, f"{form}_matrix")(roll[..., k].astype(np.uint8) * 100)
         for part in ("data", "indices", "indptr", "shape"):
-            arrays[f"pianoroll_{k}_csc_{part}"] = np.asarray(getattr(matrix, part))
+            arrays[f"pianoroll_{k}_{form}_{part}"] = np.asarray(getattr(matrix, part))
         info[str(k)] = {"program": track.program, "is_drum": track.is_drum, "name": track.name}
     info |= changes.pop("info", {})
     np.savez_compressed(path, **arrays | changes)
@@ -66,8 +68,8 @@ def write_lpd(path, roll: np.ndarray, tracks=lpd.FIVE, per_beat: int = 24, **cha
 
 def test_lpd_files_keep_every_note_of_the_grid(tmp_path):
     rolls = {f"{n}.npz": band(n) for n in range(3)}
-    for name, roll in rolls.items():
-        write_lpd(tmp_path / name, roll)
+    for form, (name, roll) in zip(("csc", "csr", "csc"), rolls.items(), strict=True):
+        write_lpd(tmp_path / name, roll, form=form)
     options = Options(melody=NO_MELODY, families=lpd.FIVE)
     built, skipped, remarks = lpd.read_lpd(tmp_path, options)
     assert tuple(track.name for track in built.tracks) == ORDER and built.tracks[0].is_drum

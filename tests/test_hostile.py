@@ -136,6 +136,16 @@ def test_sparse_matrices_that_are_none(tmp_path, part, array, factor):
         assert "\n" not in str(error)
 
 
+def test_indices_of_a_sparse_matrix_lie_in_it(tmp_path):
+    path = tmp_path / "x.npz"
+    write_lpd(path, band(0, bars=1))
+    with np.load(path) as good:
+        indices = good["pianoroll_1_csc_indices"]
+    for wrong in (indices - 1, indices + 96):
+        write_lpd(path, band(0, bars=1), pianoroll_1_csc_indices=wrong)
+        assert "pianoroll_1: its sparse matrix is not whole" in refused(lpd.read, path)
+
+
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers(-2, 200) | st.floats() | st.text(max_size=3),
     lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=2), inner),
