@@ -237,8 +237,7 @@ def between(
     Args:
         model: of `load` or `train`.
         melody: as for `accompany`.
-        seeds: two seeds, between whose first flavours to walk; or four, the corners of a grid:
-            top left, top right, bottom left, bottom right.
+        seeds: two, between whose first flavours to walk; or four, the corners of a grid by rows.
         steps: how many places from one to the other, both included; 2 at least.
         temperature: as for `accompany`; so are the others.
         decoding: the rule by which answers become notes.

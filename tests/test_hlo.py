@@ -160,9 +160,8 @@ def test_a_gpu_that_is_not_here_compiles_the_step():
 def test_a_trace_is_joined_with_the_program(kernels):
     import collections
 
-    from peaks import Peak
-
     from kernels import by_kind, table
+    from musegan_jax.runs.peaks import Peak
 
     seconds = collections.Counter({"conv": 2.0, "wgrad": 3.0, "twice": 1.0, "of the runtime": 9.0})
     rows = table(list(kernels.values()), seconds, Peak(1e3, 1e30))

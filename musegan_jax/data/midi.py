@@ -135,11 +135,7 @@ def read(path: str | Path) -> Score:
 
 
 def from_bytes(content: bytes, name: str) -> Score:
-    """The same from the content of a file; `name` is for messages.
-
-    Raises:
-        UserError: as `read`.
-    """
+    """The same from a file's content; `name` is for messages, errors are as of `read`."""
     if len(content) > MAX_BYTES:
         _refuse_size(len(content), name)
     try:
@@ -153,8 +149,7 @@ def from_bytes(content: bytes, name: str) -> Score:
         )
     score = dataclasses.replace(parse(events.midi, name), damage=events.damage)
     if score.damage and not score.parts:
-        why = "; ".join(score.damage)
-        raise UserError(f"{name}: a damaged MIDI file without a readable note ({why})")
+        raise UserError(f"{name}: damaged, without a readable note ({'; '.join(score.damage)})")
     check_length(score, name)
     return score
 

@@ -19,6 +19,7 @@ from musegan_jax.models.generator import draw_noise, make_generator, noise_shape
 from musegan_jax.models.layers import with_position
 from musegan_jax.shapes import Array, Float, Int, Key
 from musegan_jax.training import losses
+from musegan_jax.training.flavours import flavour_terms, two_flavours
 from musegan_jax.training.state import TrainState, make_optimizers
 
 Metrics = dict[str, jax.Array]
@@ -74,18 +75,6 @@ def condition_of(
 def _noise(config: Config, keys: jax.Array, roll: jax.Array) -> jax.Array:
     _, steps, pitches, _ = roll.shape
     return draw_noise(keys, noise_shape(config.model.generator_filters, steps, pitches))
-
-
-def two_flavours(
-    keys: Key[jax.Array, " B"],
-) -> tuple[Key[jax.Array, " B"], Key[jax.Array, " B"]]:
-    """Two noise keys per example, `(B,)` each, from one, `(B,)`.
-
-    Draw nothing from the given keys: if a key is both drawn from and folded, nothing guarantees
-    independent numbers.
-    """
-    fold = jax.vmap(jax.random.fold_in, in_axes=(0, None))
-    return fold(keys, 0), fold(keys, 1)
 
 
 def _at_rate(config: Config, state: TrainState, updates: Any) -> Any:
@@ -197,22 +186,6 @@ def critic_step(
     return state._replace(critic_params=params, critic_opt=opt), metrics
 
 
-def _flavour_terms(
-    config: Config, value: jax.Array, fake: jax.Array, real: jax.Array
-) -> tuple[jax.Array, Metrics]:
-    """Add the diversity and the supervised term to a value; `fake` has all first flavours first."""
-    t, melody = config.training, config.model.condition_track
-    first, second = jnp.split(fake, 2)
-    apart = losses.disagreement(first, second, melody)
-    metrics = {"disagreement": jnp.mean(apart)}
-    value += t.diversity_weight * jnp.mean(jax.nn.relu(t.diversity_target - apart))
-    if t.supervised_weight:
-        entropies = (losses.cross_entropy(each, real, melody) for each in (first, second))
-        metrics["cross_entropy"] = jnp.mean(jnp.minimum(*entropies))
-        value += t.supervised_weight * metrics["cross_entropy"]
-    return value, metrics
-
-
 def generator_step(
     config: Config,
     state: TrainState,
@@ -266,7 +239,7 @@ def generator_step(
         value = -jnp.mean(score)
         metrics = {"generator_loss": value}
         if two:
-            value, more = _flavour_terms(config, value, fake, real)
+            value, more = flavour_terms(config, value, fake, real)
             metrics |= more
         return value, (metrics, moved.get("batch_stats", {}))
 
