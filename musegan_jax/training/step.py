@@ -341,10 +341,9 @@ def train_steps(
         return train_step(config, state, data, root, examples, axis)
 
     def unrolled(state: TrainState) -> tuple[TrainState, Metrics]:
-        metrics = []
-        for _ in range(iterations):
-            state, found = one(state, None)
-            metrics.append(found)
+        metrics: list[Any] = [None] * iterations
+        for n in range(iterations):
+            state, metrics[n] = one(state, None)
         return state, jax.tree.map(lambda *values: jnp.stack(values), *metrics)
 
     looped = functools.partial(jax.lax.scan, one, length=iterations)
