@@ -5,6 +5,7 @@ shard of the global batch, otherwise all of it.
 Reference: WGAN-GP (Gulrajani et al. 2017, algorithm 1) as the AWS DeepComposer lab trains it.
 """
 
+import functools
 from typing import Any, NamedTuple
 
 import jax
@@ -317,17 +318,16 @@ def train_steps(
 ) -> tuple[TrainState, Metrics]:
     """Several iterations in one program: one dispatch by the host, the same numbers.
 
-    For accelerators whose iteration is shorter than a dispatch. A loop there; on CPU unrolled, as
-    the updates are, so that compiling takes `iterations` times as long.
+    A loop on accelerators; unrolled on CPU, where compiling takes `iterations` times as long.
 
     Args:
         iterations: how many, static.
         config: static.
         state: the training state; donate it.
         data: the training data on the device.
-        root: as for `train_step`.
-        examples: as for `train_step`.
-        axis: as for `train_step`.
+        root: `rng.root_key` of the run.
+        examples: `(B,)` int32, as for `train_step`.
+        axis: the mapped axis, if there is one.
 
     Returns:
         The new state, and the metrics of each iteration, `(iterations,)`.
@@ -340,14 +340,11 @@ def train_steps(
     def one(state: TrainState, _: None) -> tuple[TrainState, Metrics]:
         return train_step(config, state, data, root, examples, axis)
 
-    def looped(state: TrainState) -> tuple[TrainState, Metrics]:
-        return jax.lax.scan(one, state, length=iterations)
-
     def unrolled(state: TrainState) -> tuple[TrainState, Metrics]:
-        metrics = []
-        for _ in range(iterations):
-            state, found = one(state, None)
-            metrics.append(found)
+        metrics: list[Any] = [None] * iterations
+        for n in range(iterations):
+            state, metrics[n] = one(state, None)
         return state, jax.tree.map(lambda *values: jnp.stack(values), *metrics)
 
+    looped = functools.partial(jax.lax.scan, one, length=iterations)
     return jax.lax.platform_dependent(state, cpu=unrolled, default=looped)
