@@ -176,7 +176,9 @@ class Checkpoints:
                 best_fn=(lambda metrics: metrics["score"]) if output.keep_best else None,
                 best_mode="min",
                 create=False,
-                **({"multiprocessing_options": _alone()} if several else {}),
+                multiprocessing_options=(
+                    _alone() if several else ocp.options.MultiprocessingOptions()
+                ),
             ),
             item_handlers=handlers if several else None,
         )

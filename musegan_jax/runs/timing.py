@@ -22,7 +22,7 @@ class Clock:
         """Continue from the `seconds` of earlier sessions."""
         self.before = seconds
         self.iterations = 0
-        self.waited = dict.fromkeys(WAITS, 0.0)
+        self.waited: dict[str, float] = dict.fromkeys(WAITS, 0.0)
         self._session = 0.0
         self._since: float | None = None
 

@@ -109,7 +109,7 @@ class _Run(NamedTuple):
 class _Found(NamedTuple):
     """What process 0 has found in the workdir, and prepared; others have none of it."""
 
-    record: record.Record
+    new: record.Record
     old: record.Record | None
     saved: Saved | None
     sampler: sampling.Sampler
@@ -155,10 +155,10 @@ def _begin(
     kinds = [device.device_kind for device in run.layout.devices]
     with contextlib.closing(Log(config, run.workdir, first, clock, kinds)) as log:
         if found is not None:
-            record.write(run.workdir, found.record)
+            record.write(run.workdir, found.new)
             log.say(_opening(run, first))
             if found.old is not None and saved and first < config.training.iterations:
-                for line in _changes(found.old, found.record):
+                for line in _changes(found.old, found.new):
                     log.say(line)
         if saved is not None:
             # The run may have been killed after the checkpoint but before this line.
@@ -167,8 +167,8 @@ def _begin(
         outputs = Outputs(config, run.workdir, run.layout, sampler, state, log, clock)
         with contextlib.closing(outputs):
             iteration, asked = _loop(run, state, first, clock, outputs, log)
-        if found is not None and found.record.result is None:
-            record.write(run.workdir, found.record.end(iteration, outputs.fingerprint))
+        if found is not None and found.new.result is None:
+            record.write(run.workdir, found.new.end(iteration, outputs.fingerprint))
         _finish(run, iteration, asked, clock, log)
     return outputs.written if asked is None else None
 
