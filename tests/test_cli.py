@@ -110,7 +110,7 @@ def test_own_music_needs_no_override(tmp_path, capsys, monkeypatch):
         song(n, bars=8).save(tmp_path / "music" / f"{n}.mid")
     status, out, err = run(capsys, "data", "build", "midi", "music", "--out", "mine.npz")
     assert status == 0 and "the track Lead in 12" in err, err
-    assert "valid       2 pieces" in out and "test        2 pieces" in out
+    assert "valid       2 pieces" in out and "test        3 pieces" in out
     fast = ["--training.iterations=1", "--model.generator_filters=4,4,4,4", "--output.melodies="]
     status, _, err = run(
         capsys, "train", "--config", "own", "--workdir", tmp_path / "run",

@@ -225,7 +225,7 @@ def test_nothing_is_ever_unpickled(tmp_path, parts):
     trap = header(f"({objects},)", "|O") + payload.ljust(8 * objects, b".")
     for member in ("timeline.npy", "more.npy"):
         path = zip_of({**parts, member: trap}, tmp_path / "bad.npz")
-        refuse(path, "not what its header says")
+        refuse(path, "Python objects, which are not read")
     # A bare pickle, which np.load would also open.
     (tmp_path / "bad.npz").write_bytes(payload)
     refuse(tmp_path / "bad.npz", "not a valid dataset file")

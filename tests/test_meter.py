@@ -45,6 +45,7 @@ def turns(positions):
 def test_where_a_step_lies(lines, bars):
     found = meter.bar_positions(np.array(lines, int), 40, 4)
     assert found.dtype == np.float32 and found.shape == (40, meter.POSITIONS)
+    assert ModelConfig(bar_position=True).condition_channels == 1 + meter.POSITIONS
     np.testing.assert_allclose(turns(found)[:, 0], bars, atol=1e-5)
     # Twice a bar and twice a beat: the angles doubled.
     np.testing.assert_allclose(found[:, 2:4], 2 * found[:, :2] ** 2 - 1, atol=1e-6)

@@ -343,7 +343,7 @@ def test_the_compiled_step_does_no_more_than_the_counted_minimum(monkeypatch):
         ],
     )
     # As the accelerators compute it. What is shared, the compiler finds: its program is counted.
-    monkeypatch.setattr(layers.lax, "platform_dependent", lambda *x, cpu, default: default(*x))
+    monkeypatch.setattr(layers.lax, "platform_dependent", lambda *x, default, **_: default(*x))
     state = jax.eval_shape(lambda: create_state(config))
     batch = 16
     real = jax.ShapeDtypeStruct((batch, 32, 64, 4), jnp.float32)

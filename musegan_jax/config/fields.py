@@ -11,7 +11,6 @@ from typing import Any
 
 from musegan_jax.config.values import check_type, in_message
 from musegan_jax.errors import UserError
-from musegan_jax.meter import POSITIONS
 
 SPLITS = ("train", "valid", "test")
 BEST_BY = ("faults", "empty_bars", "semitone_clash", "distance", "harmony")
@@ -116,7 +115,7 @@ class ModelConfig:
     @property
     def condition_channels(self) -> int:
         """Channels of the condition: the melody, and where it is shown, the position in the bar."""
-        return 1 + POSITIONS * self.bar_position
+        return 1 + 8 * self.bar_position  # `meter.POSITIONS`; that module needs NumPy
 
     @property
     def multiple(self) -> int:
