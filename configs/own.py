@@ -1,10 +1,11 @@
 """Your own music: the tracks and the range of pitches are those of the dataset.
 
 COMMAND   musegan-jax train --config own --workdir runs/own
-TIME      not measured on a quiet machine: 800 iterations at 0.2 a second beside many other jobs
+TIME      2 to 4 min for 12 or 200 songs of 16 bars, on two CPU cores
 RESULT    on 12 made-up songs (tests/proofs/own_music.py), held-out ones: the bass has the chord's
           root in 97 % of the steps, the guitar the chord in 97 %, drums are exact in 99 %; with a
-          silent melody the root is right in 12 %, with a random one in 5 %
+          silent melody the root is right in 12 %, with a random one in 5 %. On 200: 99.6, 99.6,
+          95.8 %; 7 and 4 %
 
 The dataset is `mine.npz`, of `musegan-jax data build midi FOLDER --out mine.npz`; another is named
 by --data.dataset=other.npz.

@@ -118,7 +118,7 @@ def read(data: Dataset, model: Model, count: int) -> HeldOut:
     if len(pieces) < 2:  # a single piece has no spread, the unit of distances
         raise UserError(
             f"{data.source} has fewer than two pieces in the split valid with a melody within "
-            "the model's pitches; set it to 0"
+            "the model's pitches; set --output.held_out=0"
         )
     return measured(pieces, data.tracks, judge(data, model.config.condition_track))
 

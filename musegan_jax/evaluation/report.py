@@ -26,6 +26,7 @@ SHORT = {
     "tonal_distance": "tonal",
     "used_pitch_classes": "pitch_classes",
 }
+ROUNDING = 1e-9  # two sums of equal numbers may differ by it
 WON = 1.5  # noise floors: a measure is won within this distance
 
 
@@ -99,7 +100,7 @@ def distance(row: dict[str, Any], column: str) -> float | None:
     if score is None or real is None or floor is None:
         return None
     apart = abs(score - real)
-    return apart / floor if floor else (0.0 if apart == 0 else float("inf"))
+    return apart / floor if floor else (0.0 if apart < ROUNDING else float("inf"))
 
 
 def _shortened(name: str) -> str:
@@ -116,7 +117,15 @@ def _cell(row: dict[str, Any], column: str) -> str:
 
 
 def _number(value: float | None) -> str:
-    return "-" if value is None else f"{value:.3f}" if abs(value) < 10 else f"{value:.1f}"
+    if value is None:
+        return "-"
+    return (
+        f"{value:.3f}"
+        if abs(value) < 10
+        else f"{value:.1f}"
+        if abs(value) < 1e5
+        else f"{value:.0e}"
+    )
 
 
 def write(result: Evaluation, dataset: Dataset, melody: int, folder: Any) -> Iterator[Any]:
