@@ -18,7 +18,7 @@ def get_config() -> Config:
     """Half the reference's filters."""
     filters = (32, 64, 128, 256)
     return Config(
-        data=DataConfig(dataset="lpd5.npz", window_steps=64, transpose=(-5, 6)),
+        data=DataConfig(dataset="lpd5.npz", window_steps=64, hop_beats=1, transpose=(-5, 6)),
         model=ModelConfig(
             tracks=5,
             condition_track=1,
@@ -26,6 +26,7 @@ def get_config() -> Config:
             generator_filters=filters,
             critic_filters=filters,
             chroma=True,
+            bar_position=True,
         ),
         training=TrainingConfig(
             iterations=20_000,

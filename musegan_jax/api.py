@@ -14,7 +14,7 @@ import numpy as np
 from musegan_jax import config as configs
 from musegan_jax import files, limits
 from musegan_jax.composing.accompany import answer_melody, played
-from musegan_jax.composing.decoding.held import Held
+from musegan_jax.composing.decoding.held import Held, check_held
 from musegan_jax.composing.melody import MAX_STEPS, Melody, load_melody, prepare
 from musegan_jax.composing.walk import Flavour, walk
 from musegan_jax.config import (
@@ -279,7 +279,8 @@ def _accompanied(
     """The network's answers to a melody as rolls `(N, T, 128, K)`; arguments as for `accompany`."""
     key = None if key is None else limits.whole("key", key)
     limits.one_of("decoding", decoding, DECODING)
-    held = None if keep is None else _check_kept(keep, model)
+    melody_track = model.config.condition_track
+    whole = None if keep is None else check_held(keep, len(model.tracks), melody_track)
     _keep_programs()
     if isinstance(melody, (str, os.PathLike)):
         name, length = str(melody), None
@@ -292,34 +293,18 @@ def _accompanied(
     part = pick_part(score, None if track is None else str(track), name)
     prepared = prepare(score, part, model, key)
     start, end = prepared.offset, prepared.offset + prepared.steps
-    if held is not None:
-        held = Held(held.roll[start:], held.where[start:])
+    held = None if whole is None else Held(whole.roll[start:], whole.where[start:])
     made = [played(model, prepared, answer, decoding, held) for answer in answers(prepared)]
     accompanied = np.pad(np.stack(made), ((0, 0), (start, 0), (0, 0), (0, 0)))
     own = part.notes[prepared.on_line] if melody_only else part.notes
     notes = midi.quantise(own, score.ticks_per_beat / model.steps_per_beat)
-    accompanied[..., model.config.condition_track] = midi.to_roll(notes, end)
-    if length is None:
+    accompanied[..., melody_track] = midi.to_roll(notes, end)
+    if length is not None:
+        padding = max(length - end, 0)
+        accompanied = np.pad(accompanied[:, :length], ((0, 0), (0, padding), (0, 0), (0, 0)))
+    if whole is None:
         return accompanied
-    padding = max(length - end, 0)
-    return np.pad(accompanied[:, :length], ((0, 0), (0, padding), (0, 0), (0, 0)))
-
-
-def _check_kept(keep: Any, model: Model) -> Held:
-    if not isinstance(keep, (tuple, list)) or len(keep) != 2:
-        raise TypeError("keep must be two arrays: a roll (T, 128, K), and where to keep it (T, K)")
-    roll, where = map(np.asarray, keep)
-    tracks = len(model.tracks)
-    if roll.shape[1:] != (MIDI_PITCHES, tracks) or where.shape != (len(roll), tracks):
-        raise ValueError(
-            f"keep has shapes {roll.shape} and {where.shape}; they must be (T, 128, {tracks}) and "
-            f"(T, {tracks}): time steps, MIDI pitches, tracks"
-        )
-    if roll.dtype != bool or where.dtype != bool:
-        raise TypeError(f"keep has dtypes {roll.dtype} and {where.dtype}; both must be bool")
-    where = where.copy()
-    where[:, model.config.condition_track] = False
-    return Held(roll, where)
+    return np.stack([whole.moved(0, len(each)).written(each) for each in accompanied])
 
 
 def _check_roll(melody: Any, model: Model) -> np.ndarray:

@@ -147,8 +147,8 @@ def compose(arguments: Arguments) -> None:
     stem = Path(arguments.melody).stem
     names = [f"{stem}-{n + 1}" for n in range(flavours["count"])]
     names = [stem] if len(names) == 1 else names
-    for name in names:
-        target = arguments.out / f"{name}.mid"
+    endings = (".mid", ".musicxml") if arguments.musicxml else (".mid",)
+    for target in (arguments.out / (name + ending) for name in names for ending in endings):
         both = target.exists() and Path(arguments.melody).exists()
         if both and target.samefile(arguments.melody):
             raise UserError(f"--out {arguments.out}: it would replace the melody; name another")

@@ -27,7 +27,7 @@ def bar_positions(
     Returns:
         float32 `(T, POSITIONS)` in [-1, 1].
     """
-    lines = np.asarray(lines, np.int64)
+    lines = np.unique(np.asarray(lines, np.int64))  # a bar without a step would be no length
     if len(lines) < 2:
         first = lines[0] if len(lines) else 0
         lines = first + np.array([0, 4 * steps_per_beat])

@@ -444,6 +444,8 @@ def test_merging_checks_what_fits(data, tmp_path):
     other = dataclasses.replace(data, timeline=np.roll(data.timeline, 1, axis=2))
     both, remarks = merge.merge([data, other], paths)
     assert len(both.names) == 24 and "b/piece 0" in both.names
+    again, remarks = merge.merge([data, other, other], [*paths, Path("c.npz")])
+    assert again.digest() == both.digest() and "12 pieces are in several files" in remarks[0]
     with pytest.raises(UserError, match="give two dataset files"):
         merge.merge([data], paths[:1])
     tracks = (Track("S", 40), Track("A", 41), Track("T", 42), Track("Kit", 0, True))
@@ -491,6 +493,11 @@ def test_five_tracks_from_an_lpd_folder_to_a_song(tmp_path, capsys):
         "--track", "Strings", "--workdir", run, "--musicxml", "--decoding", "threshold",
     )  # fmt: skip
     assert status == 0, err
+    status, _, err = command(
+        capsys, "compose", tmp_path / "scores" / "0.musicxml", "--out", tmp_path / "scores",
+        "--workdir", run, "--musicxml",
+    )  # fmt: skip
+    assert status == 2 and "it would replace the melody" in err
     assert sorted(path.name for path in (tmp_path / "song").iterdir()) == [
         "0.mid", "0.musicxml", "0.png", "0.wav",
     ]  # fmt: skip

@@ -199,6 +199,7 @@ def test_phrases_that_are_refused(tmp_path):
         ({"shape": np.array([2.5] * 5)}, "not phrases"),
         ({"nonzero": good[:, ::-1]}, "not in order"),
         ({"nonzero": good * 1000}, "outside its shape"),
+        ({"nonzero": np.repeat(good[:, :1], 80_641, axis=1)}, "more cells in phrase 0"),
         ({"nonzero": -good}, "outside its shape"),
         ({"nonzero": good.T}, r"not (5, N)"),
         ({"nonzero": good.astype(float)}, r"not (5, N)"),

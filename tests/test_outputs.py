@@ -1,5 +1,7 @@
 """Checkpoints and samples are made beside the training, one of each at a time."""
 
+import os
+import signal
 import threading
 import time
 
@@ -58,6 +60,26 @@ def test_training_waits_neither_for_the_disk_nor_for_samples(tiny, tmp_path, mon
     assert "iteration 1: no samples, the ones before are not done yet" in capsys.readouterr().err
     assert [line["iteration"] for line in lines_of(tmp_path) if "seconds" in line] == [1, 2, 3, 4]
     assert not (tmp_path / "samples" / "000001").exists()
+
+
+def test_a_stop_waits_for_the_checkpoint_and_not_for_samples(tiny, tmp_path, monkeypatch, capsys):
+    go, done = threading.Event(), []
+    sample = sampling.Sampler.sample
+
+    def slow_sample(self, variables):
+        os.kill(os.getpid(), signal.SIGTERM)
+        go.wait(50)
+        done.append(1)
+        return sample(self, variables)
+
+    monkeypatch.setattr(sampling.Sampler, "sample", slow_sample)
+    words = ("--training.iterations=1000", "--output.sample_every=1", "--output.melodies=twinkle")
+    assert loop.train(with_(tiny, *words), tmp_path) is None
+    assert not done
+    go.set()
+    told = capsys.readouterr().err
+    assert "SIGTERM: stopped at iteration" in told and "and saved" in told
+    assert list((tmp_path / "checkpoints").iterdir())
 
 
 def test_throughput_is_of_the_time_since_the_last_reading(monkeypatch):

@@ -90,6 +90,18 @@ def test_python_keeps_voices_and_bars_exactly(shipped, key):
     np.testing.assert_array_equal(again[..., 1], high[..., 1])
 
 
+def test_what_is_kept_before_and_after_the_melody_stays_as_well(shipped):
+    melody = np.zeros((64, 128), bool)
+    melody[20:44, 67] = True
+    bass = np.zeros((64, 128, 4), bool)
+    bass[:, 48, 3] = True
+    where = np.zeros((64, 4), bool)
+    where[:, 3] = True
+    made = mg.accompany(shipped, melody, keep=(bass, where))[0]
+    np.testing.assert_array_equal(made[..., 3], bass[..., 3])
+    np.testing.assert_array_equal(made[..., 0], melody)
+
+
 @pytest.mark.parametrize("keep", [7, (1, 2), "both", (np.zeros((4, 128, 4)), np.zeros((4, 4)))])
 def test_what_cannot_be_kept_is_named(shipped, keep):
     with pytest.raises((TypeError, ValueError), match="keep"):

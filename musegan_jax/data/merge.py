@@ -30,15 +30,17 @@ def merge(datasets: Sequence[Dataset], paths: Sequence[Path]) -> tuple[Dataset, 
         if differences:
             raise UserError(f"{path}: does not fit {paths[0]}: {'; '.join(differences)}")
     pieces: dict[str, Piece] = {}
+    named: dict[str, list[Piece]] = {}  # by the name in its own file
     twice = renamed = 0
     for dataset, path in zip(datasets, paths, strict=True):
         for n, name in enumerate(dataset.names):
             piece = Piece(name, dataset.packed(n), dataset.bars_of(n) - int(dataset.boundaries[n]))
-            known = pieces.get(name)
-            if known is not None and _equal(known, piece):
+            known = named.setdefault(name, [])
+            if any(_equal(each, piece) for each in known):
                 twice += 1
                 continue
-            if known is not None:
+            known.append(piece)
+            if name in pieces:
                 renamed += 1
                 piece = piece._replace(name=f"{path.stem}/{name}")
                 if piece.name in pieces:

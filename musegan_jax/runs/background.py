@@ -52,5 +52,9 @@ class Background:
         """
         if self._job is None or not (wait or self._job.done()):
             return None
-        job, self._job = self._job, None
-        return job.result()
+        job = self._job
+        try:
+            return job.result()
+        finally:  # after a signal it still runs: `settle` must know of it
+            if job.done():
+                self._job = None

@@ -10,6 +10,7 @@ from musegan_jax.data import midi
 from musegan_jax.errors import UserError
 from musegan_jax.runs import record
 from musegan_jax.runs.logging import read_lines
+from musegan_jax.runs.timing import MEASURED
 
 POINTS = 400  # of a curve; of more, evenly spaced ones
 SAMPLES = 50  # iterations, the newest
@@ -98,7 +99,7 @@ def curves(lines: list[dict[str, Any]]) -> dict[str, list[list[float]]]:
     found: dict[str, list[list[float]]] = {}
     for line in lines:
         for name, value in line.items():
-            if name not in ("iteration", "seconds") and not isinstance(value, str):
+            if name not in ("iteration", *MEASURED) and not isinstance(value, str):
                 found.setdefault(name, []).append([line["iteration"], value])
     return {name: _thinned(points) for name, points in found.items()}
 

@@ -10,7 +10,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.sharding import Mesh, NamedSharding, PartitionSpec
+from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
 from musegan_jax import files, numerics
 from musegan_jax.runs import environment, processes
@@ -113,7 +113,7 @@ def _all_reduce() -> tuple[float, int]:
     """Seconds and bytes of a sum over all devices of all processes."""
     devices = sorted(jax.devices(), key=lambda device: (device.process_index, device.id))
     size = 4 * MIB if devices[0].platform == "cpu" else 128 * MIB
-    mesh = Mesh(np.array(devices), ("all",))
+    mesh = Mesh(np.array(devices), ("all",), axis_types=(AxisType.Auto,))
     sharding = NamedSharding(mesh, PartitionSpec("all"))
     shape = (len(devices), size // 4)
     array = jax.jit(lambda: jnp.ones(shape, jnp.float32), out_shardings=sharding)()

@@ -222,7 +222,7 @@ def _loop(
         pending = metrics
         iteration += 1
         clock.iterations += 1
-    outputs.finish()
+    outputs.finish(stopped=asked is not None)
     return iteration, asked
 
 

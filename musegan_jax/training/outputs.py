@@ -51,6 +51,7 @@ class Outputs:
             self._checksums = parallel.make_checksums(layout.mesh)
             jax.block_until_ready(self._checksums(state))  # compiled now, not at the first save
         self._saver, self._painter = Background("checkpoint"), Background("samples")
+        self._saved: Future[Any] | None = None  # the last save
         self.fingerprint: Fingerprint = {}  # of the last state saved, in process 0
         self.written: list[epath.Path] = []  # files of the last samples, in process 0
 
@@ -94,13 +95,15 @@ class Outputs:
         if self._checkpoints is not None and (save or sample):
             copied = parallel.snapshot(jax.tree.map(lambda leaf: leaf.addressable_data(0), state))
         scores: Future[dict[str, float]] = Future()
-        saved: Future[Any] | None = None
         if save:
             ranked = scores if ranks and sample else None
-            saved = self._saver.start(self._save_job(copied, iteration, metrics, sums, ranked))
+            job = self._save_job(copied, iteration, metrics, sums, ranked)
+            self._saved = self._saver.start(job)
         if sample:
             variables = inference_variables(copied)
-            self._painter.start(self._sample_job(variables, iteration, metrics, scores, saved))
+            self._painter.start(
+                self._sample_job(variables, iteration, metrics, scores, self._saved)
+            )
 
     def _save_job(
         self,
@@ -139,10 +142,10 @@ class Outputs:
         assert sampler is not None
 
         def job() -> tuple[int, dict[str, float], list[epath.Path]] | None:
-            if not _finite(metrics):
-                scores.set_result({})
-                return None
             try:
+                if not _finite(metrics):
+                    scores.set_result({})
+                    return None
                 with numerics.pinned():  # a setting of the thread
                     samples = sampler.sample(jax.device_get(variables))
             except BaseException as error:
@@ -169,17 +172,18 @@ class Outputs:
         self._collect_saved(wait=False)
         self._collect_samples(wait=False)
 
-    def finish(self) -> None:
-        """Wait for everything; raises as `check`."""
+    def finish(self, stopped: bool) -> None:
+        """Wait for everything, but for samples if the run was `stopped`; raises as `check`."""
         self._collect_saved(wait=True)
-        self._collect_samples(wait=True)
+        self._collect_samples(wait=not stopped)
 
     def close(self) -> None:
         """Wait for what is being written, and release the folder; errors are not raised."""
         # The others of a lost process must not wait for it here, in `compare`.
         limit = 10.0 if jax.process_count() > 1 else None
         for each in (self._saver, self._painter):
-            each.settle(limit)
+            # Samples are made again by who goes on; a run that is stopped must not wait for them.
+            each.settle(limit if each is self._saver else 2.0)
         if self._checkpoints is not None:
             self._checkpoints.close()
 

@@ -1,9 +1,10 @@
 """What of an accompaniment is given: voices or bars that an answer must keep."""
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
+from musegan_jax.pianoroll import MIDI_PITCHES
 from musegan_jax.shapes import Bool, Float, Int
 
 FREE, REST = -2, -1  # of a line at a step: to be decided; held, and silent
@@ -52,3 +53,24 @@ class Held(NamedTuple):
         """Notes with what is held in place of theirs; `low` is the pitch of their lowest row."""
         rows = self.roll[:, low : low + notes.shape[1]]
         return np.where(self.where[:, None], rows, notes)
+
+
+def check_held(keep: Any, tracks: int, melody: int) -> Held:
+    """What a caller wants kept: a roll `(T, 128, K)` and where `(T, K)`, not of the melody's track.
+
+    Raises:
+        TypeError, ValueError: if it is not of this form.
+    """
+    if not isinstance(keep, (tuple, list)) or len(keep) != 2:
+        raise TypeError("keep must be two arrays: a roll (T, 128, K), and where to keep it (T, K)")
+    roll, where = map(np.asarray, keep)
+    if roll.shape[1:] != (MIDI_PITCHES, tracks) or where.shape != (len(roll), tracks):
+        raise ValueError(
+            f"keep has shapes {roll.shape} and {where.shape}; they must be (T, 128, {tracks}) and "
+            f"(T, {tracks}): time steps, MIDI pitches, tracks"
+        )
+    if roll.dtype != bool or where.dtype != bool:
+        raise TypeError(f"keep has dtypes {roll.dtype} and {where.dtype}; both must be bool")
+    where = where.copy()
+    where[:, melody] = False
+    return Held(roll, where)

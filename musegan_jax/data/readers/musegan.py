@@ -9,6 +9,7 @@ a stream, one phrase after another.
 import contextlib
 import io
 import itertools
+import math
 import zipfile
 from collections.abc import Generator, Iterator
 from pathlib import Path
@@ -78,8 +79,14 @@ def _phrases(path: Path) -> Iterator[tuple[int, midi.Score]]:
         member = archive.getinfo("nonzero.npy")
         with contextlib.closing(_cells(archive, member, shape)) as cells:
             for phrase, of_phrase in itertools.groupby(_split(cells), key=lambda pair: pair[0]):
-                rows = np.concatenate([rows for _, rows in of_phrase])
-                yield phrase, _score(rows, shape)
+                parts: list[np.ndarray] = []
+                for _, part in of_phrase:
+                    parts.append(part)
+                    if sum(map(len, parts)) > math.prod(
+                        shape[1:]
+                    ):  # they are kept until the phrase ends
+                        raise ValueError(f"more cells in phrase {phrase} than its shape has")
+                yield phrase, _score(np.concatenate(parts), shape)
 
 
 def _check(shape: tuple[int, ...]) -> None:

@@ -5,7 +5,7 @@ import { context, player } from "./sound.js";
 import { endOf } from "./music.js";
 
 const EVERY = 5000; // milliseconds between two looks at the run
-const FIRST = ["critic_loss", "generator_loss", "gradient_penalty", "faults"];
+const FIRST = ["critic_loss", "generator_loss", "penalty", "faults"];
 
 /** `hooks`: take(song) to open a sample in the studio. */
 export class Run {
