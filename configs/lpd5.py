@@ -1,7 +1,7 @@
 """Five tracks, drums among them, of the Lakh Pianoroll Dataset (LPD-5), answering to the piano.
 
 COMMAND   musegan-jax train --config lpd5 --workdir runs/lpd5
-TIME      not measured; an iteration costs what one of `own` does, on twice the rows of pitches
+TIME      not measured
 RESULT    not trained on LPD-5 itself; tests/test_formats.py runs it, shrunk, on made-up files
 
 The dataset is `lpd5.npz`, of `musegan-jax data build lpd FOLDER --melody none --out lpd5.npz`: the

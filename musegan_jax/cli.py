@@ -57,9 +57,6 @@ def _run(argv: Sequence[str] | None) -> int:
 
     _debug.clear()
     parser = make_parser()
-    if argv is None and signal.getsignal(signal.SIGINT) is _leave:
-        # From here on files are being written, and an exception lets them be cleaned up.
-        signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
         arguments, rest = parser.parse_known_args(argv)
         if rest and not hasattr(arguments, "overrides"):
@@ -69,6 +66,13 @@ def _run(argv: Sequence[str] | None) -> int:
     arguments.overrides = rest
     if arguments.debug:
         _debug.append(True)
+    if argv is None and signal.getsignal(signal.SIGINT) is _leave:
+        # Every command needs JAX. While it is imported, an exception of Ctrl-C may be raised where
+        # its C++ code calls Python, which aborts the process: until then the handler ends at once.
+        import jax  # noqa: F401
+
+        # From here on files are being written, and an exception lets them be cleaned up.
+        signal.signal(signal.SIGINT, signal.default_int_handler)
     return arguments.run(arguments) or 0
 
 

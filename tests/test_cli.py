@@ -306,8 +306,6 @@ def test_ctrl_c_while_the_command_is_imported(delay):
     time.sleep(0.01 + delay)
     process.send_signal(signal.SIGINT)
     _, err = process.communicate(timeout=60)
-    if process.returncode == -signal.SIGABRT and b"nanobind::python_error" in err:
-        return  # Ctrl-C met a callback in JAX's C++ code, which ends the process by itself
     assert b"Traceback" not in err, err
     assert (process.returncode, err) == (130, b"musegan-jax: interrupted\n") or (
         process.returncode == 2 and b"cannot write into this folder" in err  # it was quicker
