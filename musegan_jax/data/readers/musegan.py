@@ -82,9 +82,8 @@ def _phrases(path: Path) -> Iterator[tuple[int, midi.Score]]:
                 parts: list[np.ndarray] = []
                 for _, part in of_phrase:
                     parts.append(part)
-                    if sum(map(len, parts)) > math.prod(
-                        shape[1:]
-                    ):  # they are kept until the phrase ends
+                    # They are kept until the phrase ends: a small file may hold a great many.
+                    if sum(map(len, parts)) > math.prod(shape[1:]):
                         raise ValueError(f"more cells in phrase {phrase} than its shape has")
                 yield phrase, _score(np.concatenate(parts), shape)
 
