@@ -76,6 +76,7 @@ def test_overrides(words, field, value):
         (["--model.generator_filters="], "1 to 6 positive numbers"),
         (["--model.generator_filters=8,0"], "1 to 6 positive numbers"),
         (["--model.condition_track=4"], "a track number from 0 to 3"),
+        (["--model.critic_scales=3"], "less, or data.window_steps a multiple of 256"),
         (["--model.dtype=float16"], "float32 or bfloat16"),
         (["--model.tracks=1", "--training.supervised_weight=0.1"], "no track but the melody's"),
     ],

@@ -325,6 +325,25 @@ def test_critic_scores_each_example_by_itself():
     np.testing.assert_allclose(together, alone, atol=1e-5)
 
 
+def test_a_second_scale_of_the_critic_sees_the_means_of_four_steps():
+    """Without the weights of the first, it cannot tell rolls of equal means apart."""
+    model = dataclasses.replace(SMALL, critic_scales=2)
+    condition, _ = small_inputs()
+    condition, critic = jnp.concatenate([condition] * 2, axis=1), make_critic(model)
+    roll = jax.random.normal(jax.random.key(3), (3, 32, 32, SMALL.tracks))
+    means = roll.reshape(3, 8, 4, 32, -1).mean(2, keepdims=True)
+    smooth = jnp.broadcast_to(means, (3, 8, 4, *means.shape[3:])).reshape(roll.shape)
+    params = critic.init(jax.random.key(2), roll, condition)
+    assert not np.allclose(*(critic.apply(params, each, condition) for each in (roll, smooth)))
+    dense = params["params"]["Dense_0"]
+    first = 4 * 4 * model.critic_filters[-1]
+    assert dense["kernel"].shape == (first + 1 * 4 * model.critic_filters[-1], 1)
+    dense["kernel"] = dense["kernel"].at[:first].set(0)
+    scores = [critic.apply(params, each, condition) for each in (roll, smooth, 0 * roll)]
+    np.testing.assert_allclose(scores[0], scores[1], atol=1e-5)
+    assert not np.allclose(scores[0], scores[2])
+
+
 def test_noise_is_standard_normal_cut_at_two_sigma():
     keys = jax.random.split(jax.random.key(0), 64)
     noise = draw_noise(keys, (2, 8, 64))

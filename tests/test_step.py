@@ -278,6 +278,34 @@ def test_the_supervised_term_learns_the_accompaniment(tiny, data):
     assert idle[-1] > falls[-1] + 0.1 * falls[0]
 
 
+def test_the_matching_term_is_the_distance_of_the_critics_layers(tiny, data):
+    """Its value by hand; training on it alone brings the generated music nearer."""
+    config = configs.override(tiny, ["--training.matching_weight=1000", "--model.critic_scales=2"])
+    state, _, _, keys, real = setup(config, data)
+    step = jax.jit(steps.generator_step, static_argnums=0)
+    _, metrics = step(config, state, real, keys)
+    condition = steps.condition_of(config, real)
+    variables = {"params": state.generator_params, "batch_stats": state.batch_stats}
+    noise = steps._noise(config, keys.noise, real)
+    fake, _ = make_generator(config.model).apply(
+        variables, condition, noise, train=True, mutable=["batch_stats"]
+    )
+    critic = make_critic(config.model)
+    wanted = 0
+    for n in range(2 * len(config.model.critic_filters)):
+        means = []
+        for roll in (fake, real):
+            _, outputs = critic.apply(
+                {"params": state.critic_params}, roll, condition, capture_intermediates=True
+            )
+            means.append(outputs["intermediates"][f"DownConv_{n}"]["__call__"][0].mean(0))
+        wanted += jnp.abs(means[0] - means[1]).mean()
+    np.testing.assert_allclose(metrics["feature_distance"], wanted, rtol=1e-4)
+    for _ in range(16):
+        state, metrics = step(config, state, real, keys)
+    assert metrics["feature_distance"] < 0.8 * wanted
+
+
 def test_the_flavours_of_a_melody_draw_from_keys_of_their_own(tiny, data):
     _, _, _, keys, _ = setup(tiny, data)
     drawn = [keys.noise, *steps.two_flavours(keys.noise)]

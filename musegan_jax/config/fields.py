@@ -106,6 +106,9 @@ class ModelConfig:
     critic_filters: tuple[int, ...] = field(
         (64, 128, 256, 512), "channels of the critic's convolutions"
     )
+    critic_scales: int = field(
+        1, "times the critic looks: at the steps, at means of 4 of them, of 16, ..."
+    )
     chroma: bool = field(False, "show both networks the pitch classes of all octaves as well")
     bar_position: bool = field(
         False, "show both networks where in its bar and beat each step lies; in rolls bars are 4/4"
@@ -132,6 +135,7 @@ class ModelConfig:
         return {
             "generator_filters": are_filters(self.generator_filters),
             "critic_filters": are_filters(self.critic_filters),
+            "critic_scales": (1 <= self.critic_scales <= 3, "from 1 to 3"),
             "tracks": (1 <= self.tracks <= 128, "from 1 to 128"),
             "condition_track": (
                 0 <= self.condition_track < self.tracks,
@@ -174,6 +178,9 @@ class TrainingConfig:
     supervised_weight: float = field(
         0.0, "of the cross-entropy between the better of two samples and the real music; 0: none"
     )
+    matching_weight: float = field(
+        0.0, "of the distance between real and generated music in the critic's layers; 0: none"
+    )
     ema_decay: float = field(
         0.0, "per iteration, of the averaged generator that composes; 0: no average"
     )
@@ -203,6 +210,7 @@ class TrainingConfig:
             "diversity_weight": _not_negative(self.diversity_weight),
             "diversity_target": (0 < self.diversity_target <= 1, "above 0 and at most 1"),
             "supervised_weight": _not_negative(self.supervised_weight),
+            "matching_weight": _not_negative(self.matching_weight),
             "ema_decay": _below_one(self.ema_decay),
         }
 
@@ -319,6 +327,13 @@ class Config:
             "data.window_steps",
             self.data.window_steps % multiple == 0,
             f"a multiple of {multiple} (2 to the number of filters)",
+        )
+        coarsest = 2 ** len(self.model.critic_filters) * 4 ** (self.model.critic_scales - 1)
+        self._require(
+            "model.critic_scales",
+            self.data.window_steps % coarsest == 0,
+            f"less, or data.window_steps a multiple of {coarsest}: 2 to the number of the critic's "
+            "filters, times 4 for each further scale",
         )
 
     def _require(self, name: str, allowed: bool, rule: str) -> None:

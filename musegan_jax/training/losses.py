@@ -1,10 +1,11 @@
-"""Terms of the losses: the gradient penalty, diversity, cross-entropy.
+"""Terms of the losses: the gradient penalty, diversity, cross-entropy, feature matching.
 
-Functions return one value per example; the caller averages.
+Functions return one value per example, which the caller averages; `feature_distance` compares
+batches.
 Reference: Gulrajani et al. 2017, "Improved Training of Wasserstein GANs", equation 3.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import jax
 import jax.numpy as jnp
@@ -127,3 +128,30 @@ def cross_entropy(
     # Clipped: one certain and wrong cell would otherwise have an infinite loss.
     right = jnp.clip((1 + answer * real) / 2, LEAST, 1 - LEAST)
     return -jnp.log(right).sum(axis=2)[..., generated].mean(axis=(1, 2))
+
+
+def feature_distance(
+    answer: Sequence[Float[Array, "N _ _ _"]],
+    real: Sequence[Float[Array, "B _ _ _"]],
+    axis: str | None = None,
+) -> Float[Array, ""]:
+    """How far generated music is from real in the critic's layers (Salimans et al. 2016, 3.1).
+
+    Args:
+        answer: the outputs of the critic's layers for generated rolls, `(N, T, P, D)` each.
+        real: those for real rolls, `(B, T, P, D)`, in the same order.
+        axis: the mapped axis, if the batches are shards of global ones.
+
+    Returns:
+        The absolute differences between the two batches' means, averaged over a layer's cells and
+        summed over layers; a float32 scalar, the same for all shards.
+    """
+
+    def mean(x: jax.Array) -> jax.Array:
+        # In float32: a sum over a batch would lose the low digits in bf16. Over all shards
+        # before the difference, which is not linear.
+        x = jnp.mean(x, axis=0, dtype=jnp.float32)
+        return x if axis is None else jax.lax.pmean(x, axis)
+
+    pairs = zip(answer, real, strict=True)
+    return sum((jnp.mean(jnp.abs(mean(a) - mean(b))) for a, b in pairs), start=jnp.float32(0))

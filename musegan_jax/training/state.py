@@ -36,6 +36,20 @@ def make_optimizers(config: Config) -> tuple[optax.GradientTransformation, ...]:
     )
 
 
+def at_rate(config: Config, state: TrainState, updates: Any) -> Any:
+    """An optimizer's updates, scaled linearly down to 0 from `decay_from` on.
+
+    Scaled by iteration, which the state already has: a schedule inside the optimizer would count
+    updates, of which the critic has more than the generator.
+    """
+    t = config.training
+    if t.decay_from == 1:
+        return updates
+    begin = int(t.last_decayed * t.decay_from)
+    factor = optax.linear_schedule(1.0, 0.0, t.last_decayed - begin, begin)(state.step)
+    return jax.tree.map(lambda update: factor * update, updates)
+
+
 def create_state(config: Config) -> TrainState:
     """The state before the first iteration, a pure function of the config and its seed.
 

@@ -15,13 +15,13 @@ import optax
 from musegan_jax import limits, rng
 from musegan_jax.config import Config
 from musegan_jax.data.batches import HostBatch, Windows, batch_of, position_of
-from musegan_jax.models.critic import make_critic
+from musegan_jax.models.critic import make_critic, score_and_layers
 from musegan_jax.models.generator import draw_noise, make_generator, noise_shape
 from musegan_jax.models.layers import with_position
 from musegan_jax.shapes import Array, Float, Int, Key
 from musegan_jax.training import losses
 from musegan_jax.training.flavours import flavour_terms, two_flavours
-from musegan_jax.training.state import TrainState, make_optimizers
+from musegan_jax.training.state import TrainState, at_rate, make_optimizers
 
 Metrics = dict[str, jax.Array]
 
@@ -76,20 +76,6 @@ def condition_of(
 def _noise(config: Config, keys: jax.Array, roll: jax.Array) -> jax.Array:
     _, steps, pitches, _ = roll.shape
     return draw_noise(keys, noise_shape(config.model.generator_filters, steps, pitches))
-
-
-def _at_rate(config: Config, state: TrainState, updates: Any) -> Any:
-    """An optimizer's updates, scaled linearly down to 0 from `decay_from` on.
-
-    Scaled by iteration, which the state already has: a schedule inside the optimizer would count
-    updates, of which the critic has more than the generator.
-    """
-    t = config.training
-    if t.decay_from == 1:
-        return updates
-    begin = int(t.last_decayed * t.decay_from)
-    factor = optax.linear_schedule(1.0, 0.0, t.last_decayed - begin, begin)(state.step)
-    return jax.tree.map(lambda update: factor * update, updates)
 
 
 def _mean_over(axis: str | None, tree: Any) -> Any:
@@ -177,7 +163,7 @@ def critic_step(
     gradient, wasserstein = jax.grad(surrogate, has_aux=True)(state.critic_params)
     gradient, wasserstein, penalty = _mean_over(axis, (gradient, wasserstein, penalty))
     updates, opt = optimizer.update(gradient, state.critic_opt, state.critic_params)
-    params = optax.apply_updates(state.critic_params, _at_rate(config, state, updates))
+    params = optax.apply_updates(state.critic_params, at_rate(config, state, updates))
     metrics = {
         "critic_loss": -wasserstein + weight * penalty,
         "wasserstein": wasserstein,
@@ -200,7 +186,8 @@ def generator_step(
     Args:
         config: static.
         state: the training state.
-        real: `(B, T, P, K)` signed rolls; without a supervised weight only the condition is used.
+        real: `(B, T, P, K)` signed rolls; without a supervised or matching weight only the
+            condition is used.
         keys: of this update.
         axis: the mapped axis, if the batch is a shard of the global one. Normalisation uses the
             statistics of the global batch in both cases.
@@ -216,6 +203,8 @@ def generator_step(
         `cross_entropy` of the better flavour to the real accompaniment (`losses.cross_entropy`),
         in the minimised value times `supervised_weight`. As only the better one counts, flavours
         may be right in different ways (variety loss: Gupta et al. 2018, Social GAN, section 3.3).
+        With a matching weight there is `feature_distance` (`losses.feature_distance`), in the
+        minimised value times this weight.
     """
     limits.instances(config=(config, Config), state=(state, TrainState), keys=(keys, UpdateKeys))
     generator, critic = make_generator(config.model, axis), make_critic(config.model)
@@ -236,9 +225,14 @@ def generator_step(
             train=True,
             mutable=["batch_stats"],
         )
-        score: Any = critic.apply({"params": state.critic_params}, fake, condition)
+        score, layers = score_and_layers(critic, state.critic_params, fake, condition)
         value = -jnp.mean(score)
         metrics = {"generator_loss": value}
+        if weight := config.training.matching_weight:
+            given = condition[: len(real)]
+            _, wanted = score_and_layers(critic, state.critic_params, real, given)
+            metrics["feature_distance"] = losses.feature_distance(layers, wanted, axis)
+            value += weight * metrics["feature_distance"]
         if two:
             value, more = flavour_terms(config, value, fake, real)
             metrics |= more
@@ -247,7 +241,7 @@ def generator_step(
     gradient, (metrics, batch_stats) = jax.grad(loss, has_aux=True)(state.generator_params)
     gradient, metrics = _mean_over(axis, (gradient, metrics))
     updates, opt = optimizer.update(gradient, state.generator_opt, state.generator_params)
-    params = optax.apply_updates(state.generator_params, _at_rate(config, state, updates))
+    params = optax.apply_updates(state.generator_params, at_rate(config, state, updates))
     ema = state.ema_params
     if ema is not None:
         ema = optax.incremental_update(params, ema, 1 - config.training.ema_decay)
