@@ -2,6 +2,7 @@
 
 import contextlib
 import errno
+import itertools
 import os
 import tempfile
 from collections.abc import Iterator
@@ -97,10 +98,9 @@ def set_aside(path: "epath.Path", workdir: "epath.Path") -> "epath.Path":
         UserError: if that fails.
     """
     folder = make_folder(workdir / DAMAGED)
-    # A remote folder exists only if it is not empty.
-    taken = {each.name for each in folder.iterdir()} if folder.exists() else set()
-    names = (path.name + (f"-{n}" if n else "") for n in range(len(taken) + 1))
-    target = folder / next(name for name in names if name not in taken)
+    # By name: a listing may be older.
+    names = (path.name + (f"-{n}" if n else "") for n in itertools.count())
+    target = next(each for name in names if not (each := folder / name).exists())
     move_folder(path, target)
     return target
 

@@ -44,6 +44,20 @@ def test_minimum_operations_of_a_network_counted_by_hand():
     # The first decoder layer's input is half noise, of which no gradient is needed.
     assert found["generator_update"] == 2 * forward + decoder / 2 + critic + dense + roll
     assert found["iteration"] == 5 * found["critic_update"] + found["generator_update"]
+    # Shown pitch classes and the position: one channel more of each input, eight of the condition;
+    # the pitch classes of the roll are of the roll. The last block has four kernels more.
+    more = configs.override(
+        config,
+        ["--model.chroma=true", "--model.bar_position=true", "--training.diversity_weight=1"],
+    )
+    first, encoder, decoder = 2 * 4 * 11 * 7, 2 * 4 * 10 * 3, 2 * 4 * 6 * 5
+    forward, critic, roll = encoder + decoder, first + dense, first * 2 / 11
+    again = minimum(more)
+    assert again["critic_update"] == (
+        forward + 3 * critic + (dense + roll) + 2 * dense + 2 * (dense + roll) + 2 * critic
+    )
+    # Two flavours.
+    assert again["generator_update"] == 2 * (2 * forward + decoder / 2 + critic + dense + roll)
 
 
 @pytest.mark.parametrize(

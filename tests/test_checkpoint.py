@@ -218,6 +218,64 @@ def test_a_checkpoint_is_on_the_disk_before_it_has_its_name(tiny, tmp_path, monk
     assert len(found) > 5 and late in ([], ["commit_success.txt"])
 
 
+class Scanned:
+    """What `os.scandir` returns."""
+
+    def __init__(self, entries):
+        self.entries = iter(entries)
+
+    def __iter__(self):
+        return self.entries
+
+    def __next__(self):
+        return next(self.entries)
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        pass
+
+
+def lagging(monkeypatch, hidden, ghosts=()):
+    """Listings of folders called `checkpoints` as they were before."""
+    listdir, scandir = os.listdir, os.scandir
+
+    def old(path="."):
+        names = listdir(path)
+        if not isinstance(path, int) and os.path.basename(path) == "checkpoints":
+            names = [name for name in names if name not in hidden] + list(ghosts)
+        return names
+
+    def scanned(path="."):
+        with scandir(path) as entries:
+            kept = [entry for entry in entries if entry.name in old(path)]
+        return Scanned(kept)
+
+    monkeypatch.setattr(os, "listdir", old)
+    monkeypatch.setattr(os, "scandir", scanned)
+
+
+def test_an_old_listing_costs_nothing(saved, tmp_path, monkeypatch, capsys):
+    """Such as of a mounted bucket: it does not show the newest checkpoints, and some that are gone.
+
+    The run once began before them, or anew, and ended where it saved what was there.
+    """
+    config, workdir = saved
+    copy(workdir, tmp_path)
+    with monkeypatch.context() as patch:
+        lagging(patch, {"2", "3", "4"}, ["0", "7", "3.orbax-checkpoint-tmp"])
+        assert read_newest(tmp_path, config)[0].iteration == 4
+        lagging(patch, {"1", "2", "3", "4"})
+        loop.train(with_(config, "--training.iterations=6"), tmp_path)
+    assert "resuming at iteration 4 of 6" in capsys.readouterr().err
+    assert checkpoint.iterations(epath.Path(tmp_path)) == [1, 2, 3, 4, 5, 6]
+    assert not (tmp_path / "damaged").exists()
+    # The file of names is a help, not a promise: without it, and with nonsense in it.
+    (tmp_path / "checkpoints.json").write_text('{"iterations": [9, "x", null, 5]}')
+    assert checkpoint.iterations(epath.Path(tmp_path)) == [1, 2, 3, 4, 5, 6]
+
+
 @pytest.mark.contract
 def test_saved_on_one_topology_restored_on_another(saved, tmp_path):
     """Four devices to one and to two under pmap: the state is the same bits."""

@@ -65,7 +65,7 @@ def test_a_remote_file_is_written_at_once(bucket):
     assert path.read_text() == "new"
 
 
-def test_remote_lines_are_published_in_pieces(bucket):
+def test_remote_lines_are_published_in_pieces(bucket, monkeypatch):
     path = bucket / "metrics.jsonl"
     lines = JsonLines(path, 0, pytest.fail)
     for iteration in (1, 2):
@@ -78,6 +78,10 @@ def test_remote_lines_are_published_in_pieces(bucket):
     ]  # fmt: skip
     assert (bucket / "metrics-000002.jsonl").read_text() == '{"iteration": 2}\n'
     assert read_lines(path) == [{"iteration": 1}, {"iteration": 2}]
+    with monkeypatch.context() as patch:  # an old listing, without the last piece
+        first = bucket / "metrics-000001.jsonl"
+        patch.setattr(type(path), "glob", lambda *_: iter([first]))
+        assert read_lines(path) == [{"iteration": 1}, {"iteration": 2}]
     lines._file.close()
     lines._folder.cleanup()
     # Killed after the pieces were joined, before the last was removed; resumed after 1.

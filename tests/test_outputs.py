@@ -1,5 +1,6 @@
 """Checkpoints and samples are made beside the training, one of each at a time."""
 
+import contextlib
 import os
 import signal
 import threading
@@ -9,12 +10,14 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from etils import epath
 
 from musegan_jax.errors import UserError
-from musegan_jax.runs import checkpoint, timing
+from musegan_jax.runs import checkpoint, processes, timing
 from musegan_jax.runs.background import Background
 from musegan_jax.runs.fingerprint import checksum
-from musegan_jax.training import loop, outputs, parallel, sampling
+from musegan_jax.runs.logging import Log
+from musegan_jax.training import loop, outputs, parallel, sampling, stopping
 from test_train import lines_of, with_
 
 
@@ -28,6 +31,134 @@ def test_one_job_at_a_time_whose_error_waits_to_be_collected():
     background.start(lambda: 1 / 0)
     with pytest.raises(ZeroDivisionError):
         background.collect(wait=True)
+
+
+def test_a_job_without_a_thread_is_no_job(monkeypatch):
+    background = Background("test")
+    monkeypatch.setattr(threading.Thread, "start", lambda self: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        background.start(lambda: 7)
+    assert not background.busy and background.settle(None)
+
+
+def test_a_long_wait_is_told_and_a_short_one_ends(monkeypatch):
+    told, go = [], threading.Event()
+
+    def say(line):
+        told.append(line)
+        if len(told) == 2:
+            go.set()
+
+    monkeypatch.setattr(processes, "PATIENCE", 0.01)
+    background = Background("checkpoint", say)
+    background.start(lambda: go.wait(60) and 7)
+    assert not background.settle(0.001)
+    background.start(lambda: go.wait(60) and 7)
+    assert background.collect(wait=True) == 7
+    assert told[0] == "waiting for the checkpoint, not done after 0 s"
+
+
+RANKED = ("--output.melodies=twinkle", "--output.keep_best=1")
+
+
+@pytest.fixture
+def opened(tiny, tmp_path):
+    """The outputs of a run that does not train, on one device, and its state."""
+    config = with_(tiny, "--parallel.strategy=jit", *RANKED)
+    layout, workdir = parallel.make_layout(config), epath.Path(tmp_path)
+    state, clock = parallel.initial_state(config, layout), timing.Clock()
+    with contextlib.closing(Log(config, workdir, 0, clock, ["cpu"])) as log:
+        yield outputs.Outputs(config, workdir, layout, object(), state, log, clock), state
+
+
+def test_samples_that_cannot_begin_keep_no_checkpoint_waiting(opened, tmp_path, monkeypatch):
+    """It waited for their score for ever."""
+    made, state = opened
+    monkeypatch.setattr(made._painter, "start", lambda job: 1 / 0)
+    with pytest.raises(ZeroDivisionError), made:
+        made.take(state, 1, None, save=True, sample=True, last=True)
+    assert checkpoint.iterations(epath.Path(tmp_path)) == [1]
+
+
+def test_samples_that_fail_cost_no_checkpoint(opened, tmp_path):
+    """The sampler here has no method `sample`."""
+    made, state = opened
+    with pytest.raises(AttributeError), made:
+        made.take(state, 1, None, save=True, sample=True, last=True)
+        made.finish(stopped=False)
+    assert checkpoint.iterations(epath.Path(tmp_path)) == [1]
+
+
+def test_who_interrupts_twice_waits_for_no_disk(opened, tmp_path, monkeypatch):
+    """Nor is the folder cleaned while it is still being written."""
+    made, state = opened
+    go, cleaned = threading.Event(), []
+    save = checkpoint.Checkpoints.save
+    monkeypatch.setattr(
+        checkpoint.Checkpoints, "save", lambda *arguments: go.wait(60) and save(*arguments)
+    )
+    monkeypatch.setattr(checkpoint.Checkpoints, "close", lambda self: cleaned.append(1))
+    with pytest.raises(KeyboardInterrupt), made:
+        made.take(state, 1, None, save=True, sample=False, last=True)
+        while not made.writing():
+            time.sleep(0.01)
+        raise KeyboardInterrupt
+    assert not go.is_set() and not cleaned
+    go.set()
+    while made.writing():
+        time.sleep(0.01)
+    assert checkpoint.iterations(epath.Path(tmp_path)) == [1]
+
+
+def test_a_stop_waits_for_a_slow_disk_and_not_for_what_hangs(monkeypatch, capsys):
+    """It once ended a save that was under way."""
+    left, answers = threading.Event(), iter([True, True])
+    statuses = []
+
+    def leave(status):
+        statuses.append((status, next(answers, None)))
+        left.set()
+
+    monkeypatch.setattr(stopping.distributed, "leave", leave)
+    with stopping.stop_requests(0.05) as stop:
+        stop.begin(lambda: next(answers, False))
+        os.kill(os.getpid(), signal.SIGTERM)
+        assert left.wait(60)
+    said = capsys.readouterr().err.splitlines()
+    assert said[:2] == ["SIGTERM: the checkpoint is still being written, wait for it"] * 2
+    assert "a stop request was not answered" in said[2] and statuses == [(2, None)]
+
+
+def test_a_third_interrupt_ends_what_cannot_be_interrupted(monkeypatch, capsys):
+    statuses, left = [], threading.Event()
+    monkeypatch.setattr(
+        stopping.distributed, "leave", lambda status: (statuses.append(status), left.set())
+    )
+    with pytest.raises(KeyboardInterrupt), stopping.stop_requests(60) as stop:
+        stop.begin(lambda: False)
+        for _ in range(3):
+            with contextlib.suppress(KeyboardInterrupt):
+                os.kill(os.getpid(), signal.SIGINT)
+                time.sleep(0.05)  # where the main thread hears of it
+        assert left.wait(60)
+        raise KeyboardInterrupt
+    assert statuses == [130]
+    assert "SIGINT, for the third time: ended at once" in capsys.readouterr().err
+
+
+def test_all_is_left_as_it_was():
+    """Also where every signal is ignored: what wakes the listening thread up was left behind."""
+    old = {number: signal.signal(number, signal.SIG_IGN) for number in stopping._SIGNALS}
+    try:
+        with stopping.stop_requests(1) as stop:
+            stop.begin(lambda: False)
+            during = signal.set_wakeup_fd(-1)
+            signal.set_wakeup_fd(during)
+            assert during != -1
+        assert signal.set_wakeup_fd(-1) == -1
+    finally:
+        for number, handler in old.items():
+            signal.signal(number, handler)
 
 
 def test_training_waits_neither_for_the_disk_nor_for_samples(tiny, tmp_path, monkeypatch, capsys):

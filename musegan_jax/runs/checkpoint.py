@@ -17,6 +17,7 @@ from musegan_jax.errors import UserError, first_line
 from musegan_jax.runs.fingerprint import Fingerprint, fingerprint
 
 FOLDER = "checkpoints"
+KNOWN = "checkpoints.json"  # the names of the checkpoints: a listing of a folder may be older
 
 
 class Damaged(UserError):
@@ -33,13 +34,34 @@ class Saved(NamedTuple):
 
 
 def iterations(workdir: epath.Path) -> list[int]:
-    """The iterations saved in `workdir`, ascending; incomplete saves do not count."""
-    return sorted(int(path.name) for path in _finished(workdir / FOLDER) if _is_own(path.name))
+    """The iterations saved in `workdir`, ascending; incomplete saves do not count.
+
+    Those that the last save knew of count as well, if they are there by their names: the listing of
+    a network file system, or of a mounted bucket, may be older, and a run that does not see its
+    newest checkpoint would train again what it has, then fail where it saves that again.
+    """
+    folder = workdir / FOLDER
+    listed = {int(path.name) for path in _finished(folder) if _is_own(path.name)}
+    hidden = (n for n in _known(workdir) - listed if _is_finished(folder / str(n)))
+    return sorted(listed | set(hidden))
+
+
+def _known(workdir: epath.Path) -> set[int]:
+    """What the last save left in the file `KNOWN`; nothing if it cannot be read."""
+    try:
+        found = json.loads((workdir / KNOWN).read_text())["iterations"]
+        return {int(each) for each in found if _is_own(str(each))}
+    except (OSError, ValueError, TypeError, LookupError, RecursionError):
+        return set()
 
 
 def _finished(folder: epath.Path) -> list[epath.Path]:
     """The folders that Orbax takes for finished checkpoints."""
     return ocp.utils.checkpoint_steps_paths(folder) if folder.is_dir() else []
+
+
+def _is_finished(folder: epath.Path) -> bool:
+    return folder.is_dir() and ocp.utils.is_checkpoint_finalized(folder)
 
 
 def _is_own(name: str) -> bool:
@@ -145,7 +167,9 @@ def newest_valid(
         raise UserError(f"{list(skipped.values())[-1]}, and there is none before it")
     if set_aside:
         for iteration in skipped:
-            files.set_aside(workdir / FOLDER / str(iteration), workdir)
+            folder = workdir / FOLDER / str(iteration)
+            if folder.exists():  # an old listing may have shown what is gone
+                files.set_aside(folder, workdir)
     return saved
 
 
@@ -182,7 +206,8 @@ class Checkpoints:
             ),
             item_handlers=handlers if several else None,
         )
-        self._newest = max(self._manager.all_steps(), default=-1)
+        # Not by Orbax's listing alone: what it does not show must not be saved again.
+        self._newest = max([*self._manager.all_steps(), *iterations(workdir)], default=-1)
 
     def save(
         self, state: Any, iteration: int, progress: dict[str, Any], score: float | None
@@ -222,7 +247,14 @@ class Checkpoints:
         if not saved:
             raise UserError(f"{self._folder}: Orbax refused to save iteration {iteration}")
         self._newest = iteration
+        self._note()
         return found
+
+    def _note(self) -> None:
+        """Leave the names of the checkpoints, for `iterations`; only a help, so it may fail."""
+        known = {*self._manager.all_steps(), self._newest}
+        with contextlib.suppress(UserError), files.replacing(self._folder.parent / KNOWN) as path:
+            path.write_text(json.dumps({"iterations": sorted(known)}) + "\n")
 
     def _sync(self) -> None:
         """Called by Orbax when all is written, before the rename that makes it a checkpoint.

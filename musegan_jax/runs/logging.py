@@ -178,8 +178,7 @@ class JsonLines:
         lines = lines[: lines.rfind(b"\n") + 1]  # the last may be being written
         if lines:
             self._pieces += 1
-            piece = f"{self._path.stem}-{self._pieces:06d}{self._path.suffix}"
-            (self._path.parent / piece).write_bytes(lines)
+            _piece(self._path, self._pieces).write_bytes(lines)
             self._published += len(lines)
 
     def close(self) -> None:
@@ -198,8 +197,17 @@ class JsonLines:
 
 def _pieces(path: epath.Path) -> list[epath.Path]:
     """What `publish` has written beside a log, in order."""
-    pieces = path.parent.glob(f"{path.stem}-*{path.suffix}")
-    return sorted(pieces, key=lambda each: each.name)
+    pieces = {each.name: each for each in path.parent.glob(f"{path.stem}-*{path.suffix}")}
+    numbers = [int(n) for name in pieces if (n := name[len(path.stem) + 1 :][:6]).isdecimal()]
+    number = max(numbers, default=0)
+    # Newer ones by their names: a listing may be older than they.
+    while (piece := _piece(path, number := number + 1)).exists():
+        pieces[piece.name] = piece
+    return [pieces[name] for name in sorted(pieces)]
+
+
+def _piece(path: epath.Path, number: int) -> epath.Path:
+    return path.parent / f"{path.stem}-{number:06d}{path.suffix}"
 
 
 def read_lines(path: epath.Path) -> list[dict[str, Any]]:

@@ -8,6 +8,7 @@ several bf16 passes.
 
 from typing import NamedTuple
 
+from musegan_jax import meter
 from musegan_jax.config import Config
 
 
@@ -61,6 +62,11 @@ def _upsampled(size: int) -> int:
     return 5 * size - 3
 
 
+def _last_kernels(bar_position: bool) -> int:
+    """Kernels of the generator's last block (`UNetGenerator._last`)."""
+    return 1 + len(range(meter.POSITIONS)[meter.BEAT]) if bar_position else 1
+
+
 def minimum(config: Config) -> dict[str, float]:
     """Minimum floating-point operations per example, counting 2 for a product and its sum.
 
@@ -71,11 +77,11 @@ def minimum(config: Config) -> dict[str, float]:
       the input for the blended one (and to the first layer's output for the two others), once more
       forward along the penalty's direction, and three gradients of the kernels;
     - generator update: the generator forward, back, and its kernels' gradients; the critic forward
-      and back to the roll.
+      and back to the roll; for twice the examples where each melody has two flavours.
 
     Fast algorithms (Winograd's) may need fewer products.
     """
-    model, steps = config.model, config.data.window_steps
+    model, training, steps = config.model, config.training, config.data.window_steps
 
     def down(filters: tuple[int, ...], channels: int) -> list[float]:
         layers, t, p = [], steps, model.pitches
@@ -89,29 +95,33 @@ def minimum(config: Config) -> dict[str, float]:
         depth, layers = len(filters), []
         t, p = steps >> depth, model.pitches >> depth
         channels = 2 * filters[-1]  # with the noise
-        for features in (*reversed(filters[:-1]), model.tracks):
+        kernels = _last_kernels(model.bar_position)
+        for features in (*reversed(filters[:-1]), kernels * model.tracks):
             layers.append(2.0 * _upsampled(t) * _upsampled(p) * channels * features)
             t, p, channels = 2 * t, 2 * p, 2 * features
         return layers
 
-    critic = down(model.critic_filters, model.tracks + 1)
+    shown, own = model.condition_channels, model.tracks + model.chroma  # the rest is of the roll
+    critic = down(model.critic_filters, own + shown)
     first, dense = critic[0], 2.0
     for size in (steps, model.pitches):
         dense *= size >> len(model.critic_filters)
     critic.append(dense * model.critic_filters[-1])
     whole, inner = sum(critic), sum(critic) - first
-    roll = first * model.tracks / (model.tracks + 1)  # back to the roll, not to the condition
+    roll = first * own / (own + shown)  # back to the roll, not to the condition
 
-    encoder, decoder = down(model.generator_filters, 1), up(model.generator_filters)
+    encoder = down(model.generator_filters, shown + model.chroma)
+    decoder = up(model.generator_filters)
     forward = sum(encoder) + sum(decoder)
     # No gradient is needed of the condition and of the noise, half of the decoder's first input.
     back = sum(encoder[1:]) + sum(decoder) - decoder[0] / 2
-    # Along the penalty's direction the condition is constant, so its channel needs no products.
+    # Along the penalty's direction the condition is constant, so its channels need no products.
     slope = inner + roll
     critic_update = forward + 3 * whole + (inner + roll) + 2 * inner + slope + 2 * whole + slope
-    generator_update = 2 * forward + back + whole + inner + roll
+    flavours = 2 if training.diversity_weight > 0 or training.supervised_weight > 0 else 1
+    generator_update = flavours * (2 * forward + back + whole + inner + roll)
     return {
         "critic_update": critic_update,
         "generator_update": generator_update,
-        "iteration": config.training.critic_updates * critic_update + generator_update,
+        "iteration": training.critic_updates * critic_update + generator_update,
     }

@@ -2,11 +2,14 @@
 `tell` and `told`.
 
 Decisions and agreements go through JAX's coordination service, not over the devices: it answers
-while the devices compute or hang, and from every thread, and every wait has an end.
+while the devices compute or hang, and from every thread. A wait has an end, or it is for something
+that may take any time, such as a slow disk: then process 0 says now and then what it waits for, and
+a process that is lost is noticed by the heartbeats.
 """
 
 import contextlib
 import json
+import math
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping
@@ -19,9 +22,11 @@ from jax.experimental import multihost_utils
 from musegan_jax import terminal
 from musegan_jax.errors import UserError
 
-# Seconds to wait for a process that loads or compiles; one that is lost is noticed earlier, by the
+# Seconds to wait for a process that computes; one that is lost is noticed earlier, by the
 # heartbeats of `training.distributed`.
 WAIT = 300.0
+LONG = 3600.0  # the same for one that reads: large data, a large checkpoint, a slow bucket
+PATIENCE = 60.0  # seconds until the first line about a wait; the next ones come after twice as long
 LINGER = 15.0  # seconds that process 0, which serves the others, waits for them to hear its end
 _ROOT = "musegan-jax"
 _rounds: Counter[str] = Counter()  # of `gather` so far, the same in all processes
@@ -33,13 +38,13 @@ def _client() -> Any:
     return distributed.global_state.client
 
 
-def gather(value: Any, what: str, seconds: float = WAIT, stream: str = "main") -> list[Any]:
+def gather(value: Any, what: str, seconds: float | None = WAIT, stream: str = "main") -> list[Any]:
     """What all processes passed, by process; waits for all of them.
 
     Args:
         value: anything that JSON can hold; small.
         what: that all processes come to, for the error.
-        seconds: to wait for them.
+        seconds: to wait for them; None: as long as they live.
         stream: calls of one stream must come in the same order in all processes; a thread of its
             own needs a stream of its own.
 
@@ -53,25 +58,31 @@ def gather(value: Any, what: str, seconds: float = WAIT, stream: str = "main") -
     key = f"{base}/{_rounds[stream]}"
     _rounds[stream] += 1
     client.key_value_set(f"{key}/{own}", json.dumps(value))
-    end = time.monotonic() + seconds
+    begin, limit = time.monotonic(), math.inf if seconds is None else seconds
 
-    def wait(name: str, late: str) -> str:
-        left = max(end - time.monotonic(), 0.001)
-        try:
-            return client.blocking_key_value_get(f"{key}/{name}", int(1000 * left) + 1)
-        except jax.errors.JaxRuntimeError as error:
-            if "DEADLINE_EXCEEDED" not in str(error):
-                raise
-            raise UserError(
-                f"{late} has not come to {what} within {seconds:.0f} s; look at its log, then "
-                "start all processes again"
-            ) from error
+    def wait(name: str, late: str, limit: float) -> str:
+        patience = PATIENCE
+        while True:
+            left = limit - (time.monotonic() - begin)
+            try:
+                # A millisecond at least, for what is there already.
+                some = max(0.001, min(left, patience))
+                return client.blocking_key_value_get(f"{key}/{name}", int(1000 * some) + 1)
+            except jax.errors.JaxRuntimeError as error:
+                if "DEADLINE_EXCEEDED" not in str(error):
+                    raise
+                if left <= patience:
+                    raise UserError(
+                        f"{late} has not come to {what} within {seconds:.0f} s; look at its log, "
+                        "then start all processes again"
+                    ) from error
+            patience *= 2
+            say(f"waiting for {late}: {what}")
 
     # Process 0 collects: with hundreds of processes not each of them can ask each other one.
-    if own:
-        end += 1  # process 0 knows better who is late
-        return json.loads(wait("all", "process 0, or one it waits for,"))
-    values = [json.loads(wait(str(n), f"process {n} of {count}")) for n in range(count)]
+    if own:  # a second later: process 0 knows better who is late
+        return json.loads(wait("all", "process 0, or one it waits for,", limit + 1))
+    values = [json.loads(wait(str(n), f"process {n} of {count}", limit)) for n in range(count)]
     client.key_value_set(f"{key}/all", json.dumps(values))
     # Whoever has come to this round has read the one before.
     if _rounds[stream] > 1:
@@ -79,18 +90,18 @@ def gather(value: Any, what: str, seconds: float = WAIT, stream: str = "main") -
     return values
 
 
-def agree(facts: Mapping[str, Any], advice: str, stream: str = "main") -> None:
+def agree(facts: Mapping[str, Any], advice: str, seconds: float = WAIT) -> None:
     """Check that all processes passed the same facts.
 
     Args:
         facts: anything that JSON can hold, by name.
         advice: what the user should do if they differ.
-        stream: as in `gather`.
+        seconds: to wait for all of them.
 
     Raises:
         UserError: in all processes, naming the first process and fact that differ from process 0's.
     """
-    everyone = gather(dict(facts), next(iter(facts)), stream=stream)
+    everyone = gather(dict(facts), next(iter(facts)), seconds)
     for process, theirs in enumerate(everyone):
         for name in {**everyone[0], **theirs}:
             ours, other = everyone[0].get(name), theirs.get(name)

@@ -58,6 +58,7 @@ def on_the_data(config: Config, data: Dataset) -> None:
         processes.agree(
             {"the dataset": f"sha256 {data.digest()[:12]}... ({data.source})"},
             f"give all processes the same file (data.dataset = {config.data.dataset} here)",
+            processes.LONG,
         )
 
 

@@ -1,5 +1,6 @@
 """Connecting the processes of one run. Nothing here imports JAX before it is needed."""
 
+import atexit
 import contextlib
 import os
 import subprocess
@@ -84,7 +85,13 @@ def joined(
         )
         try:
             yield
-        except (UserError, OSError, KeyboardInterrupt):
+        except (UserError, OSError):
+            # The error is yet to be printed. Then JAX would wait for the others, which have heard
+            # of it and are gone, and abort with a page of text when their heartbeats are missed.
+            if jax.process_count() > 1:
+                atexit.register(leave, 2)
+            raise
+        except KeyboardInterrupt:
             raise
         except BaseException:
             # A normal exit would deadlock: it waits for the others, and they wait for this process.

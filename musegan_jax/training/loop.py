@@ -24,8 +24,6 @@ from musegan_jax.training.profiling import Profile
 from musegan_jax.training.state import TrainState, abstract_state
 from musegan_jax.training.stopping import Stop, stop_requests
 
-_LONG = 3600.0  # seconds that process 0 may count large data and read a large checkpoint
-
 
 def train(
     config: Config,
@@ -91,7 +89,7 @@ def _train(
         if jax.process_index() == 0:
             stack.enter_context(files.locked(workdir))
         # What depends on the disk is decided by process 0, and told; none reads on its own.
-        begin = processes.decided(find, "the newest checkpoint", _LONG)
+        begin = processes.decided(find, "the newest checkpoint", processes.LONG)
         return _begin(run, found[0] if found else None, begin)
 
 
@@ -165,11 +163,13 @@ def _begin(
             log.saved(first, saved.fingerprint)
         sampler = None if found is None else found.sampler
         outputs = Outputs(config, run.workdir, run.layout, sampler, state, log, clock)
-        with contextlib.closing(outputs):
+        with outputs:
             iteration, asked = _loop(run, state, first, clock, outputs, log)
         if found is not None and found.new.result is None:
             record.write(run.workdir, found.new.end(iteration, outputs.fingerprint))
         _finish(run, iteration, asked, clock, log)
+        # Process 0 may have written for long, or in vain: the others must not have ended before.
+        processes.gather(None, "the end of the run", None)
     return outputs.written if asked is None else None
 
 
@@ -188,8 +188,11 @@ def _loop(
     step = None
     if first < last:
         step = parallel.compile_step(config, run.layout, state, feed(first))
+        # Compiling may take minutes longer in one process than in another, whose cache has the
+        # program; connections between devices, made at the first step, are waited for shortly.
+        processes.gather(None, "the first iteration", None)
     pending: Any = None  # metrics of the step that led to `iteration`, still on the device
-    run.stop.begin()
+    run.stop.begin(outputs.writing)
     while True:
         outputs.check()
         asked = run.stop(iteration)

@@ -50,7 +50,9 @@ class Outputs:
         if len(layout.devices) > 1:
             self._checksums = parallel.make_checksums(layout.mesh)
             jax.block_until_ready(self._checksums(state))  # compiled now, not at the first save
-        self._saver, self._painter = Background("checkpoint"), Background("samples")
+        self._saver = Background("checkpoint", log.say)
+        self._painter = Background("samples", log.say)
+        self._writing = False
         self._saved: Future[Any] | None = None  # the last save
         self.fingerprint: Fingerprint = {}  # of the last state saved, in process 0
         self.written: list[epath.Path] = []  # files of the last samples, in process 0
@@ -100,10 +102,14 @@ class Outputs:
             job = self._save_job(copied, iteration, metrics, sums, ranked)
             self._saved = self._saver.start(job)
         if sample:
-            variables = inference_variables(copied)
-            self._painter.start(
-                self._sample_job(variables, iteration, metrics, scores, self._saved)
-            )
+            try:
+                variables = inference_variables(copied)
+                self._painter.start(
+                    self._sample_job(variables, iteration, metrics, scores, self._saved)
+                )
+            except BaseException:
+                scores.set_result({})  # the saver may wait
+                raise
 
     def _save_job(
         self,
@@ -124,8 +130,12 @@ class Outputs:
                 return None
             state = jax.device_get(copied)
             score = None if scores is None else best_score(self._config, scores.result())
-            fingerprint = self._checkpoints.save(state, iteration, progress, score)
-            self._log.publish()
+            self._writing = True
+            try:
+                fingerprint = self._checkpoints.save(state, iteration, progress, score)
+                self._log.publish()
+            finally:
+                self._writing = False
             return iteration, fingerprint
 
         return job
@@ -148,8 +158,8 @@ class Outputs:
                     return None
                 with numerics.pinned():  # a setting of the thread
                     samples = sampler.sample(jax.device_get(variables))
-            except BaseException as error:
-                scores.set_exception(error)  # the saver may wait
+            except BaseException:
+                scores.set_result({})  # the saver may wait; without a score it saves all the same
                 raise
             scores.set_result(samples.scores)
             if saved is not None:
@@ -177,14 +187,32 @@ class Outputs:
         self._collect_saved(wait=True)
         self._collect_samples(wait=not stopped)
 
-    def close(self) -> None:
-        """Wait for what is being written, and release the folder; errors are not raised."""
-        # The others of a lost process must not wait for it here, in `compare`.
-        limit = 10.0 if jax.process_count() > 1 else None
-        for each in (self._saver, self._painter):
-            # Samples are made again by who goes on; a run that is stopped must not wait for them.
-            each.settle(limit if each is self._saver else 2.0)
-        if self._checkpoints is not None:
+    def writing(self) -> bool:
+        """Whether a checkpoint is being written: then a wait is for the disk."""
+        return self._writing
+
+    def __enter__(self) -> "Outputs":
+        """Itself; on leaving the block `close` is called."""
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *_: Any) -> None:
+        """See `close`."""
+        self.close(hurry=kind is not None and not issubclass(kind, Exception))
+
+    def close(self, hurry: bool = False) -> None:
+        """Wait for what is being written, and release the folder; errors are not raised.
+
+        Args:
+            hurry: wait for seconds only, as after a second Ctrl-C.
+        """
+        limit = 2.0 if hurry else None
+        if jax.process_count() > 1:
+            limit = 10.0  # the others of a lost process must not wait for it here, in `compare`
+        saved = self._saver.settle(limit)
+        # Samples are made again by who goes on; a run that is stopped must not wait for them.
+        self._painter.settle(2.0)
+        # Else the folder is still being written, and what looks like remains is not.
+        if self._checkpoints is not None and saved:
             self._checkpoints.close()
 
     def _collect_saved(self, wait: bool) -> None:
@@ -211,7 +239,8 @@ def compare(sums: jax.Array, iteration: int) -> None:
         UserError: in all processes, naming the first device that differs.
     """
     own = [np.asarray(shard.data)[0].tolist() for shard in sums.addressable_shards]
-    everyone = processes.gather(own, f"the save of iteration {iteration}", stream="save")
+    # No limit: process 0 comes when it has written the one before, to a disk that may be slow.
+    everyone = processes.gather(own, f"the save of iteration {iteration}", None, stream="save")
     for process, devices in enumerate(everyone):
         for number, each in enumerate(devices):
             if each != everyone[0][0]:

@@ -11,7 +11,7 @@ import signal
 import socket
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import jax
@@ -35,14 +35,16 @@ def stop_requests(seconds: float) -> Iterator["Stop"]:
     """Listen while the block runs; it should span loading, compiling and training.
 
     One process: SIGINT, SIGTERM or SIGHUP (a closed terminal) requests a stop, once training has
-    begun; a second SIGINT interrupts at once. Several processes: a signal to any of them stops all
-    at one iteration; otherwise the first to leave would leave the others waiting in a sum over
-    devices. Before training has begun it ends all of them. And if a process leaves the block with
-    an error, the others print that error and end.
+    begun; a second SIGINT interrupts as soon as Python can, a third ends the process at once.
+    Several processes: a signal to any of them stops all at one iteration; otherwise the first to
+    leave would leave the others waiting in a sum over devices. Before training has begun it ends
+    all of them. And if a process leaves the block with an error, the others print that error and
+    end.
 
     Args:
         seconds: from a request to the end of the block, after which the process ends with an error
-            and exit status 2, because it, or another one, hangs. Not after SIGINT to one process.
+            and exit status 2, because it, or another one, hangs. Not while a checkpoint is being
+            written, however long that takes; not after SIGINT to one process.
     """
     stop = Stop(seconds)
     stop._listen()
@@ -70,20 +72,25 @@ class Stop:
         self._stops = f"stops-{run}"
         self._asked: str | None = None
         self._training = False
+        self._writing: Callable[[], bool] = lambda: False
         self._ending = False
         self._at = -1  # the last iteration asked about
         self._target: int | None = None  # of several processes: where all of them stop
         # Whoever holds it decides where to stop, while the main thread may not begin an iteration.
         self._lock = threading.Lock()
         self._old: dict[signal.Signals, Any] = {}
-        self._interrupts = 0
-        self._wakeup = -1
+        self._interrupts = self._pressed = 0  # SIGINTs that the main, the listening thread heard
+        self._wakeup: int | None = None
         self._reader, self._writer = socket.socketpair()  # on Windows, select knows no pipes
         self._thread = threading.Thread(target=self._watch, name="stop requests", daemon=True)
 
-    def begin(self) -> None:
-        """From now on a request saves, then stops; call it where the loop begins."""
-        self._training = True
+    def begin(self, writing: Callable[[], bool]) -> None:
+        """From now on a request saves, then stops; call it where the loop begins.
+
+        Args:
+            writing: whether this process is writing a checkpoint.
+        """
+        self._training, self._writing = True, writing
         if not self._several:
             self._set_handlers()
 
@@ -129,7 +136,10 @@ class Stop:
         if number not in _SIGNALS:  # 0: the block has ended
             return
         name = signal.Signals(number).name
-        if not self._training:
+        self._pressed += number == signal.SIGINT
+        if self._pressed > 2:  # the main thread waits for what cannot be interrupted
+            self._leave(f"{name}, for the third time: ended at once", 128 + number)
+        elif not self._training:
             self._leave(f"{name}: stopped before training began, nothing was saved", 128 + number)
         elif self._asked is None:
             self._request(name, timed=self._several or number != signal.SIGINT)
@@ -159,12 +169,22 @@ class Stop:
             self._target = max(stops.values()) + 1
 
     def _late(self) -> None:
-        if not self._ending:
-            self._leave(
-                f"a stop request was not answered within {self._seconds:.0f} s: this process or "
-                "another one of the run hangs; the run continues from its newest checkpoint",
-                2,
-            )
+        if jax.process_index():
+            time.sleep(2 * _POLL)  # process 0 tells if it is writing; it then ends the others
+        while not self._ending:
+            if self._writing():
+                terminal.say(f"{self._asked}: the checkpoint is still being written, wait for it")
+                if self._several:
+                    processes.tell(self._notes, "writing", True)
+                time.sleep(self._seconds)
+            elif jax.process_index() and "writing" in processes.told(self._notes):
+                return
+            else:
+                self._leave(
+                    f"a stop request was not answered within {self._seconds:.0f} s: this process "
+                    "or another one of the run hangs; the run continues from its newest checkpoint",
+                    2,
+                )
 
     def _read_notes(self) -> None:
         notes = processes.told(self._notes)
@@ -209,7 +229,7 @@ class Stop:
         for number, handler in self._old.items():
             # None: a handler that Python does not know, of JAX say.
             signal.signal(number, signal.SIG_DFL if handler is None else handler)
-        if self._old:
+        if self._wakeup is not None:
             signal.set_wakeup_fd(self._wakeup)
         self._writer.send(b"\0")
         self._thread.join(2 * _POLL)
