@@ -1,5 +1,7 @@
 """The network and a decoding rule, in one call."""
 
+from collections.abc import Iterable
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -24,6 +26,8 @@ def answer_melody(
 ) -> Float[np.ndarray, "T P K"]:
     """The network's raw answer to a melody, `(T, P, K)` as in `models.model.answer`.
 
+    If something is kept beside the melody, the mean of the answers without and with it.
+
     Args:
         model: with variables.
         melody: padded to T steps.
@@ -33,7 +37,45 @@ def answer_melody(
     """
     with numerics.pinned():
         keys = rng.example_keys(sample_key(seed, sample), jnp.zeros(1, jnp.int32))
-        return answer(model, melody.condition[None], keys, temperature, [melody.bars])[0]
+        return mean(
+            answer(model, condition[None], keys, temperature, [melody.bars])[0]
+            for condition in conditions(melody)
+        )
+
+
+def showing(model: Model, melody: Melody, held: Held | None) -> Melody:
+    """The melody with what is held, for the network to see both.
+
+    Trained on melodies alone, the network takes the notes beside one for a thicker melody: its
+    answer fits them better, and leads its voices worse. The mean with its answer to the melody
+    alone is better than either: with the bass of 16 chorales kept, the distance of all measures of
+    harmony from theirs falls from 0.42 to 0.31 (docs/studio.md).
+
+    Args:
+        model: the generator.
+        melody: prepared for it.
+        held: as it is played, from the melody's first step on; None for nothing.
+    """
+    if held is None:
+        return melody
+    moved = held.moved(melody.shift, len(melody.condition))
+    beside = (moved.roll & moved.where[:, None]).any(axis=-1)
+    low, high = model.pitch_range
+    beside[:, :low] = beside[:, high + 1 :] = False
+    return melody._replace(beside=beside)
+
+
+def conditions(melody: Melody) -> list[Bool[np.ndarray, "T 128"]]:
+    """What the network is asked with in turn: the melody; and if anything is kept, both."""
+    if melody.beside is None or not melody.beside.any():
+        return [melody.condition]
+    return [melody.condition, melody.condition | melody.beside]
+
+
+def mean(answers: Iterable[Float[np.ndarray, "T P K"]]) -> Float[np.ndarray, "T P K"]:
+    """The mean of raw answers; of one, itself."""
+    first, *others = answers
+    return first if not others else np.mean([first, *others], axis=0, dtype=np.float32)
 
 
 def decode_melody(

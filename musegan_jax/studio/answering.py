@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from musegan_jax.composing import melody, walk
-from musegan_jax.composing.accompany import answer_melody, played
+from musegan_jax.composing.accompany import answer_melody, played, showing
 from musegan_jax.composing.arrangement import generated_tracks
 from musegan_jax.composing.decoding.held import Held
 from musegan_jax.composing.melody import Melody
@@ -44,6 +44,7 @@ def answers(model: Model, ask: Ask) -> Iterator[dict[str, Any]]:
     score = midi.parse(to_midi(ask.sheet, (ask.melody,)), "the melody")
     prepared = melody.prepare(score, pick_part(score, None, "the melody"), model)
     held = _held(model, prepared, ask.kept)
+    prepared = showing(model, prepared, held)
     # How long the model's windows are is for those who train it.
     said = [line for line in melody.remarks(model, prepared) if "in one pass" not in line]
     yield {"remarks": said}
@@ -71,7 +72,11 @@ def _beginning(model: Model, prepared: Melody) -> Melody:
     steps = -(-BEGINNING // model.stride) * model.stride
     condition = prepared.condition[: steps + model.stride].copy()
     condition[steps:] = False
-    return prepared._replace(condition=condition, steps=steps)
+    beside = prepared.beside
+    if beside is not None:
+        beside = beside[: steps + model.stride].copy()
+        beside[steps:] = False
+    return prepared._replace(condition=condition, beside=beside, steps=steps)
 
 
 def _held(model: Model, prepared: Melody, kept: tuple[Kept, ...]) -> Held | None:
