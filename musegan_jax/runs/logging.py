@@ -192,14 +192,14 @@ class JsonLines:
     def _join(self) -> None:
         """Write the remote file whole, then remove its pieces: never is a line in neither."""
         self._path.write_bytes(self.local.read_bytes())
-        for piece in _pieces(self._path):
+        for piece in pieces(self._path):
             piece.unlink()
 
 
-def _pieces(path: epath.Path) -> list[epath.Path]:
+def pieces(path: epath.Path) -> list[epath.Path]:
     """What `publish` has written beside a log, in order."""
-    pieces = path.parent.glob(f"{path.stem}-*{path.suffix}")
-    return sorted(pieces, key=lambda each: each.name)
+    found = path.parent.glob(f"{path.stem}-*{path.suffix}")
+    return sorted(found, key=lambda each: each.name)
 
 
 def read_lines(path: epath.Path) -> list[dict[str, Any]]:
@@ -213,19 +213,25 @@ def _parse(path: epath.Path) -> tuple[list[dict[str, Any]], list[bytes]]:
     content = path.read_bytes() if path.is_file() else b""
     *texts, last = content.split(b"\n")
     if files.is_remote(path):  # a kill between joining and removing leaves lines in both
-        pieces = b"".join(piece.read_bytes() for piece in _pieces(path))
-        texts = list(dict.fromkeys([*texts, *pieces.split(b"\n")]))
+        more = b"".join(piece.read_bytes() for piece in pieces(path))
+        texts = list(dict.fromkeys([*texts, *more.split(b"\n")]))
     for text in (*texts, last):
-        try:
-            line = json.loads(text.decode())
-        # Nesting too deep is a RecursionError; numbers of thousands of digits are ValueErrors.
-        except (ValueError, RecursionError):
-            line = None
-        if _is_line(line):
+        line = parse_line(text)
+        if line is not None:
             found.append(line)
         elif text and text is not last:  # a killed process leaves the last line incomplete
             damaged.append(text)
     return found, damaged
+
+
+def parse_line(text: bytes) -> dict[str, Any] | None:
+    """The object of a line of a log; None if it is damaged."""
+    try:
+        line = json.loads(text.decode())
+    # Nesting too deep is a RecursionError; numbers of thousands of digits are ValueErrors.
+    except (ValueError, RecursionError):
+        return None
+    return line if _is_line(line) else None
 
 
 def _is_line(line: Any) -> bool:
