@@ -95,8 +95,9 @@ def test_what_is_kept_is_shown_to_the_network_too(shipped):
     score = load_melody("twinkle")
     prepared = prepare(score, pick_part(score, None, "twinkle"), shipped, 3)
     roll, where = np.zeros((prepared.steps, 128, 4), bool), np.zeros((prepared.steps, 4), bool)
-    roll[:16, 45, 3] = roll[:, 3, 3] = roll[:, 60, 1] = True  # 3 is outside the network's rows
+    roll[:20, 45, 3] = roll[:, 3, 3] = roll[:, 60, 1] = True  # 3 is outside the network's rows
     where[:, 3] = True
+    where[16:20, 1:] = True  # nothing is left to decide there
     assert accompany.showing(shipped, prepared, None) is prepared
     shown = accompany.showing(shipped, prepared, Held(roll, where))
     alone, both = accompany.conditions(shown)
