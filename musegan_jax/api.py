@@ -13,7 +13,7 @@ import numpy as np
 
 from musegan_jax import config as configs
 from musegan_jax import files, limits
-from musegan_jax.composing.accompany import answer_melody, played
+from musegan_jax.composing.accompany import answer_melody, played, showing
 from musegan_jax.composing.decoding.held import Held, check_held
 from musegan_jax.composing.melody import MAX_STEPS, Melody, load_melody, prepare
 from musegan_jax.composing.walk import Flavour, walk
@@ -294,7 +294,8 @@ def _accompanied(
     prepared = prepare(score, part, model, key)
     start, end = prepared.offset, prepared.offset + prepared.steps
     held = None if whole is None else Held(whole.roll[start:], whole.where[start:])
-    made = [played(model, prepared, answer, decoding, held) for answer in answers(prepared)]
+    shown = showing(model, prepared, held)
+    made = [played(model, prepared, answer, decoding, held) for answer in answers(shown)]
     accompanied = np.pad(np.stack(made), ((0, 0), (start, 0), (0, 0), (0, 0)))
     own = part.notes[prepared.on_line] if melody_only else part.notes
     notes = midi.quantise(own, score.ticks_per_beat / model.steps_per_beat)

@@ -1,12 +1,15 @@
 """The studio's page in the machine's browser, for tests, pictures and proofs."""
 
 import contextlib
+import functools
 import os
 import shutil
 import socket
+import subprocess
 import threading
 import time
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import uvicorn
@@ -15,9 +18,22 @@ NAMES = ("chromium", "chromium-browser", "google-chrome", "chrome")
 KEY = "the-key"
 
 
+@functools.cache
 def browser_path() -> str | None:
-    """A Chromium of this machine; None where there is none."""
-    return next((path for name in NAMES if (path := shutil.which(name))), None)
+    """A Chromium of this machine that runs, or one that Playwright installed; None without."""
+    own = os.environ.get("PLAYWRIGHT_BROWSERS_PATH") or Path.home() / ".cache" / "ms-playwright"
+    found = [shutil.which(name) for name in NAMES]
+    found += sorted(map(str, Path(own).glob("chromium-*/chrome-linux*/chrome")))
+    return next((path for path in found if path and _runs(path)), None)
+
+
+def _runs(path: str) -> bool:
+    """Whether it starts: a library may be missing, or it may only tell how to install one."""
+    try:
+        done = subprocess.run([path, "--version"], capture_output=True, timeout=60)
+    except (OSError, subprocess.TimeoutExpired):
+        return False
+    return done.returncode == 0
 
 
 @contextlib.contextmanager

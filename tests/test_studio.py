@@ -3,12 +3,15 @@
 import asyncio
 import contextlib
 import io
+import itertools
 import json
+import shutil
 import signal
 import subprocess
 import sys
 import urllib.request
 import wave
+import zipfile
 from concurrent.futures import ThreadPoolExecutor
 
 import mido
@@ -19,10 +22,13 @@ from starlette.testclient import TestClient
 
 import musegan_jax as mg
 from conftest import changed
-from musegan_jax import cli
+from musegan_jax import cli, files
 from musegan_jax.data import midi
+from musegan_jax.data.readers import scores
 from musegan_jax.errors import UserError
-from musegan_jax.studio import asking, guard, jobs, songs, watching
+from musegan_jax.runs import logging
+from musegan_jax.runs.following import Follower
+from musegan_jax.studio import answering, asking, guard, jobs, songs, watching
 from musegan_jax.studio.jobs import Job, Worker
 from musegan_jax.studio.server import Studio
 from musegan_jax.studio.serving import hosts
@@ -120,6 +126,19 @@ def test_of_a_long_melody_the_beginning_comes_first(client):
     assert ends[0] <= 256 * 120 < ends[1] == 80 * 960
 
 
+def test_melodies_of_ever_new_lengths_do_not_fill_the_memory(client, monkeypatch):
+    cleared = []
+    monkeypatch.setattr(answering, "PROGRAMS", 2)
+    monkeypatch.setattr(answering, "_compiled", set())
+    monkeypatch.setattr(answering.jax, "clear_caches", lambda: cleared.append(1))
+    for bars in (1, 2, 1, 2):
+        assert answered(client, melody={"notes": TUNE[: 4 * bars]})[-1]["voices"]
+    assert not cleared
+    answered(client, melody={"notes": [*TUNE, [9000, 9400, 60]]})
+    answered(client, melody={"notes": TUNE[:4]})
+    assert len(cleared) == 1
+
+
 def song(**parts) -> dict:
     voices = [{"name": "Mélodie", "program": 73, "notes": TUNE},
               {"name": "Bass", "program": 42, "notes": [[0, 3360, 48]]}]  # fmt: skip
@@ -135,6 +154,35 @@ def test_midi_and_back(client):
     assert [track["program"] for track in back["tracks"]] == [73, 42]
     assert back["tracks"][0]["notes"] == TUNE and back["likely"] == 0
     assert (back["bpm"], back["metre"], back["key"]) == (90, [3, 4], "Bb")
+
+
+def test_scores_and_back(client, monkeypatch):
+    """Starts in triplets stay so, though the notes are played short."""
+    short = [[n * 160, n * 160 + 150, 60 + n, 90] for n in range(6)]
+    voices = [{"name": "Mélodie", "program": 73, "notes": short}, song()["voices"][1]]
+    made = client.post("/api/musicxml", json=song(voices=voices)).json()
+    assert made["remarks"] == []
+    back = client.post("/api/opened", content=made["text"]).json()
+    assert [track["name"] for track in back["tracks"]] == ["Mélodie", "Bass"]
+    assert back["tracks"][0]["notes"] == [[n * 160, n * 160 + 160, 60 + n, 90] for n in range(6)]
+    assert (back["bpm"], back["metre"], back["key"]) == (90, [3, 4], "Bb")
+    off = [{"name": "Off", "program": 0, "notes": [[7, 333, 60]]}]
+    assert "sixteenth" in client.post("/api/musicxml", json=song(voices=off)).json()["remarks"][0]
+    packed = io.BytesIO()
+    with zipfile.ZipFile(packed, "w") as archive:
+        archive.writestr("META-INF/container.xml", '<a><rootfile full-path="a.xml"/></a>')
+        archive.writestr("a.xml", made["text"])
+    assert client.post("/api/opened", content=packed.getvalue()).json() == back
+    tunes = "X:1\nL:1/4\nK:C\nCDEF|\n\nX:2\nL:1/4\nK:C\nGABc|\n"
+    tune = client.post("/api/opened", content=tunes).json()
+    assert [n[2] for n in tune["tracks"][0]["notes"]] == [60, 62, 64, 65]
+    assert tune["remarks"] == ["the file has 2 tunes; this is the first"]
+    monkeypatch.setattr(scores.importlib.util, "find_spec", lambda name: None)
+    for reply in (
+        client.post("/api/opened", content=made["text"]),
+        client.post("/api/musicxml", json=song()),
+    ):
+        assert reply.status_code == 400 and "pip install music21" in reply.json()["error"]
 
 
 def test_sound(client):
@@ -195,7 +243,7 @@ def test_huge_bodies_are_not_read(client):
             sent.append(1)
             yield b" " * 2**20
 
-    for path in ("/api/answers", "/api/opened", "/api/midi", "/api/sound"):
+    for path in ("/api/answers", "/api/opened", "/api/midi", "/api/musicxml", "/api/sound"):
         reply = client.post(path, content=chunks())
         assert reply.status_code == 413 and "MiB" in reply.json()["error"]
 
@@ -255,7 +303,8 @@ def test_files_that_are_no_melody(client):
     drums.tracks = [midi.note_track("Drums", 9, 0, np.array([[0, 480, 36, 90]]))]
     buffer = io.BytesIO()
     drums.save(file=buffer)
-    cases = {b"RIFF....": "MIDI", b"%PDF-1.4": "MIDI", buffer.getvalue(): "pitch"}
+    cases = {b"RIFF....": "MIDI", b"%PDF-1.4": "MIDI", buffer.getvalue(): "pitch",
+             b"<html></html>": "MusicXML", b"PK\x03\x04": "MusicXML"}  # fmt: skip
     for content, word in {**cases, b"MThd" + bytes(2 * 2**20): "MiB"}.items():
         reply = client.post("/api/opened", content=content)
         assert reply.status_code == 400 and word in reply.json()["error"]
@@ -336,7 +385,7 @@ def test_whoever_leaves_cancels_and_the_queue_is_bounded(monkeypatch):
 # --- a run that is watched
 
 
-def test_a_run_is_watched(client, tiny, shipped, tmp_path):
+def test_a_run_is_watched(client, tiny, shipped, tmp_path, monkeypatch):
     assert client.get("/api/run").json() == {"name": "mine", "began": False}
     assert client.get("/api/run/2/0").status_code == 400
     from musegan_jax.config import override
@@ -352,16 +401,68 @@ def test_a_run_is_watched(client, tiny, shipped, tmp_path):
     assert state["samples"][-1] == {"iteration": 2, "songs": ["twinkle"]} and state["speed"] > 0
     song = run.song(2, 0)
     assert song["voices"][0]["notes"][0][:3] == [0, 450, 60]
-    assert len(run.sample(2, 0, "wav").read_bytes()) > 1000
+    assert run.sound(2, 0) == run.sample(2, 0).with_suffix(".wav").read_bytes()
+    run.sample(2, 0).with_suffix(".wav").unlink()  # held-out pieces have none: then it is made
+    assert run.sound(2, 0).startswith(b"RIFF")
     for wrong in ((3, 0), (2, 1), (2, -1)):
         with pytest.raises(UserError, match="no such sample"):
             run.song(*wrong)
+    # Its model can be asked once it has saved one, and is loaded again only when there is a newer.
+    assert state["saved"] and run.model() is run.model()
+    worker = Worker(iter(()), FAULTS.append)
+    app = Studio({"run": shipped}, worker, FAULTS.append, run).app("k", None)
+    asked = TestClient(app, base_url=ADDRESS, headers={guard.TOKEN: "k"})
+    names = [model["name"] for model in asked.get("/api/about").json()["models"]]
+    assert names == ["run", "run (watched)"]
+    assert "voices" in answered(asked, model="run (watched)")[-1]
+    assert worker.end(60)
+    # What cannot be read is told in a line.
+    (workdir / "samples" / "000003").mkdir()
+    shutil.rmtree(workdir / "checkpoints")
+    (workdir / "checkpoints").write_text("")
+    assert not run.state()["saved"]
+    monkeypatch.setattr(type(run.workdir), "iterdir", no_permission)
+    reply = asked.get("/api/run")
+    assert reply.status_code == 400 and "cannot be read" in reply.json()["error"]
+
+
+def no_permission(path):
+    raise PermissionError(13, "Permission denied")
+
+
+def test_a_log_is_read_as_it_grows(tmp_path, monkeypatch):
+    parsed = []
+    parse = logging.parse_line
+    monkeypatch.setattr(logging, "parse_line", lambda text: parsed.append(text) or parse(text))
+    path = tmp_path / "metrics.jsonl"
+    log = Follower(epath.Path(path))
+    assert log.new() == (False, [])
+    path.write_text('{"iteration": 1}\nnonsense\n{"iteration": 2}\n{"itera')
+    assert log.new() == (False, [{"iteration": 1}, {"iteration": 2}])
+    with open(path, "a") as file:
+        file.write('tion": 3}\n')
+    del parsed[:]
+    assert log.new() == (False, [{"iteration": 3}]) and len(parsed) == 2  # the last is empty
+    assert log.new() == (False, [])
+    with files.replacing(path) as temporary:  # as a run does that goes on from before
+        temporary.write_text("".join(f'{{"iteration": {n}}}\n' for n in (1, 2, 3, 4)))
+    again, lines = log.new()
+    assert again and [line["iteration"] for line in lines] == [1, 2, 3, 4]
+    path.unlink()
+    assert log.new() == (True, []) and log.new() == (False, [])
 
 
 def test_curves_are_thinned_and_speed_is_lately():
     lines = [{"iteration": n, "seconds": n / 4, "critic_loss": -n, "note": "x"} for n in range(999)]
-    curve = watching.curves(lines)["critic_loss"]
-    assert len(curve) == watching.POINTS and curve[0] == [0, 0] and curve[-1] == [998, -998]
+    curves = watching.Curves()
+    for line in lines:
+        curves.add([line])
+    curve = curves.points["critic_loss"]
+    assert watching.POINTS / 2 <= len(curve) <= watching.POINTS
+    assert curve[0] == [0, 0] and curve[-1] == [998, -998]
+    assert len({b[0] - a[0] for a, b in itertools.pairwise(curve[:-1])}) == 1  # evenly
+    assert curves.done == 998 and list(curves.points) == ["critic_loss"]
+    assert watching.speed(curves.recent) == pytest.approx(4)
     assert watching.speed(lines) == pytest.approx(4)
     assert watching.speed([*lines, {"iteration": 3, "seconds": 0.1}]) == pytest.approx(4)
     assert watching.speed(lines[:1]) is None

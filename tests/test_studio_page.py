@@ -12,6 +12,8 @@ from browser import browser, browser_path, opened, served, spot, until
 from etils import epath
 
 import musegan_jax as mg
+from musegan_jax.data import midi, notation
+from musegan_jax.data.readers import scores
 from musegan_jax.studio import watching
 from musegan_jax.studio.jobs import Worker
 from musegan_jax.studio.server import Studio
@@ -41,23 +43,40 @@ def visit(run):
 
 
 class FakeRun(watching.Watched):
-    """A run whose log is made up; its sample is a built-in melody."""
+    """A run whose log is made up; its model is there once the page has looked at it."""
+
+    saved = None
+
+    def model(self):
+        return self.saved
 
     def state(self):
+        self.saved = mg.load()
         lines = [
             {"iteration": n, "seconds": n / 2, "critic_loss": 5 - n / 50, "valid/chord": 0.7,
              "real/chord": 0.8} for n in range(100)
         ]  # fmt: skip
+        curves = watching.Curves()
+        curves.add(lines)
         return {
             "name": "mine", "began": True, "iteration": 99, "iterations": 200, "examples": 48,
-            "dataset": "made up", "speed": watching.speed(lines), "curves": watching.curves(lines),
-            "samples": [{"iteration": 50, "songs": ["twinkle"]}],
+            "dataset": "made up", "speed": watching.speed(lines), "curves": curves.points,
+            "samples": [{"iteration": 50, "songs": ["twinkle", "valid-1"]}], "saved": True,
         }  # fmt: skip
 
     def song(self, iteration, number):
         notes = [[0, 480, 60, 90], [480, 960, 67, 90]]
         voices = [{"name": "Tune", "program": 40, "is_drum": False, "notes": notes}]
         return {"bpm": 90, "metre": (4, 4), "voices": voices}
+
+    def sound(self, iteration, number):
+        buffer = io.BytesIO()
+        with wave.open(buffer, "wb") as file:
+            file.setnchannels(1)
+            file.setsampwidth(2)
+            file.setframerate(8000)
+            file.writeframes(np.tile(np.repeat([8000, -8000], 10), 800).astype("<i2").tobytes())
+        return buffer.getvalue()
 
 
 def drag(page, start, *others):
@@ -139,6 +158,8 @@ def test_a_finger_draws_and_a_tune_is_played_and_recorded(visit):
     page = visit(has_touch=True)
     page.touchscreen.tap(*spot(page, 10, 71))
     assert page.evaluate(NOTES) == [[0, 480, 71]]
+    assert not page.is_visible("#letters")  # a finger has none
+    page = visit()
     page.fill("#bpm", "240")
     page.locator("#bpm").press("Tab")
     page.click("#record")
@@ -180,7 +201,7 @@ def test_answers_are_heard_kept_walked_between_and_taken(visit):
     page.fill("#bpm", "40")
     answer(page, 4)
     assert page.locator(".voice").count() == 4
-    page.click("#play")
+    # The answer is heard without a further click.
     peak, seconds, now = page.evaluate(HEAR)
     assert peak > 0.01 and seconds > 0.3 and now > 0
     for voice in page.locator(".voice").all():
@@ -189,9 +210,10 @@ def test_answers_are_heard_kept_walked_between_and_taken(visit):
     page.locator(".voice").nth(1).get_by_role("button", name="Solo").click()
     until(page, f"async () => (await ({HEAR})())[0] > 0.005")
     page.locator(".voice").nth(1).get_by_role("button", name="Solo").click()
-    page.click("#play")
+    page.get_by_role("button", name="Pause Flavour 1").click()
     assert page.evaluate("() => !studio.player.playing")
-    page.evaluate("() => studio.roll.fit()")
+    page.uncheck("#at-once")
+    page.evaluate("() => { studio.player.seek(0); studio.roll.fit(); scrollTo(0, 0); }")
     # An instrument, and a generated note: erased, by choosing its voice.
     page.locator(".voice select").nth(3).select_option(label="Tuba")
     page.locator(".voice .name").nth(3).click()
@@ -231,10 +253,63 @@ def test_answers_are_heard_kept_walked_between_and_taken(visit):
     until(page, "() => document.querySelectorAll('#between-cards .card').length === 9")
     page.locator("#between-cards .card").nth(4).get_by_role("button", name="Choose").click()
     tenor = voices(page)[1]
-    page.locator(".voice").nth(2).get_by_role("button", name="Take").click()
+    page.locator(".voice").nth(2).get_by_role("button", name="As melody").click()
     assert page.evaluate(NOTES) == tenor
     page.click("#undo")
     assert page.locator("#between-cards .card").count() == 9
+
+
+def test_a_loop_is_played_as_loud_as_wanted_and_a_midi_keyboard_plays(visit):
+    page = visit()
+    page.click("#hint-tune")
+    assert not page.is_visible("#hint") and len(page.evaluate(NOTES)) > 20
+    page.fill("#bpm", "400")
+    page.click("#loop")
+    box = page.locator("#roll").bounding_box()
+    page.mouse.move(spot(page, 2000, 60)[0], box["y"] + 12)
+    page.mouse.down()
+    page.mouse.move(spot(page, 3700, 60)[0], box["y"] + 12, steps=3)
+    page.mouse.up()
+    assert not page.evaluate("() => studio.store.state.kept.spans.length")
+    page.evaluate("() => { studio.seen = []; setInterval(() => studio.player.playing && "
+                  "studio.seen.push(studio.player.now), 10); }")  # fmt: skip
+    page.keyboard.press("Space")
+    # Bar 2 lasts 0.6 seconds.
+    again = "() => studio.seen.filter((now, n) => n && now < studio.seen[n - 1] - 900).length"
+    until(page, f"() => ({again})() > 1")
+    seen = page.evaluate("() => studio.seen")
+    # It begins a moment after the key, and is told a moment before it is heard.
+    assert min(seen) > 1920 - 250 and max(seen) < 3840 + 50
+    assert page.evaluate(HEAR)[0] > 0.01
+    page.fill("#volume", "0")
+    until(page, f"async () => (await ({HEAR})())[0] < 0.001")
+    page.fill("#volume", "1")
+    page.click("#loop")
+    until(page, "() => studio.player.now > 3840 + 480")
+    page.keyboard.press("Space")
+    page.click("#metronome")  # heard alone, in a loop without a note
+    page.click("#loop")
+    page.click("#clear")
+    page.locator("#roll").press("Space")
+    assert page.evaluate(HEAR)[0] > 0.01
+    page.locator("#roll").press("Space")
+    page.evaluate(  # as a browser gives it that has one
+        """() => {
+          studio.input = {};
+          navigator.requestMIDIAccess = async () => ({inputs: new Map([["one", studio.input]])});
+        }"""
+    )
+    page.click("#midi-in")
+    until(page, "() => Boolean(studio.input.onmidimessage)")
+    page.evaluate("() => studio.input.onmidimessage({data: [0x90, 64, 100]})")
+    assert page.get_attribute("#piano .down", "data-pitch") == "64"
+    page.evaluate("() => studio.input.onmidimessage({data: [0x80, 64, 0]})")
+    assert page.locator("#piano .down").count() == 0
+    wide = page.evaluate("() => studio.roll.perBeat")
+    page.click("#zoom-in")
+    assert page.evaluate("() => studio.roll.perBeat") > wide
+    page.click("#help")
+    page.get_by_role("button", name="Close").click()
 
 
 def test_files_are_opened_saved_and_downloaded(visit, tmp_path):
@@ -259,11 +334,29 @@ def test_files_are_opened_saved_and_downloaded(visit, tmp_path):
         list((tmp_path / "three.mid").read_bytes()),
     )
     until(page, "() => studio.store.state.melody.notes[0][2] === 72")
+    score = midi.parse(mido.MidiFile(tmp_path / "three.mid"), "three")
+    notation.write(score, tmp_path / "three.musicxml", "three", 4)
+    page.set_input_files("#file", tmp_path / "three.musicxml")
+    until(page, "() => document.getElementById('status').textContent.startsWith('Lead')")
+    page.select_option("#track", "2")
+    assert page.evaluate(NOTES) == [[0, 480, 55]]
     page.select_option("#melodies", label="korobeiniki")
+    page.select_option("#metre", label="3/4")
+    page.select_option("#key", label="A minor")
+    page.uncheck("#at-once")
     answer(page, 1)
+    page.locator("#bpm").fill("93")
+    page.locator("#bpm").press("Tab")
     song = mido.MidiFile(file=io.BytesIO(downloaded(page, "#get-midi")))
     names = [m.name for t in song.tracks for m in t if m.type == "track_name"]
     assert names == ["Melody", "Alto", "Tenor", "Bass"]
+    marks = {message.type: message for message in song.tracks[0]}
+    assert round(mido.tempo2bpm(marks["set_tempo"].tempo)) == 93
+    assert marks["time_signature"].numerator == 3 and marks["key_signature"].key == "Am"
+    (read,) = scores.from_bytes(downloaded(page, "#get-xml"), ".musicxml", "it")
+    assert [part.name for part in read.parts] == names and read.meters[0][1:] == (3, 4)
+    notes = [len(part.notes) for part in read.parts]
+    assert notes[1:] == [len(voice) for voice in voices(page)]
     with wave.open(io.BytesIO(downloaded(page, "#get-wav"))) as sound:
         assert np.abs(np.frombuffer(sound.readframes(2**20), "<i2")).max() > 1000
     picture = downloaded(page, "#get-png")
@@ -301,9 +394,19 @@ def test_it_is_accessible_and_fits(visit, settings):
     page.click("#files summary")
     for view in ("studio", "run"):
         if view == "run":
+            page.keyboard.press("Escape")
             page.click("[data-view=run]")
             until(page, "() => document.querySelectorAll('.chart').length === 2")
             assert "Iteration 99 of 200" in page.inner_text("#run-about")
+            until(
+                page, "() => document.getElementById('run-about').textContent.includes('model can')"
+            )
+            assert [o.text_content() for o in page.locator("#model option").all()] == [
+                "chorales", "mine"
+            ]  # fmt: skip
+            page.select_option("#run-song", label="held-out piece 1")
+            page.click("#run-play")
+            until(page, f"async () => (await ({HEAR})())[0] > 0.01")
             page.click("#run-take")
             assert page.evaluate(NOTES) == [[0, 480, 60], [480, 960, 67]]
             page.click("[data-view=run]")

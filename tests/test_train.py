@@ -18,7 +18,7 @@ from etils import epath
 from conftest import make_dataset
 from musegan_jax import cli, files
 from musegan_jax import config as configs
-from musegan_jax.data import dataset
+from musegan_jax.data import dataset, midi
 from musegan_jax.errors import UserError
 from musegan_jax.runs import checkpoint, record, timing
 from musegan_jax.training import load, loop, parallel, profiling, sampling
@@ -119,6 +119,9 @@ def test_held_out_pieces_are_heard(tiny, tmp_path):
         assert line["distance"] > 0 and 0 <= line["valid/semitone_clash"] <= 1
         assert line["real/empty_bars"] == heard[0]["real/empty_bars"]
     assert heard[0]["distance"] != heard[1]["distance"]
+    songs = sorted((tmp_path / "samples" / "000002").iterdir())
+    assert [song.name for song in songs] == ["valid-1.mid", "valid-2.mid"]
+    assert all(midi.read(song).parts for song in songs)
     assert (tmp_path / "curves.png").is_file()
 
 

@@ -6,7 +6,7 @@ from test_joint import LOW, counted, given_of, model_of, random_music, signed_of
 
 import musegan_jax as mg
 from musegan_jax import cli
-from musegan_jax.composing import walk
+from musegan_jax.composing import accompany, walk
 from musegan_jax.composing.accompany import answer_melody
 from musegan_jax.composing.decoding import RULES, decode
 from musegan_jax.composing.decoding.frame import Frame
@@ -88,6 +88,31 @@ def test_python_keeps_voices_and_bars_exactly(shipped, key):
     where[:] = [False, True, False, False]
     again = mg.accompany(shipped, "twinkle", key=key, keep=(high, where))[0]
     np.testing.assert_array_equal(again[..., 1], high[..., 1])
+
+
+def test_what_is_kept_is_shown_to_the_network_too(shipped):
+    """Its answer is the mean of those without and with the kept notes, moved as the melody is."""
+    score = load_melody("twinkle")
+    prepared = prepare(score, pick_part(score, None, "twinkle"), shipped, 3)
+    roll, where = np.zeros((prepared.steps, 128, 4), bool), np.zeros((prepared.steps, 4), bool)
+    roll[:20, 45, 3] = roll[:, 3, 3] = roll[:, 60, 1] = True  # 3 is outside the network's rows
+    where[:, 3] = True
+    where[16:20, 1:] = True  # nothing is left to decide there
+    assert accompany.showing(shipped, prepared, None) is prepared
+    shown = accompany.showing(shipped, prepared, Held(roll, where))
+    alone, both = accompany.conditions(shown)
+    np.testing.assert_array_equal(alone, prepared.condition)
+    assert np.argwhere(both & ~alone).tolist() == [[step, 48] for step in range(16)]
+    found = answer_melody(shipped, shown, 5, 0)
+    two = [
+        answer_melody(shipped, prepared._replace(condition=condition), 5, 0)
+        for condition in (alone, both)
+    ]
+    np.testing.assert_allclose(found, (two[0] + two[1]) / 2, atol=1e-6)
+    ends = [Flavour(5), Flavour(6)]
+    np.testing.assert_allclose(walk.answer_between(shipped, shown, ends), found, atol=1e-5)
+    silent = accompany.showing(shipped, prepared, Held(np.zeros_like(roll), where))
+    assert len(accompany.conditions(silent)) == 1
 
 
 def test_what_is_kept_before_and_after_the_melody_stays_as_well(shipped):

@@ -1,16 +1,19 @@
 """The network and a decoding rule, in one call."""
 
+from collections.abc import Iterable
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 from musegan_jax import numerics, rng
 from musegan_jax.composing import decoding
-from musegan_jax.composing.arrangement import completed, placed
+from musegan_jax.composing.arrangement import completed, generated_tracks, placed
 from musegan_jax.composing.decoding.frame import frame_of
 from musegan_jax.composing.decoding.held import Held
 from musegan_jax.composing.melody import Melody
 from musegan_jax.models.model import Model, answer
+from musegan_jax.pianoroll import MIDI_PITCHES
 from musegan_jax.shapes import Bool, Float
 
 
@@ -24,6 +27,8 @@ def answer_melody(
 ) -> Float[np.ndarray, "T P K"]:
     """The network's raw answer to a melody, `(T, P, K)` as in `models.model.answer`.
 
+    If something is kept beside the melody, the mean of the answers without and with it.
+
     Args:
         model: with variables.
         melody: padded to T steps.
@@ -33,7 +38,48 @@ def answer_melody(
     """
     with numerics.pinned():
         keys = rng.example_keys(sample_key(seed, sample), jnp.zeros(1, jnp.int32))
-        return answer(model, melody.condition[None], keys, temperature, [melody.bars])[0]
+        return mean(
+            answer(model, condition[None], keys, temperature, [melody.bars])[0]
+            for condition in conditions(melody)
+        )
+
+
+def showing(model: Model, melody: Melody, held: Held | None) -> Melody:
+    """The melody with what is held, for the network to see both.
+
+    Trained on melodies alone, the network takes the notes beside one for a thicker melody: its
+    answer fits them better, and leads its voices worse. The mean with its answer to the melody
+    alone is better than either: with the bass of 16 chorales kept, the distance of all measures of
+    harmony from theirs falls from 0.36 to 0.28 (docs/studio.md). Bars in which nothing is left to
+    decide are not shown: shown, they make the bars beside them worse (0.14 to 0.23).
+
+    Args:
+        model: the generator.
+        melody: prepared for it.
+        held: as it is played, from the melody's first step on; None for nothing.
+    """
+    if held is None:
+        return melody
+    moved = held.moved(melody.shift, len(melody.condition))
+    decided = np.all(moved.where[:, generated_tracks(model)], axis=1, keepdims=True)
+    low, high = model.pitch_range
+    pitches = np.arange(MIDI_PITCHES)
+    shown = ~decided & (low <= pitches) & (pitches <= high)
+    beside = np.any(moved.roll & moved.where[:, None], axis=-1)
+    return melody._replace(beside=beside & shown)
+
+
+def conditions(melody: Melody) -> list[Bool[np.ndarray, "T 128"]]:
+    """What the network is asked with in turn: the melody; and if anything is kept, both."""
+    if melody.beside is None or not melody.beside.any():
+        return [melody.condition]
+    return [melody.condition, melody.condition | melody.beside]
+
+
+def mean(answers: Iterable[Float[np.ndarray, "T P K"]]) -> Float[np.ndarray, "T P K"]:
+    """The mean of raw answers; of one, itself."""
+    first, *others = answers
+    return first if not others else np.stack([first, *others]).mean(axis=0)
 
 
 def decode_melody(

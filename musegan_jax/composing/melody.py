@@ -31,6 +31,8 @@ class Melody(NamedTuple):
         on_line: bool `(N,)`, which of the part's N notes the condition is made of.
         bars: int `(N,)`, the steps, from `offset`, at which bars begin.
         folded: how many notes of the line were moved by further octaves, to fit into the range.
+        beside: bool `(T, 128)`, notes that are kept of an accompaniment, as the network is shown
+            them beside the condition; None if nothing is kept (`accompany.showing`).
     """
 
     score: midi.Score
@@ -42,6 +44,7 @@ class Melody(NamedTuple):
     on_line: np.ndarray
     bars: np.ndarray
     folded: int = 0
+    beside: np.ndarray | None = None
 
 
 def load_melody(name_or_path: str) -> midi.Score:

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from musegan_jax import numerics, rng
-from musegan_jax.composing.accompany import answer_melody, sample_key
+from musegan_jax.composing.accompany import answer_melody, conditions, mean, sample_key
 from musegan_jax.composing.melody import Melody
 from musegan_jax.models.generator import draw_noise, noise_shape
 from musegan_jax.models.model import Model, answer_noise
@@ -72,7 +72,10 @@ def answer_between(
         noise = blend(noise, blend(noises[2], noises[3], place[0]), place[1])
     with numerics.pinned():
         noise = np.float32(temperature) * noise[None]
-        return answer_noise(model, melody.condition[None], noise, [melody.bars])[0]
+        return mean(
+            answer_noise(model, condition[None], noise, [melody.bars])[0]
+            for condition in conditions(melody)
+        )
 
 
 def walk(

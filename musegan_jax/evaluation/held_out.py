@@ -13,6 +13,7 @@ from musegan_jax.evaluation.accompaniments import accompany_pieces, fits
 from musegan_jax.evaluation.judge import Judge, judge
 from musegan_jax.evaluation.measures import (
     Measures,
+    Music,
     Whole,
     cut_alike,
     measure,
@@ -60,8 +61,16 @@ class HeldOut(NamedTuple):
             distances from the pieces of all measures of their bars, and of all measures of harmony
             (`_distance`).
         """
+        return self.scores_of(model, self.accompany(model, rule))
+
+    def accompany(self, model: Model, rule: str) -> list[list[Music]]:
+        """Two accompaniments of each piece's melody; arguments as for `scores`."""
         music = [piece.music for piece in self.whole]
-        flavours = accompany_pieces(model, music, 2, seed=0, rule=rule).flavours
+        return accompany_pieces(model, music, 2, seed=0, rule=rule).flavours
+
+    def scores_of(self, model: Model, flavours: list[list[Music]]) -> dict[str, float]:
+        """What `scores` gives, of the accompaniments of `accompany`."""
+        music = [piece.music for piece in self.whole]
         made = [cut_alike(self.whole, flavour) for flavour in flavours]
         table = measure([*made[0], *made[1]], model.tracks, model.steps_per_beat)
         pairs = [pair for flavour in flavours for pair in zip(flavour, music, strict=True)]

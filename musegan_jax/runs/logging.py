@@ -191,19 +191,19 @@ class JsonLines:
     def _join(self) -> None:
         """Write the remote file whole, then remove its pieces: never is a line in neither."""
         self._path.write_bytes(self.local.read_bytes())
-        for piece in _pieces(self._path):
+        for piece in pieces(self._path):
             piece.unlink()
 
 
-def _pieces(path: epath.Path) -> list[epath.Path]:
+def pieces(path: epath.Path) -> list[epath.Path]:
     """What `publish` has written beside a log, in order."""
-    pieces = {each.name: each for each in path.parent.glob(f"{path.stem}-*{path.suffix}")}
-    numbers = [int(n) for name in pieces if (n := name[len(path.stem) + 1 :][:6]).isdecimal()]
+    found = {each.name: each for each in path.parent.glob(f"{path.stem}-*{path.suffix}")}
+    numbers = [int(n) for name in found if (n := name[len(path.stem) + 1 :][:6]).isdecimal()]
     number = max(numbers, default=0)
     # Newer ones by their names: a listing may be older than they.
     while (piece := _piece(path, number := number + 1)).exists():
-        pieces[piece.name] = piece
-    return [pieces[name] for name in sorted(pieces)]
+        found[piece.name] = piece
+    return [found[name] for name in sorted(found)]
 
 
 def _piece(path: epath.Path, number: int) -> epath.Path:
@@ -221,19 +221,25 @@ def _parse(path: epath.Path) -> tuple[list[dict[str, Any]], list[bytes]]:
     content = path.read_bytes() if path.is_file() else b""
     *texts, last = content.split(b"\n")
     if files.is_remote(path):  # a kill between joining and removing leaves lines in both
-        pieces = b"".join(piece.read_bytes() for piece in _pieces(path))
-        texts = list(dict.fromkeys([*texts, *pieces.split(b"\n")]))
+        more = b"".join(piece.read_bytes() for piece in pieces(path))
+        texts = list(dict.fromkeys([*texts, *more.split(b"\n")]))
     for text in (*texts, last):
-        try:
-            line = json.loads(text.decode())
-        # Nesting too deep is a RecursionError; numbers of thousands of digits are ValueErrors.
-        except (ValueError, RecursionError):
-            line = None
-        if _is_line(line):
+        line = parse_line(text)
+        if line is not None:
             found.append(line)
         elif text and text is not last:  # a killed process leaves the last line incomplete
             damaged.append(text)
     return found, damaged
+
+
+def parse_line(text: bytes) -> dict[str, Any] | None:
+    """The object of a line of a log; None if it is damaged."""
+    try:
+        line = json.loads(text.decode())
+    # Nesting too deep is a RecursionError; numbers of thousands of digits are ValueErrors.
+    except (ValueError, RecursionError):
+        return None
+    return line if _is_line(line) else None
 
 
 def _is_line(line: Any) -> bool:

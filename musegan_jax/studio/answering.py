@@ -4,13 +4,15 @@ import functools
 from collections.abc import Callable, Iterator
 from typing import Any
 
+import jax
 import numpy as np
 
 from musegan_jax.composing import melody, walk
-from musegan_jax.composing.accompany import answer_melody, played
+from musegan_jax.composing.accompany import answer_melody, played, showing
 from musegan_jax.composing.arrangement import generated_tracks
 from musegan_jax.composing.decoding.held import Held
 from musegan_jax.composing.melody import Melody
+from musegan_jax.composing.walk import Flavour
 from musegan_jax.data import melodies, midi
 from musegan_jax.data.melody_line import pick_part
 from musegan_jax.errors import UserError
@@ -20,7 +22,10 @@ from musegan_jax.studio.asking import Ask, Kept, Wanted
 from musegan_jax.studio.songs import to_midi
 
 BEGINNING = 256  # steps: of much longer melodies the beginning is answered first, to be heard
+PROGRAMS = 48  # compiled ones, each of a model and a length, that are kept; 15 MB each
 USUAL = (16, 8, 4, 12, 2, 1, 6, 10, 14, 24, 32)  # bars for which the network is compiled unasked
+
+_compiled: set[tuple[int, int]] = set()
 
 
 def about(model: Model, name: str) -> dict[str, Any]:
@@ -44,6 +49,7 @@ def answers(model: Model, ask: Ask) -> Iterator[dict[str, Any]]:
     score = midi.parse(to_midi(ask.sheet, (ask.melody,)), "the melody")
     prepared = melody.prepare(score, pick_part(score, None, "the melody"), model)
     held = _held(model, prepared, ask.kept)
+    prepared = showing(model, prepared, held)
     # How long the model's windows are is for those who train it.
     said = [line for line in melody.remarks(model, prepared) if "in one pass" not in line]
     yield {"remarks": said}
@@ -62,6 +68,12 @@ def answers(model: Model, ask: Ask) -> Iterator[dict[str, Any]]:
 
 
 def _answer(model: Model, prepared: Melody, wanted: Wanted, temperature: float) -> np.ndarray:
+    """The raw answer. Only the worker's thread comes here."""
+    program = (id(model), len(prepared.condition))
+    if program not in _compiled and len(_compiled) >= PROGRAMS:
+        jax.clear_caches()  # melodies of ever new lengths would fill the memory
+        _compiled.clear()
+    _compiled.add(program)
     if len(wanted.ends) == 1:
         return answer_melody(model, prepared, *wanted.ends[0], temperature)
     return walk.answer_between(model, prepared, wanted.ends, wanted.place, temperature)
@@ -71,7 +83,11 @@ def _beginning(model: Model, prepared: Melody) -> Melody:
     steps = -(-BEGINNING // model.stride) * model.stride
     condition = prepared.condition[: steps + model.stride].copy()
     condition[steps:] = False
-    return prepared._replace(condition=condition, steps=steps)
+    beside = prepared.beside
+    if beside is not None:
+        beside = beside[: steps + model.stride].copy()
+        beside[steps:] = False
+    return prepared._replace(condition=condition, beside=beside, steps=steps)
 
 
 def _held(model: Model, prepared: Melody, kept: tuple[Kept, ...]) -> Held | None:
@@ -118,4 +134,4 @@ def usual_lengths(model: Model) -> Iterator[Callable[[], Any]]:
         steps = -(-bars * 4 * model.steps_per_beat // model.stride) * model.stride
         condition = np.resize(prepared.condition, (steps + model.stride, MIDI_PITCHES))
         part = prepared._replace(condition=condition, steps=steps)
-        yield functools.partial(answer_melody, model, part, 0, 0)
+        yield functools.partial(_answer, model, part, Wanted((Flavour(0, 0),), (0.0, 0.0)), 1.0)

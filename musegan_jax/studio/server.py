@@ -40,12 +40,15 @@ class Studio:
         report: Callable[[BaseException], None],
         watched: Watched | None = None,
     ) -> None:
-        """`models` by the names that the page shows, the first to begin with."""
-        self.models, self.worker, self.watched = models, worker, watched
+        """`models` by the names that the page shows, the first to begin with.
+
+        The watched run's model is one of them as soon as the run has saved a state.
+        """
+        self._models, self.worker, self.watched = models, worker, watched
         self._report = report
-        self._playing = asyncio.Semaphore(1)
+        self._playing, self._reading = asyncio.Semaphore(1), asyncio.Semaphore(1)
         self._sounds = 0
-        self._about = _about(models, watched is not None)
+        self._about = _about(watched is not None)
         self._page = _page()
 
     def app(self, token: str, hosts: frozenset[str] | None) -> Guard:
@@ -57,6 +60,7 @@ class Studio:
             Route("/api/answers", self.answers, methods=["POST"]),
             Route("/api/opened", self.opened, methods=["POST"]),
             Route("/api/midi", self.midi, methods=["POST"]),
+            Route("/api/musicxml", self.musicxml, methods=["POST"]),
             Route("/api/sound", self.sound, methods=["POST"]),
             Route("/api/run", self.run),
             Route("/api/run/{iteration:int}/{number:int}", self.sample),
@@ -69,6 +73,14 @@ class Studio:
         }
         return Guard(Starlette(routes=routes, exception_handlers=handlers), token, hosts)
 
+    def models(self) -> Mapping[str, Model]:
+        """The models by name; of the watched run, the newest that it has saved."""
+        saved = None if self.watched is None else self.watched.model()
+        if self.watched is None or saved is None:
+            return self._models
+        name = self.watched.workdir.name
+        return {**self._models, name + (" (watched)" if name in self._models else ""): saved}
+
     async def page(self, request: Request) -> Response:
         """A file of the page: looked up among those that there are, not on the disk."""
         name = request.path_params.get("name", "index.html")
@@ -79,14 +91,17 @@ class Studio:
 
     async def about(self, request: Request) -> Response:
         """Models, melodies, instruments."""
-        return JSONResponse(self._about)
+        models = await run_in_threadpool(self.models)
+        about = [answering.about(model, name) for name, model in models.items()]
+        return JSONResponse({**self._about, "models": about})
 
     async def answers(self, request: Request) -> Response:
         """Answers, a line of JSON each, as they are made; who closes the connection cancels."""
         ask = asking.ask(await _body(request))
-        if ask.model not in self.models:
+        models = await run_in_threadpool(self.models)
+        if ask.model not in models:
             raise UserError("there is no such model here (any more): reload the page")
-        model = self.models[ask.model]
+        model = models[ask.model]
         try:
             job = self.worker.submit(Job(lambda: answering.answers(model, ask)))
         except Full:
@@ -99,13 +114,21 @@ class Studio:
         return StreamingResponse(lines(), media_type="application/x-ndjson")
 
     async def opened(self, request: Request) -> Response:
-        """The tracks of a MIDI file."""
-        return JSONResponse(await run_in_threadpool(songs.opened, await _body(request)))
+        """The tracks of a MIDI file or a score; one is read at a time."""
+        body = await _body(request)
+        async with self._reading:
+            return JSONResponse(await run_in_threadpool(songs.opened, body))
 
     async def midi(self, request: Request) -> Response:
         """A song as a MIDI file."""
         song = asking.song(await _body(request))
         return Response(await run_in_threadpool(songs.midi_bytes, song), media_type="audio/midi")
+
+    async def musicxml(self, request: Request) -> Response:
+        """A song as a score, in JSON with what had to be moved; one is written at a time."""
+        song = asking.song(await _body(request))
+        async with self._reading:
+            return JSONResponse(await run_in_threadpool(songs.musicxml, song))
 
     async def sound(self, request: Request) -> Response:
         """A song as a WAV file; one is made at a time."""
@@ -135,9 +158,10 @@ class Studio:
         return JSONResponse(await run_in_threadpool(self._run.song, *_numbers(request)))
 
     async def sample_sound(self, request: Request) -> Response:
-        """The sound of a sample."""
-        path = await run_in_threadpool(self._run.sample, *_numbers(request), "wav")
-        return Response(await run_in_threadpool(path.read_bytes), media_type="audio/wav")
+        """The sound of a sample; one is made at a time."""
+        async with self._playing:
+            sound = await run_in_threadpool(self._run.sound, *_numbers(request))
+        return Response(sound, media_type="audio/wav")
 
     @property
     def _run(self) -> Watched:
@@ -184,12 +208,11 @@ def _page() -> dict[str, tuple[bytes, str]]:
     return files
 
 
-def _about(models: Mapping[str, Model], watched: bool) -> dict[str, Any]:
+def _about(watched: bool) -> dict[str, Any]:
     from pretty_midi.constants import INSTRUMENT_MAP
 
     return {
         "version": musegan_jax.__version__,
-        "models": [answering.about(model, name) for name, model in models.items()],
         "melodies": [{"name": name, **songs.built_in(name)} for name in melodies.MELODIES],
         "instruments": list(INSTRUMENT_MAP),
         "keys": [*asking.KEYS, *asking.MINORS],

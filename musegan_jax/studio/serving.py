@@ -54,10 +54,12 @@ def serve(
     """
     with contextlib.closing(_listen(host, port)) as listening:
         compilation_cache.keep()
-        models = load_models([*sources, *([watch] if watch and _has_model(watch) else [])])
+        models = load_models(sources)
         watched = None if watch is None else Watched(files.locate(watch))
         token = secrets.token_urlsafe(16)
-        warm = itertools.chain.from_iterable(map(usual_lengths, models.values()))
+        saved = watched and watched.model()
+        every = [*models.values(), *([saved] if saved else [])]
+        warm = itertools.chain.from_iterable(map(usual_lengths, every))
         worker = Worker(warm, _report)
         number = listening.getsockname()[1]
         app = Studio(models, worker, _report, watched).app(token, hosts(host, number))
@@ -147,15 +149,6 @@ def load_models(sources: Sequence[str]) -> dict[str, Model]:
         names = (stem + (f" {n}" if n > 1 else "") for n in itertools.count(1))
         models[next(name for name in names if name not in models)] = model
     return models
-
-
-def _has_model(workdir: str) -> bool:
-    """Whether a run has saved a state that can be loaded."""
-    try:
-        load_model(files.locate(workdir), say=lambda _: None)
-    except UserError:
-        return False
-    return True
 
 
 def _report(error: BaseException) -> None:

@@ -1,18 +1,23 @@
-"""Songs of the page as MIDI and sound, and MIDI files as melodies for the page."""
+"""Songs of the page as MIDI, score and sound, and files of others as melodies for the page."""
 
 import io
+import tempfile
+from pathlib import Path
 from typing import Any
 
 import mido
 import numpy as np
 
-from musegan_jax.data import melodies, midi
+from musegan_jax.data import melodies, midi, notation
 from musegan_jax.data.melody_line import melody_likeness
+from musegan_jax.data.readers import scores
 from musegan_jax.errors import UserError
 from musegan_jax.files import AnyPath
 from musegan_jax.pianoroll import Track
 from musegan_jax.rendering import audio
 from musegan_jax.studio.asking import KEYS, MINORS, TEMPOS, Sheet, Song, Voice, key_of
+
+SIXTEENTHS = 4  # steps in a quarter note of a score, unless the notes need finer ones
 
 
 def to_midi(sheet: Sheet, voices: tuple[Voice, ...]) -> mido.MidiFile:
@@ -48,13 +53,54 @@ def write_wav(song: Song, path: AnyPath) -> None:
     audio.write_wav(midi.parse(to_midi(song.sheet, song.voices), "the song"), path)
 
 
-def opened(content: bytes) -> dict[str, Any]:
-    """A MIDI file for the page: its pitched tracks in the page's ticks, and which is likeliest.
+def musicxml(song: Song) -> dict[str, Any]:
+    """A song as the text of a MusicXML file, and what of it had to be moved.
 
     Raises:
-        UserError: if it cannot be read, or nothing in it has a pitch.
+        UserError: if music21 is not installed, or cannot express it.
     """
-    score = midi.from_bytes(content, "the file")
+    scores.check_installed()
+    voices = _notated(song.voices)
+    score = midi.parse(to_midi(song.sheet, voices), "the song")
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "song.musicxml"
+        exact = notation.write(score, path, "Song", SIXTEENTHS)
+        text = path.read_text(encoding="utf-8")
+    moved = "notes beside the grid are at the nearest sixteenth in the score"
+    return {"text": text, "remarks": [] if exact else [moved]}
+
+
+def _notated(voices: tuple[Voice, ...]) -> tuple[Voice, ...]:
+    """The voices with their ends on the grid of their starts, if that is one that is written.
+
+    Notes that are played a little short would otherwise be taken for a rhythm that nobody writes,
+    and a tune in triplets be moved to sixteenths.
+    """
+    starts = np.concatenate([voice.notes[:, 0] for voice in voices])
+    for steps in (SIXTEENTHS, 3 * SIXTEENTHS, 6 * SIXTEENTHS):
+        grid = midi.TICKS_PER_BEAT // steps
+        if (starts % grid == 0).all():
+            return tuple(v._replace(notes=_rounded(v.notes, grid)) for v in voices)
+    return voices
+
+
+def _rounded(notes: np.ndarray, grid: int) -> np.ndarray:
+    notes = notes.copy()
+    ends = (notes[:, 1] + grid // 2) // grid * grid
+    notes[:, 1] = np.maximum(ends, notes[:, 0] + grid)
+    return notes
+
+
+def opened(content: bytes) -> dict[str, Any]:
+    """A file for the page: its pitched tracks in the page's ticks, and which is likeliest.
+
+    What it is, MIDI, MusicXML, ABC or kern, is told from the content.
+
+    Raises:
+        UserError: if it cannot be read, or nothing in it has a pitch; if it is a score, and music21
+            is not installed.
+    """
+    score, remarks = _read(content)
     pitched = [part for part in score.parts if not part.is_drum]
     if not pitched:
         raise UserError("the file has no notes with a pitch: choose one with a melody")
@@ -72,8 +118,32 @@ def opened(content: bytes) -> dict[str, Any]:
         "bpm": round(min(max(bpm, TEMPOS[0]), TEMPOS[1]), 2),
         "metre": [beats, unit if unit <= 16 else 4],
         "key": key if key in (*KEYS, *MINORS) else None,
-        "remarks": _lost(score),
+        "remarks": [*remarks, *_lost(score)],
     }
+
+
+def _read(content: bytes) -> tuple[midi.Score, list[str]]:
+    suffix = _score_suffix(content)
+    if suffix is None:
+        return midi.from_bytes(content, "the file"), []
+    tunes = scores.from_bytes(content, suffix, "the file")
+    more = f"the file has {len(tunes)} tunes; this is the first"
+    return tunes[0], [more] if len(tunes) > 1 else []
+
+
+def _score_suffix(content: bytes) -> str | None:
+    """The suffix that a score with this content has; None if it is none."""
+    if content.startswith(b"PK\x03\x04"):
+        return ".mxl"
+    head = content[:4096].removeprefix(b"\xef\xbb\xbf").lstrip()
+    if head.startswith((b"<", b"\xff\xfe", b"\xfe\xff")):
+        return ".musicxml"
+    lines = head.splitlines()
+    if any(line.startswith(b"**kern") for line in lines):
+        return ".krn"
+    if any(line.startswith(b"X:") for line in lines) and any(b"K:" in line for line in lines):
+        return ".abc"
+    return None
 
 
 def built_in(name: str) -> dict[str, Any]:

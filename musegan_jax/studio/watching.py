@@ -1,20 +1,69 @@
 """A run while it trains, for the page: its curves, its samples, its speed."""
 
+import contextlib
 import itertools
+import tempfile
+import threading
+from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 from etils import epath
 
 from musegan_jax.data import midi
-from musegan_jax.errors import UserError
-from musegan_jax.runs import record
-from musegan_jax.runs.logging import read_lines
+from musegan_jax.errors import UserError, first_line
+from musegan_jax.models.model import Model
+from musegan_jax.rendering import audio
+from musegan_jax.runs import checkpoint, record
+from musegan_jax.runs.following import Follower
 from musegan_jax.runs.timing import MEASURED
+from musegan_jax.training.load import load_model
 
-POINTS = 400  # of a curve; of more, evenly spaced ones
+POINTS = 400  # of a curve at most; of longer ones every second, fourth, ... point
 SAMPLES = 50  # iterations, the newest
 RECENT = 20  # lines of the log from which the speed is told
+
+
+class Curves:
+    """The scalars of a log, thinned as they grow."""
+
+    def __init__(self) -> None:
+        """Begin with none."""
+        self.done = 0  # the newest iteration
+        self.recent: list[dict[str, Any]] = []  # timed lines
+        self._found: dict[str, list[list[float]]] = {}
+        self._last: dict[str, list[float]] = {}
+        self._every: dict[str, int] = {}
+        self._count: dict[str, int] = {}
+
+    def add(self, lines: list[dict[str, Any]]) -> None:
+        """Add lines of the log."""
+        self.done = max([self.done, *(line["iteration"] for line in lines)])
+        timed = [line for line in lines if "seconds" in line]
+        self.recent = [*self.recent, *timed][-RECENT:]
+        for line in lines:
+            for name, value in line.items():
+                if name not in ("iteration", *MEASURED) and not isinstance(value, str):
+                    self._point(name, [line["iteration"], value])
+
+    def _point(self, name: str, point: list[float]) -> None:
+        points = self._found.setdefault(name, [])
+        every, count = self._every.get(name, 1), self._count.get(name, 0)
+        if count % every == 0:
+            points.append(point)
+            if len(points) >= POINTS:
+                del points[1::2]
+                self._every[name] = 2 * every
+        self._last[name], self._count[name] = point, count + 1
+
+    @property
+    def points(self) -> dict[str, list[list[float]]]:
+        """By name, each `[iteration, value]` of up to `POINTS` iterations, the newest with them."""
+        return {
+            name: points if points[-1] is self._last[name] else [*points, self._last[name]]
+            for name, points in self._found.items()
+        }
 
 
 class Watched:
@@ -23,47 +72,103 @@ class Watched:
     def __init__(self, workdir: epath.Path) -> None:
         """Watch a folder, which need not hold a run yet."""
         self.workdir = workdir
+        self._log, self._curves = Follower(workdir / "metrics.jsonl"), Curves()
+        self._songs: dict[str, list[epath.Path]] = {}  # of folders that are complete
+        self._newest: int | None = None
+        self._model: Model | None = None
+        self._looking, self._loading = threading.Lock(), threading.Lock()
+
+    def model(self) -> Model | None:
+        """The model of the newest checkpoint; None before there is one that can be read.
+
+        It is loaded where there is a newer one than at the last call.
+        """
+        with self._loading:
+            # It may be removed at this moment, or be out of reach: then the model before serves.
+            with contextlib.suppress(UserError, OSError):
+                newest = max(checkpoint.iterations(self.workdir), default=None)
+                if newest is not None and newest != self._newest:
+                    self._newest = newest  # first: what cannot be read is not tried again and again
+                    self._model = load_model(self.workdir, say=lambda _: None)
+            return self._model
 
     def state(self) -> dict[str, Any]:
         """What there is of the run now.
 
         Raises:
-            UserError: if its record is damaged.
+            UserError: if its record is damaged, or the folder cannot be read.
         """
+        with self._looking, self._readable():
+            return self._state()
+
+    @contextlib.contextmanager
+    def _readable(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            raise UserError(f"{self.workdir}: cannot be read ({first_line(error)})") from error
+
+    def _state(self) -> dict[str, Any]:
         run = record.read(self.workdir)
         if run is None:
             return {"name": self.workdir.name, "began": False}
-        lines = read_lines(self.workdir / "metrics.jsonl")
-        done = max((line["iteration"] for line in lines), default=0)
+        again, lines = self._log.new()
+        if again:
+            self._curves = Curves()
+        self._curves.add(lines)
         updates = run.config.training.critic_updates + 1
         return {
             "name": self.workdir.name,
             "began": True,
-            "iteration": done,
+            "iteration": self._curves.done,
             "iterations": run.config.training.iterations,
             "dataset": run.dataset_source,
-            "speed": speed(lines),
+            "speed": speed(self._curves.recent),
             "examples": run.config.training.batch_size * updates,
-            "curves": curves(lines),
-            "samples": [
-                {"iteration": int(folder.name), "songs": [song.stem for song in _songs(folder)]}
-                for folder in self._folders()[-SAMPLES:]
-            ],
+            "curves": self._curves.points,
+            "samples": self._samples(),
+            "saved": bool(checkpoint.iterations(self.workdir)),
         }
 
-    def sample(self, iteration: int, number: int, kind: str) -> epath.Path:
-        """A file of a sample: `kind` is mid or wav.
+    def _samples(self) -> list[dict[str, Any]]:
+        """The newest samples. Only what is in the newest folder can still be changing."""
+        folders = self._folders()[-SAMPLES:]
+        songs = {
+            folder.name: self._songs.get(folder.name) or songs_of(folder) for folder in folders
+        }
+        self._songs = {folder.name: songs[folder.name] for folder in folders[:-1]}
+        return [
+            {"iteration": int(name), "songs": [song.stem for song in found]}
+            for name, found in songs.items()
+        ]
+
+    def sample(self, iteration: int, number: int) -> epath.Path:
+        """The MIDI file of a sample.
 
         Raises:
-            UserError: if there is none.
+            UserError: if there is none (any more).
         """
-        folder = next((f for f in self._folders() if int(f.name) == iteration), None)
-        songs = _songs(folder) if folder else []
-        if 0 <= number < len(songs):
-            path = songs[number].with_suffix(f".{kind}")
-            if path.is_file():
-                return path
+        with self._readable():
+            folder = next((f for f in self._folders() if int(f.name) == iteration), None)
+            songs = songs_of(folder) if folder else []
+            if 0 <= number < len(songs):
+                return songs[number]
         raise UserError("there is no such sample (any more)")
+
+    def sound(self, iteration: int, number: int) -> bytes:
+        """A sample as the content of a WAV file: the run's own, or made now where it has none.
+
+        Raises:
+            UserError: if there is none, or its file is damaged.
+        """
+        path = self.sample(iteration, number)
+        with self._readable():
+            if path.with_suffix(".wav").is_file():
+                return path.with_suffix(".wav").read_bytes()
+            score = midi.from_bytes(path.read_bytes(), path.name)
+        with tempfile.TemporaryDirectory() as folder:
+            audio.write_wav(score, Path(folder) / "sample.wav")
+            return (Path(folder) / "sample.wav").read_bytes()
 
     def song(self, iteration: int, number: int) -> dict[str, Any]:
         """A sample's voices, melody first, in the page's ticks.
@@ -71,8 +176,9 @@ class Watched:
         Raises:
             UserError: if there is none, or its file is damaged.
         """
-        path = self.sample(iteration, number, "mid")
-        score = midi.from_bytes(path.read_bytes(), path.name)
+        path = self.sample(iteration, number)
+        with self._readable():
+            score = midi.from_bytes(path.read_bytes(), path.name)
         factor = midi.TICKS_PER_BEAT / score.ticks_per_beat
         voices = []
         for part in score.parts:
@@ -90,24 +196,9 @@ class Watched:
         return sorted(numbers, key=lambda folder: int(folder.name))
 
 
-def _songs(folder: epath.Path) -> list[epath.Path]:
+def songs_of(folder: epath.Path) -> list[epath.Path]:
+    """The MIDI files of a folder, by name."""
     return sorted((each for each in folder.iterdir() if each.suffix == ".mid"), key=str)
-
-
-def curves(lines: list[dict[str, Any]]) -> dict[str, list[list[float]]]:
-    """The scalars of a log by name, each `[iteration, value]` of up to `POINTS` iterations."""
-    found: dict[str, list[list[float]]] = {}
-    for line in lines:
-        for name, value in line.items():
-            if name not in ("iteration", *MEASURED) and not isinstance(value, str):
-                found.setdefault(name, []).append([line["iteration"], value])
-    return {name: _thinned(points) for name, points in found.items()}
-
-
-def _thinned(points: list[Any]) -> list[Any]:
-    if len(points) <= POINTS:
-        return points
-    return [points[round(n)] for n in np.linspace(0, len(points) - 1, POINTS)]
 
 
 def speed(lines: list[dict[str, Any]]) -> float | None:

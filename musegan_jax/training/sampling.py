@@ -14,20 +14,29 @@ from musegan_jax.composing import accompany, arrangement
 from musegan_jax.composing.melody import Melody, load_melody, prepare
 from musegan_jax.composing.song import write_song
 from musegan_jax.config import Config
+from musegan_jax.data import midi
 from musegan_jax.data.dataset import Dataset
 from musegan_jax.data.melody_line import pick_part
 from musegan_jax.data.training_music import TrainingMusic
 from musegan_jax.errors import UserError
 from musegan_jax.evaluation import held_out, metrics
 from musegan_jax.evaluation.accompaniments import as_measured
+from musegan_jax.evaluation.measures import Music
 from musegan_jax.models.model import Model
+
+SHOWN = 2  # held-out pieces that are written with each sample
+BPM = 80  # of them
 
 
 class Samples(NamedTuple):
-    """The samples of one state: songs by name, and the mean of each measure."""
+    """The samples of one state: songs by name, and the mean of each measure.
+
+    `held` are accompaniments of the first held-out pieces, to be looked at while the run trains.
+    """
 
     songs: dict[str, mido.MidiFile]
     scores: dict[str, float]
+    held: dict[str, mido.MidiFile] = {}
 
     @property
     def finite(self) -> dict[str, float]:
@@ -64,10 +73,24 @@ class Sampler(NamedTuple):
             songs[stem] = arrangement.to_midi(model, melody, roll)
             bare = accompany.decode_melody(model, melody, answer, "independent")
             scores.append(metrics.quick_scores(*as_measured(model, melody, bare)))
-        measured = self.held.scores(model, self.held_out_decoding) if self.held else {}
+        measured, held = {}, {}
+        if self.held:
+            flavours = self.held.accompany(model, self.held_out_decoding)
+            measured = self.held.scores_of(model, flavours)
+            shown = enumerate(flavours[0][:SHOWN], 1)
+            held = {f"valid-{n}": _to_midi(model, music) for n, music in shown}
         names = scores[0] if scores else ()
         means = {name: float(np.mean([s[name] for s in scores])) for name in names}
-        return Samples(songs, {**means, **measured})
+        return Samples(songs, {**means, **measured}, held)
+
+
+def _to_midi(model: Model, music: Music) -> mido.MidiFile:
+    """A piece on the grid; a dataset has no tempo."""
+    song = midi.from_roll(music.roll, model.tracks, model.steps_per_beat, BPM)
+    beats, rest = divmod(music.bars.shape[1], model.steps_per_beat)
+    if not rest and 0 < beats < 256:
+        song.tracks[0].append(mido.MetaMessage("time_signature", numerator=beats, denominator=4))
+    return song
 
 
 def prepare_sampler(config: Config, music: TrainingMusic, data: Dataset) -> Sampler:
@@ -100,14 +123,15 @@ def prepare_sampler(config: Config, music: TrainingMusic, data: Dataset) -> Samp
 
 
 def write(samples: Samples, folder: epath.Path, iteration: int) -> list[epath.Path]:
-    """Write the songs into a folder and return the files.
+    """Write the songs into a folder and return the files; of held-out pieces MIDI alone.
 
     Raises:
         UserError: if one cannot be written.
     """
-    if not samples.songs:
-        return []
-    files.make_folder(folder)
+    if samples.songs or samples.held:
+        files.make_folder(folder)
+    for stem, song in samples.held.items():
+        midi.write(song, folder / f"{stem}.mid")
     return [
         path
         for stem, song in samples.songs.items()

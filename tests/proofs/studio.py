@@ -1,25 +1,32 @@
 """The studio's page used at random, timed, and photographed.
 
 COMMAND   uv run python tests/proofs/studio.py clicks --minutes 30
-          uv run python tests/proofs/studio.py times
+          uv run python tests/proofs/studio.py times [--cold]
+          uv run python tests/proofs/studio.py crowd
           uv run python tests/proofs/studio.py pictures docs
-TIME      as asked; the other two about a minute each on two quiet CPU cores
+TIME      as asked; the others about a minute each on two quiet CPU cores
 RESULT    clicks: no error in the browser's console, none in the terminal, and the memory of server
           and page in the last third within a quarter of that in the middle third, else exit status
           1. times: seconds, on the clock and of all processors, from the command to the page, and
-          from *Answer* to the first answer, the first sound and the fourth answer. pictures: the
-          page on a desk and on a phone, in light and dark.
+          from *Answer* to the first answer, the first sound and the fourth answer; `--cold` begins
+          with an empty cache of compiled programs, as the first start ever does. crowd: a hundred
+          answers at once: how many came, and how long the page's own requests and frames took
+          meanwhile. pictures: the page on a desk and on a phone, in light and dark.
 """
 
 import argparse
+import json
 import os
 import random
 import statistics
 import subprocess
 import sys
+import tempfile
 import time
+import urllib.request
 from collections.abc import Iterator
-from contextlib import contextmanager
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -44,10 +51,16 @@ KEYS = ["Space", "Home", "r", "r", "Enter", "Delete", "ArrowUp", "ArrowLeft", "S
 
 
 @contextmanager
-def command() -> Iterator[tuple[subprocess.Popen, str]]:
-    """The command in a process of its own, and its address."""
+def command(cache: str | None = None) -> Iterator[tuple[subprocess.Popen, str]]:
+    """The command in a process of its own, and its address.
+
+    Args:
+        cache: folder of compiled programs; None for the usual one.
+    """
+    variables = os.environ | ({"JAX_COMPILATION_CACHE_DIR": cache} if cache else {})
     words = [sys.executable, "-m", "musegan_jax", "studio", "--no-browser", "--port", "0"]
-    process = subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    process = subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+                               env=variables)  # fmt: skip
     assert process.stdout and process.stderr
     try:
         yield process, process.stdout.readline().strip()
@@ -140,10 +153,11 @@ def cpu_seconds(process: subprocess.Popen) -> float:
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
-def times() -> int:
+def times(cold: bool) -> int:
     """From the command to the page to the sound."""
+    folder = tempfile.TemporaryDirectory() if cold else nullcontext()
     began = time.monotonic()
-    with command() as (process, address), browser() as chromium:
+    with folder as cache, command(cache) as (process, address), browser() as chromium:
         served, used = time.monotonic() - began, cpu_seconds(process)
         print(f"served {served:.2f} s after the command ({used:.2f} s of a processor)")
         began = time.monotonic()
@@ -159,7 +173,6 @@ def times() -> int:
         page.click("#answer")
         until(page, "() => document.querySelectorAll('#cards .card').length >= 1")
         tell("first answer of 16 bars seen")
-        page.click("[data-card='play 0']")
         until(page, """() => {
           const meter = studio.meter ??= studio.listen();
           const wave = new Float32Array(meter.fftSize);
@@ -170,6 +183,54 @@ def times() -> int:
         until(page, "() => document.querySelectorAll('#cards .card').length >= 4")
         tell("fourth answer seen")
     return 0
+
+
+QUICK = """async () => {
+  const answer = async () => {
+    const began = performance.now();
+    const headers = {"X-Studio-Token": sessionStorage.getItem("studio-key")};
+    await (await fetch("api/about", {headers})).json();
+    return performance.now() - began;
+  };
+  const frame = () => new Promise((done) => {
+    const began = performance.now();
+    requestAnimationFrame(() => done(performance.now() - began));
+  });
+  return [await answer(), await frame()];
+}"""
+
+
+def crowd(count: int) -> int:
+    """Many answers at once, and how quick the page is meanwhile."""
+    notes = [[480 * n, 480 * n + 480, 60 + n % 8] for n in range(16)]
+    body = json.dumps(
+        {"model": "chorales", "bpm": 100, "metre": [4, 4], "key": None, "temperature": 1,
+         "melody": {"notes": notes}, "wanted": [{"ends": [[0, 0]]}]}
+    ).encode()  # fmt: skip
+    with command() as (_, address), browser() as chromium:
+        page = opened(chromium, address, [])
+        base, _, key = address.partition("#")
+
+        def ask(_: int) -> bool:
+            request = urllib.request.Request(
+                f"{base}api/answers", body, {"X-Studio-Token": key, "Host": base[7:-1]}
+            )
+            with urllib.request.urlopen(request, timeout=600) as reply:
+                return bool(json.loads(reply.read().splitlines()[-1]).get("voices"))
+
+        ask(0)
+        began, waits = time.monotonic(), []
+        with ThreadPoolExecutor(count) as pool:
+            replies = [pool.submit(ask, n) for n in range(count)]
+            while not all(reply.done() for reply in replies):
+                waits.append(page.evaluate(QUICK))
+                time.sleep(0.1)
+            came = sum(reply.result() for reply in replies)
+        print(f"{came} of {count} answers came, in {time.monotonic() - began:.1f} s")
+        for name, values in zip(("a request", "a frame"), zip(*waits, strict=True), strict=True):
+            print(f"{name} of the page meanwhile: median {statistics.median(values):.0f} ms, "
+                  f"at most {max(values):.0f} ms, of {len(values)}")  # fmt: skip
+    return int(came < count)
 
 
 def pictures(folder: Path) -> int:
@@ -185,6 +246,7 @@ def pictures(folder: Path) -> int:
             page.click("#answer")
             until(page, "() => document.querySelectorAll('#cards .card').length >= 4")
             until(page, "() => document.getElementById('progress').hidden")
+            page.evaluate("() => studio.player.stop({rewind: true})")
             page.locator(".voice").nth(3).get_by_role("button", name="Keep").click()
             page.mouse.move(0, 0)
             page.wait_for_timeout(500)
@@ -203,7 +265,8 @@ def main() -> int:
     random_ = what.add_parser("clicks")
     random_.add_argument("--minutes", type=float, default=30)
     random_.add_argument("--seed", type=int, default=0)
-    what.add_parser("times")
+    what.add_parser("times").add_argument("--cold", action="store_true")
+    what.add_parser("crowd").add_argument("--count", type=int, default=100)
     what.add_parser("pictures").add_argument("folder", type=Path)
     arguments = parser.parse_args()
     if browser_path() is None:
@@ -211,7 +274,9 @@ def main() -> int:
         return 2
     if arguments.what == "clicks":
         return clicks(arguments.minutes, arguments.seed)
-    return times() if arguments.what == "times" else pictures(arguments.folder)
+    if arguments.what == "times":
+        return times(arguments.cold)
+    return crowd(arguments.count) if arguments.what == "crowd" else pictures(arguments.folder)
 
 
 if __name__ == "__main__":

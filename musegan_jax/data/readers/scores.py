@@ -67,65 +67,68 @@ def read(path: str | Path) -> list[midi.Score]:
     check_installed()
     path = Path(path)
     try:
-        content = _content(path)
-        # It warns of much that is of no matter, some of it by printing.
-        with warnings.catch_warnings(), contextlib.redirect_stderr(io.StringIO()):
-            warnings.simplefilter("ignore")
-            text, suffix = _text(content), path.suffix.lower()
-            tunes = _tunes(text, suffix)
-            programs = {} if suffix in FORMATS else _programs(text)
-            scores = [_score(tune, programs) for tune in tunes]
-        for score in scores:
-            midi.check_length(score, str(path))
-        return scores
+        if not path.is_file() and path.exists():
+            raise UserError(f"{path}: not a file; give a score")
+        suffix = path.suffix.lower()
+        _check_size(path.stat().st_size, _most(suffix), str(path))
+        return from_bytes(path.read_bytes(), suffix, str(path))
     except FileNotFoundError:
         raise UserError(f"{path}: no such file") from None
     except OSError as error:
         raise UserError(f"{path}: cannot be read ({error.strerror or error})") from error
+
+
+def from_bytes(content: bytes, suffix: str, name: str) -> list[midi.Score]:
+    """The same from a file's content; `suffix` is one of `SUFFIXES`, `name` is for messages."""
+    check_installed()
+    try:
+        _check_size(len(content), _most(suffix), name)
+        # It warns of much that is of no matter, some of it by printing.
+        with warnings.catch_warnings(), contextlib.redirect_stderr(io.StringIO()):
+            warnings.simplefilter("ignore")
+            text = _text(_unpacked(content, suffix, name))
+            tunes = _tunes(text, suffix)
+            programs = {} if suffix in FORMATS else _programs(text)
+            scores = [_score(tune, programs) for tune in tunes]
+        for score in scores:
+            midi.check_length(score, name)
+        return scores
     except UserError:
         raise
     # A damaged file can make the parsers raise anything.
     except Exception as error:
         why = first_line(error)
-        raise UserError(f"{path}: not readable as {_called(path)} ({why})") from error
+        raise UserError(f"{name}: not readable as {_called(suffix)} ({why})") from error
 
 
-def _called(path: Path) -> str:
-    return {"abc": "ABC", "humdrum": "kern"}.get(FORMATS.get(path.suffix.lower(), ""), "MusicXML")
+def _called(suffix: str) -> str:
+    return {"abc": "ABC", "humdrum": "kern"}.get(FORMATS.get(suffix, ""), "MusicXML")
 
 
-def _content(path: Path) -> bytes:
-    """A file, or the score inside a compressed one, at the path that its container names.
+def _most(suffix: str) -> int:
+    return limits.MAX_TEXT_BYTES if suffix in FORMATS else limits.MAX_XML_BYTES
 
-    Raises:
-        UserError: if it is too large.
-    """
-    if not path.is_file() and path.exists():
-        raise UserError(f"{path}: not a file; give a score")
-    suffix = path.suffix.lower()
-    most = limits.MAX_TEXT_BYTES if suffix in FORMATS else limits.MAX_XML_BYTES
-    if path.stat().st_size > most:
-        raise _too_large(path, path.stat().st_size, most)
-    content = path.read_bytes()
+
+def _check_size(size: int, most: int, name: str) -> None:
+    if size > most:
+        raise UserError(
+            f"{name}: {size / 2**20:.0f} MiB long; up to {most // 2**20} MiB are read: is it one "
+            "piece of music?"
+        )
+
+
+def _unpacked(content: bytes, suffix: str, name: str) -> bytes:
+    """A file's content, or the score inside a compressed one, which its container names."""
     if suffix not in MXL:
         return content
     with zipfile.ZipFile(io.BytesIO(content)) as archive:
         listing = archive.getinfo("META-INF/container.xml")
-        if listing.file_size > limits.MAX_TEXT_BYTES:
-            raise _too_large(path, listing.file_size, limits.MAX_TEXT_BYTES)
+        _check_size(listing.file_size, limits.MAX_TEXT_BYTES, name)
         container = ElementTree.fromstring(archive.read(listing))
         rootfile = next(e for e in container.iter() if e.tag.endswith("rootfile"))
         member = archive.getinfo(rootfile.attrib["full-path"])
-        if member.file_size > most:
-            raise _too_large(path, member.file_size, most)
+        _check_size(member.file_size, _most(suffix), name)
         return archive.read(member)
-
-
-def _too_large(path: Path, size: int, most: int) -> UserError:
-    return UserError(
-        f"{path}: {size / 2**20:.0f} MiB long; up to {most // 2**20} MiB are read: is it one piece "
-        "of music?"
-    )
 
 
 def _text(content: bytes) -> str:

@@ -4,12 +4,13 @@ import { clamp } from "./music.js";
 import * as paint from "./paint.js";
 import { store, songEnd, voicesOf } from "./store.js";
 import { player } from "./sound.js";
+import { showPlaying } from "./transport.js";
 
 const WALK = "walk";
 const GRID = "grid";
 const FLAVOUR = "flavour";
 
-/** `hooks`: play() from the beginning, whatever plays; first(), when the first of new answers is there. */
+/** `hooks`: play() from the beginning, whatever plays; stop(); first(), when the first of new answers is there. */
 export class Answers {
   #canvases = new Map();
   #pause = 0;
@@ -109,6 +110,7 @@ export class Answers {
       const value = known ? Number(select.value) : fallback;
       select.replaceChildren(...flavours.map((answer, n) => new Option(answer.title, n, false, n === value)));
     }
+    this.playing();
     this.draw();
   }
 
@@ -138,9 +140,14 @@ export class Answers {
     play.setAttribute("aria-label", `Play ${answer.title}`);
     play.innerHTML = '<svg><use href="#i-play"/></svg>';
     play.addEventListener("click", () => {
+      if (player.playing && n === store.state.chosen) {
+        this.hooks.stop();
+        return;
+      }
       this.choose(n);
       this.hooks.play();
     });
+    play.dataset.title = answer.title;
     head.append(title, play, choose);
     const canvas = document.createElement("canvas");
     canvas.setAttribute("role", "img");
@@ -149,6 +156,13 @@ export class Answers {
     this.#canvases.set(n, canvas);
     card.append(head, canvas);
     return card;
+  }
+
+  /** Show on the chosen card whether it plays. */
+  playing() {
+    for (const button of document.querySelectorAll("[data-card^='play ']")) {
+      showPlaying(button, player.playing && button.dataset.card === `play ${store.state.chosen}`, button.dataset.title);
+    }
   }
 
   choose(n) {

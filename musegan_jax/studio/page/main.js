@@ -11,12 +11,14 @@ import { bytes, json } from "./server.js";
 import * as session from "./session.js";
 import { context, listen, player, touch } from "./sound.js";
 import { about, blank, heard, songEnd, store, voicesOf, withVoice } from "./store.js";
+import { loop, looping, marked, metronome, setLoop, showTransport } from "./transport.js";
 import { showVoices } from "./voices.js";
 
 const byId = (id) => document.getElementById(id);
 const on = (id, kind, act) => byId(id).addEventListener(kind, act);
 let tool = "draw";
-let opened = null; // the tracks of the MIDI file that was opened last
+const narrow = matchMedia("(max-width: 760px)"); // as in style.css
+let opened = null; // the tracks of the file that was opened last
 
 function tell(text, wrong = false) {
   byId("status").textContent = text;
@@ -55,30 +57,41 @@ async function begin() {
     tool: () => tool,
     cursor: () => Math.max(player.now, 0),
     kept: () => store.state.kept.spans,
+    looped: marked,
     edit,
     touch: (pitch) => touch(pitch, current().program, current().is_drum),
     seek: (tick) => player.seek(tick),
-    keep: (span, join) => keepBars(span, join),
+    mark: (span, join) => (looping() ? loopBars(span) : keepBars(span, join)),
     tell,
   });
   const recorder = new Recorder({
     sheet: () => store.state, grid, notes: () => current().notes, edit,
-    changed: () => byId("record").setAttribute("aria-pressed", String(recorder.on)),
+    changed: () => {
+      byId("record").setAttribute("aria-pressed", String(recorder.on));
+      if (recorder.on && narrow.matches) byId("piano").scrollIntoView({ block: "center" }); // to be played
+      show(store.state);
+    },
   });
   const piano = new Piano(byId("piano"), {
     program: () => current().program,
     pressed: (pitch, velocity) => recorder.pressed(pitch, velocity),
     released: (pitch) => recorder.released(pitch),
   });
-  const answers = new Answers({ play: () => playFrom(0), first: () => roll.fit({ beginning: false }) });
-  const run = new Run({ take });
+  const answers = new Answers({
+    play: () => playFrom(0), stop: () => player.stop(),
+    first: () => {
+      roll.fit({ beginning: false });
+      if (store.state.atOnce && !player.playing && !recorder.on) playFrom(0);
+    },
+  });
+  const run = new Run({ take, saved: trying(renewModels) });
   showVoices(byId("voices"), { keep: keepVoice, take: takeVoice });
 
   player.song = () => {
     const { state } = store;
     return {
       voices: voicesOf(state), heard: heard(state), bpm: state.bpm, metre: state.metre, end: songEnd(state),
-      clicks: byId("metronome").getAttribute("aria-pressed") === "true" || recorder.on, endless: recorder.on,
+      clicks: metronome() || recorder.on, endless: recorder.on, loop: recorder.on ? null : loop(),
     };
   };
 
@@ -125,8 +138,7 @@ async function begin() {
     roll.draw();
   };
   player.addEventListener("change", () => {
-    byId("play").setAttribute("aria-label", player.playing ? "Pause" : "Play");
-    byId("play").querySelector("use").setAttribute("href", player.playing ? "#i-pause" : "#i-play");
+    answers.playing();
     if (!player.playing) answers.draw();
     frame();
   });
@@ -148,13 +160,18 @@ async function begin() {
     if (span || kept.spans.length) store.change({ kept: { ...kept, spans: span ? [span] : [] } }, { join });
   }
 
+  function loopBars(span) {
+    setLoop(span);
+    roll.draw();
+  }
+
   function takeVoice(n) {
     const voice = voicesOf(store.state)[n];
     store.change({
       melody: { ...store.state.melody, program: voice.program, notes: voice.notes },
       answers: [], chosen: -1, voice: 0, kept: { tracks: [], spans: [] }, silent: {},
     });
-    tell(`${voice.name} is the melody now.`);
+    tell(`${voice.name} is the melody now: Answer gives it new voices. Undo brings the old one back.`);
   }
 
   function take(song) {
@@ -196,21 +213,17 @@ async function begin() {
   // --- controls
 
   about.melodies.forEach((melody, n) => byId("melodies").add(new Option(melody.name.replaceAll("_", " "), n)));
-  about.models.forEach((model) => byId("model").add(new Option(model.name, model.name)));
+  showModels();
   METRES.forEach((metre, n) => byId("metre").add(new Option(metre.join("/"), n)));
   byId("key").add(new Option("any", ""));
   about.keys.forEach((key) => byId("key").add(new Option(keyName(key), key)));
-  byId("timbre").options[1].text = about.instruments_sound ? "Instruments" : "Server";
+  byId("timbre").options[1].text = about.instruments_sound ? "Instruments" : "By the server";
   byId("midi-in").hidden = !navigator.requestMIDIAccess;
   byId("views").hidden = !about.watched;
 
-  on("play", "click", trying(play));
-  on("to-start", "click", () => player.seek(0));
-  on("record", "click", () => recorder.toggle());
-  on("metronome", "click", (event) => {
-    const { currentTarget: button } = event;
-    button.setAttribute("aria-pressed", String(button.getAttribute("aria-pressed") !== "true"));
-  });
+  showTransport({ tell, toggle: trying(play) });
+  for (const id of ["record", "hint-record"]) on(id, "click", () => recorder.toggle());
+  on("hint-tune", "click", () => setMelody(about.melodies.find(({ name }) => name === "ode_to_joy") ?? about.melodies[0], 0));
   on("bpm", "change", (event) => {
     const bpm = clamp(Number(event.target.value) || 100, ...about.tempos);
     store.change({ bpm });
@@ -254,17 +267,23 @@ async function begin() {
   }));
   on("ask", "submit", (event) => {
     event.preventDefault();
-    if (!store.state.melody.notes.length) tell("Draw or play a melody first, or choose a built-in one.", true);
-    else answers.flavours();
+    if (!store.state.melody.notes.length) {
+      tell("Draw or play a melody first, or choose a built-in one.", true);
+      return;
+    }
+    context(); // a click is what lets the answer be played when it comes
+    answers.flavours();
   });
   on("cancel", "click", cancel);
   on("model", "change", (event) => store.change({ model: event.target.value }));
   on("flavours", "change", (event) => store.change({ flavours: clamp(Math.round(Number(event.target.value)) || 1, 1, 8) }));
   on("temperature", "input", (event) => store.change({ temperature: Number(event.target.value) }, { join: "temperature" }));
   on("seed", "change", (event) => store.change({ seed: clamp(Math.round(Number(event.target.value)) || 0, 0, 2 ** 32 - 1) }));
+  on("at-once", "change", (event) => store.change({ atOnce: event.target.checked }, { undo: false }));
   on("renew", "change", (event) => store.change({ renew: event.target.checked }));
   on("get-midi", "click", trying(session.midi));
   on("get-wav", "click", trying(session.wav));
+  on("get-xml", "click", trying(async () => tell(await session.musicxml())));
   on("get-png", "click", trying(session.png));
   on("save", "click", session.save);
   on("load", "click", () => byId("file").click());
@@ -339,6 +358,8 @@ async function begin() {
     for (const [id, value] of Object.entries(values)) if (byId(id) !== document.activeElement || byId(id).tagName === "SELECT") byId(id).value = value;
     byId("metre").value = METRES.findIndex((metre) => String(metre) === String(state.metre));
     byId("renew").checked = state.renew;
+    byId("at-once").checked = state.atOnce;
+    byId("hint").hidden = state.melody.notes.length > 0 || state.answers.length > 0 || recorder.on;
     byId("temperature-value").value = state.temperature.toFixed(1);
     byId("undo").disabled = !store.can.undo;
     byId("redo").disabled = !store.can.redo;
@@ -371,12 +392,28 @@ async function begin() {
   wish.addEventListener("change", () => theme(wish.matches));
   theme(wish.matches);
 
+  // On a phone what is seldom needed is folded.
+  const fold = () => document.querySelectorAll(".fold").forEach((each) => { each.open = !narrow.matches; });
+  narrow.addEventListener("change", fold);
+  fold();
+
+  function showModels() {
+    byId("model").replaceChildren(...about.models.map(({ name }) => new Option(name, name, false, name === store.state.model)));
+  }
+
+  /** The watched run has saved its first state: its model can be asked now. */
+  async function renewModels() {
+    const before = about.models.length;
+    about.models = (await json("api/about")).models;
+    showModels();
+    if (about.models.length > before) run.say(`Its model can be chosen in the studio now: ${about.models.at(-1).name}.`);
+  }
+
   session.keepInBrowser();
   show(store.state);
   answers.show();
   roll.fit();
   roll.at.pitch = 67;
-  if (!store.state.melody.notes.length) tell("Draw a melody on the roll, play one on the keys, or choose a built-in one. Then: Answer.");
   // For the tests, and for the curious.
   window.studio = { store, player, listen, roll };
   document.documentElement.dataset.ready = "true";

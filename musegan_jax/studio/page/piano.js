@@ -96,8 +96,12 @@ export class Piano {
       key.setAttribute("aria-label", pitchName(pitch));
       if (isBlack(pitch)) key.classList.add("black");
       const letter = document.createElement("span");
+      letter.className = "letter";
       letter.textContent = LETTERS[pitch - this.base - 12] ?? "";
-      key.append(letter);
+      const name = document.createElement("span"); // where a finger plays, no letters are shown
+      name.className = "name";
+      name.textContent = pitch % 12 ? "" : pitchName(pitch);
+      key.append(letter, name);
       keys.push(key);
     }
     this.element.replaceChildren(...keys);

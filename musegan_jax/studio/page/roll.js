@@ -9,14 +9,15 @@ const SLACK = 4; // pixels that a press may move and still be a click
 
 /**
  * The roll in its frame. `hooks` say what it shows and are told what is done:
- * voices(), chosen(), sheet() -> {metre, key}, grid(), tool(), cursor(), kept() -> [[start, end]],
- * edit(notes, join), touch(pitch), seek(tick), keep(span or null), tell(text), scrolled().
+ * voices(), chosen(), sheet() -> {metre, key}, grid(), tool(), cursor(), kept() and looped() ->
+ * [[start, end]], edit(notes, join), touch(pitch), seek(tick), mark(span or null, join), tell(text).
  */
 export class Roll {
   #press = null;
   #pointers = new Map();
   #last = BEAT;
   #waiting = false;
+  #marked = null; // the bar that was marked with the keyboard, to which Shift extends
   at = { tick: 0, pitch: 67 }; // the keyboard's cursor
 
   constructor(canvas, frame, hooks) {
@@ -157,6 +158,10 @@ export class Roll {
       context.fillStyle = theme.voices[1];
       context.fillRect(Math.max(view.x(start), GUTTER), RULER - 4, view.x(end) - Math.max(view.x(start), GUTTER), 4);
     }
+    for (const [start, end] of this.hooks.looped()) {
+      context.fillStyle = theme.focus;
+      context.fillRect(Math.max(view.x(start), GUTTER), 0, view.x(end) - Math.max(view.x(start), GUTTER), 5);
+    }
     context.fillStyle = theme.bar;
     context.fillRect(0, RULER - 1, width, 1);
     const bar = barTicks(metre);
@@ -272,7 +277,7 @@ export class Roll {
     else if (press.kind === "ruler") {
       const bar = barTicks(this.hooks.sheet().metre);
       const [low, high] = [Math.min(press.tick, place.tick), Math.max(press.tick, place.tick)];
-      this.hooks.keep([Math.floor(low / bar) * bar, Math.ceil(high / bar) * bar], press.join);
+      this.hooks.mark([Math.floor(low / bar) * bar, Math.ceil(high / bar) * bar], press.join);
     } else if (press.kind === "drag") {
       const start = Math.max(press.note[0] + this.#snap(place.tick - press.tick, Math.round), 0);
       const pitch = clamp(press.note[2] + place.pitch - press.pitch, 0, 127);
@@ -291,7 +296,7 @@ export class Roll {
     const press = this.#press;
     this.#press = this.#pointers.size ? press : null;
     if (press?.kind === "ruler" && !press.moved && !cancelled) {
-      this.hooks.keep(null, press.join);
+      this.hooks.mark(null, press.join);
       this.hooks.seek(this.#snap(press.tick));
     }
   }
@@ -336,7 +341,9 @@ export class Roll {
     else if (event.code === "KeyK") {
       const bar = barTicks(this.hooks.sheet().metre);
       const start = Math.floor(this.at.tick / bar) * bar;
-      this.hooks.keep([start, start + bar], null);
+      const from = event.shiftKey && this.#marked !== null ? this.#marked : start;
+      if (!event.shiftKey) this.#marked = start;
+      this.hooks.mark([Math.min(from, start), Math.max(from, start) + bar], null);
     } else return;
     event.preventDefault();
     event.stopPropagation();

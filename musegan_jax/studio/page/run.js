@@ -1,18 +1,21 @@
 // A run that trains, watched: curves, samples with sound, speed.
 import * as paint from "./paint.js";
 import { bytes, json } from "./server.js";
-import { context, player } from "./sound.js";
+import { context, player, speaker } from "./sound.js";
 import { endOf } from "./music.js";
 
 const EVERY = 5000; // milliseconds between two looks at the run
 const FIRST = ["critic_loss", "generator_loss", "penalty", "faults"];
 
-/** `hooks`: take(song) to open a sample in the studio. */
+/** `hooks`: take(song) to open a sample in the studio; saved() when the run has saved its first state. */
 export class Run {
   #timer = 0;
   #song = null;
   #source = null;
   #shown = "";
+  #looking = false;
+  #saved = false;
+  #said = "";
 
   constructor(hooks) {
     this.hooks = hooks;
@@ -36,12 +39,22 @@ export class Run {
     this.#timer = setInterval(() => this.look(), EVERY);
   }
 
+  /** Something to be said with what there is of the run. */
+  say(text) {
+    this.#said = text;
+    this.about.textContent += ` ${text}`;
+  }
+
   async look() {
+    if (this.#looking) return; // a run on a slow disk: never two looks at once
+    this.#looking = true;
     try {
       this.state = await json("api/run");
     } catch (error) {
       this.about.textContent = error.message;
       return;
+    } finally {
+      this.#looking = false;
     }
     const run = this.state;
     this.name.textContent = `Training run ${run.name}`;
@@ -50,7 +63,11 @@ export class Run {
       return;
     }
     const speed = run.speed ? `, ${run.speed.toPrecision(3)} iterations and ${Math.round(run.speed * run.examples)} examples a second` : "";
-    this.about.textContent = `Iteration ${run.iteration} of ${run.iterations}, on ${run.dataset}${speed}.`;
+    this.about.textContent = `Iteration ${run.iteration} of ${run.iterations}, on ${run.dataset}${speed}. ${this.#said}`;
+    if (run.saved && !this.#saved) {
+      this.#saved = true;
+      this.hooks.saved();
+    }
     this.#curves(run.curves);
     const key = JSON.stringify(run.samples);
     if (key !== this.#shown) {
@@ -118,7 +135,7 @@ export class Run {
   #songs() {
     const sample = this.state.samples.find(({ iteration }) => String(iteration) === this.iteration.value);
     const before = this.melody.selectedIndex;
-    this.melody.replaceChildren(...(sample?.songs ?? []).map((name, n) => new Option(name, n, false, n === before)));
+    this.melody.replaceChildren(...(sample?.songs ?? []).map((name, n) => new Option(name.replace(/^valid-/, "held-out piece "), n, false, n === before)));
     this.#sample();
   }
 
@@ -160,7 +177,7 @@ export class Run {
       this.about.textContent = error.message;
       return;
     }
-    this.#source.connect(audio.destination);
+    this.#source.connect(speaker());
     this.#source.onended = () => this.#stop();
     this.#source.start();
     this.playButton.setAttribute("aria-label", "Stop the sample");

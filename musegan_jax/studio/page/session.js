@@ -1,4 +1,4 @@
-// Files: sessions to save and open, MIDI to open, downloads; and the session that a reload keeps.
+// Files: sessions to save and open, MIDI and scores to open, downloads; and the session that a reload keeps.
 import { about, blank, heard, songEnd, store, voicesOf } from "./store.js";
 import { METRES } from "./music.js";
 import * as paint from "./paint.js";
@@ -26,6 +26,13 @@ export function song(state) {
 }
 
 export const midi = async () => download("song.mid", await bytes("api/midi", song(store.state)), "audio/midi");
+/** Resolves to what had to be moved for it. */
+export async function musicxml() {
+  const { text, remarks } = await json("api/musicxml", song(store.state));
+  download("song.musicxml", text, "application/vnd.recordare.musicxml+xml");
+  return remarks.join("; ");
+}
+
 export const wav = async () => download("song.wav", await bytes("api/sound", song(store.state)), "audio/wav");
 
 export async function png() {
@@ -38,7 +45,7 @@ export async function png() {
 
 export const save = () => download("session.json", JSON.stringify({ format: FORMAT, ...store.state }), "application/json");
 
-/** Open a file: a session, or MIDI. Resolves to the tracks of a MIDI file, null for a session. */
+/** Open a file: a session, MIDI or a score. Resolves to the tracks of it, null for a session. */
 export async function open(file) {
   if (file.size > 8 * 2 ** 20) throw new Error(`${file.name}: too large`);
   if (/\.json$/i.test(file.name)) {
@@ -84,7 +91,7 @@ export function checked(text, name) {
   const known = about.models.some((model) => model.name === from.model) ? from.model : about.models[0].name;
   const { bpm, metre, key, flavours, temperature, seed, answers, chosen, kept } = from;
   return {
-    ...blank(), bpm, metre, key, flavours, temperature, seed, answers, chosen, kept, model: known, renew: from.renew === true,
+    ...blank(), bpm, metre, key, flavours, temperature, seed, answers, chosen, kept, model: known, renew: from.renew === true, atOnce: from.atOnce !== false,
     melody: { name: "Melody", program: from.melody.program ?? 0, notes: from.melody.notes },
   };
 }

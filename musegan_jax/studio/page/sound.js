@@ -19,6 +19,7 @@ const family = (program) => FAMILIES.find(([end]) => program < end)[1];
 
 let audio = null;
 let master = null;
+let volume = 0.5;
 let waves = new Map();
 let noise = null;
 
@@ -28,11 +29,23 @@ export function context() {
     audio = new AudioContext({ latencyHint: "interactive" });
     const squash = audio.createDynamicsCompressor();
     master = audio.createGain();
-    master.gain.value = 0.5;
+    master.gain.value = volume;
     master.connect(squash).connect(audio.destination);
   }
   if (audio.state === "suspended") audio.resume();
   return audio;
+}
+
+/** How loud all is, 0 to 1. */
+export function setVolume(value) {
+  volume = clamp(value, 0, 1) ** 2; // heard as even steps
+  master?.gain.setTargetAtTime(volume, audio.currentTime, 0.01);
+}
+
+/** Where sound goes, to be as loud as the rest. */
+export function speaker() {
+  context();
+  return master;
 }
 
 /** What is heard now, as a node to look at; for the tests. */
@@ -110,20 +123,25 @@ class Player extends EventTarget {
   #out = null;
   #gains = [];
   #source = null;
-  song = () => ({ voices: [], heard: [], bpm: 100, metre: [4, 4], end: 0, clicks: false, endless: false });
+  #before = null; // where it was counted from until the loop that is ending has ended
+  /** `loop`: [from, to], played again and again; null for none. */
+  song = () => ({ voices: [], heard: [], bpm: 100, metre: [4, 4], end: 0, clicks: false, endless: false, loop: null });
 
   /** Where it is, in ticks; before the beginning while it counts in. */
   get now() {
     if (!this.playing) return this.cursor;
-    return this.#from + ticks(audio.currentTime - this.#began, this.song().bpm);
+    const { from, began } = this.#before && audio.currentTime < this.#began ? this.#before : { from: this.#from, began: this.#began };
+    return from + ticks(audio.currentTime - began, this.song().bpm);
   }
 
   /** Play from the cursor; `countIn` ticks earlier there are only clicks. `buffer`: sound of the server. */
   play({ countIn = 0, buffer = null } = {}) {
     if (this.playing) this.stop();
     context();
-    const { bpm } = this.song();
+    const { bpm, loop } = this.song();
+    if (loop && (this.cursor < loop[0] || this.cursor >= loop[1])) this.cursor = loop[0];
     this.playing = true;
+    this.#before = null;
     this.#out = audio.createGain();
     this.#out.connect(master);
     this.#gains = [];
@@ -134,6 +152,7 @@ class Player extends EventTarget {
     if (buffer) {
       this.#source = audio.createBufferSource();
       this.#source.buffer = buffer;
+      if (loop) Object.assign(this.#source, { loop: true, loopStart: seconds(loop[0], bpm), loopEnd: seconds(loop[1], bpm) });
       this.#source.connect(this.#out);
       this.#source.start(this.#began, seconds(this.cursor, bpm));
     }
@@ -181,17 +200,19 @@ class Player extends EventTarget {
   }
 
   #feed() {
-    const { voices, heard, bpm, metre, end, clicks, endless } = this.song();
+    const { voices, heard, bpm, metre, end, clicks, endless, loop } = this.song();
     const time = (tick) => this.#began + seconds(tick - this.#from, bpm);
-    const until = this.#from + ticks(audio.currentTime + AHEAD - this.#began, bpm);
+    const reached = this.#from + ticks(audio.currentTime + AHEAD - this.#began, bpm);
+    const until = loop ? Math.min(reached, loop[1]) : reached;
     // A tab in the background is woken once a second: what was missed is left out, not played at once.
-    const from = Math.max(this.#until, this.now - 1);
+    const early = this.#before && audio.currentTime < this.#began;
+    const from = early ? this.#until : Math.max(this.#until, this.now - 1);
     if (!this.buffered) voices.forEach((voice, n) => {
       for (const [start, stop, pitch, velocity] of voice.notes) {
         if (start < from || start >= until || start < this.cursor) continue;
         const loud = velocity ?? (n === 0 ? 92 : 70);
         const end = begin(pitch, voice.program, loud, time(start), this.#voice(n, heard[n]), voice.is_drum);
-        end(time(stop) - 0.01);
+        end(time(loop ? Math.min(stop, loop[1]) : stop) - 0.01);
       }
     });
     if (clicks) {
@@ -201,10 +222,19 @@ class Player extends EventTarget {
       }
     }
     this.#until = Math.max(until, this.#until);
-    if (!endless && this.now >= end + 0.2 * beatTicks(metre)) {
+    if (loop && reached >= loop[1]) this.#again(loop, time(loop[1]));
+    else if (!endless && !loop && this.now >= end + 0.2 * beatTicks(metre)) {
       this.stop({ rewind: true });
       this.dispatchEvent(new Event("ended"));
     }
+  }
+
+  /** Count on from the beginning of the loop, as soon as its end is handed over. */
+  #again([from], began) {
+    this.#before = { from: this.#from, began: this.#began };
+    // A tab in the background may wake up long after the end: then it goes on from now.
+    Object.assign(this, { cursor: from });
+    [this.#from, this.#until, this.#began] = [from, from, Math.max(began, audio.currentTime)];
   }
 }
 

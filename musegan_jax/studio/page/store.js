@@ -13,6 +13,7 @@ export const blank = () => ({
   temperature: 1,
   seed: 0,
   renew: true,
+  atOnce: true, // whether an answer is played when it comes
   answers: [], // {title, detail, group, wanted, voices: [{track, program, notes}], model}
   chosen: -1, // which of them sounds with the melody
   kept: { tracks: [], spans: [] }, // of the chosen answer

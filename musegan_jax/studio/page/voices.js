@@ -61,7 +61,7 @@ export function showVoices(element, { keep, take }) {
     if (n > 0) {
       controls.append(
         button("Keep", state.kept.tracks.includes(voice.track), `Keep ${voice.name} and ask again for the rest`, () => keep(voice.track), "#i-lock"),
-        button("Take", null, `Take ${voice.name} as the new melody`, () => take(n)),
+        button("As melody", null, `As melody: ${voice.name}, for new answers`, () => take(n)),
       );
     }
     made.append(name, instrument, controls);
