@@ -8,25 +8,32 @@ TIME      at most `--limit` seconds, 570 by default
 Runs the other scripts one after another, each in its own process, the most telling first: our step
 in bf16 (with the lab's 1000 iterations), compiled and eager PyTorch beside it, the time of every
 kernel beside its bytes, float32 with products in TF32, what bit-for-bit equality costs, ten
-iterations in one dispatch, and the step with convolutions fused with what follows them, a flag of
-XLA's that nobody has run here yet.
-A script whose share of the time is up is stopped: `train_step.py` and `repeat.py` keep the rows
-that they have written, the others have written nothing.
+iterations in one dispatch, and two flags of XLA's that nobody has run here yet: short CUDA graphs,
+and convolutions fused with what follows them.
+A script whose share of the time is up is stopped, with all that it has started. It keeps what it
+has written by then: rows, modes, rounds with the peers; only `kernels.py` writes once, at its end.
 """
 
+import contextlib
 import importlib.util
 import os
+import signal
 import subprocess
 import sys
 import time
 from pathlib import Path
 from typing import NamedTuple
 
+# The package may be in this checkout only, not installed.
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
 import records
 from musegan_jax.errors import UserError
 
-HERE = Path(__file__).parent
+HERE = Path(__file__).resolve().parent
 FUSED = "--xla_gpu_experimental_enable_conv_fusion=true"
+# Also stretches of two to four kernels become CUDA graphs, which fill most of the program.
+GRAPHS = "--xla_gpu_graph_min_graph_size=2"
 # Kernels within a CUDA graph do not name their instruction: none for the trace.
 TRACED = "--xla_gpu_enable_command_buffer="
 
@@ -72,6 +79,8 @@ def parts(
     small = [*bf16, "--batch-sizes", sizes[0], "--together", "10"]
     made.append(Part("train_step.py", [*small, *record("train_step_together")], 1))
     if on_gpu:
+        graphs = [*bf16, "--batch-sizes", sizes[0], *record("train_step_graphs")]
+        made.append(Part("train_step.py", graphs, 1, GRAPHS))
         made.append(Part("train_step.py", [*bf16, *rows, *record("train_step_fused")], 2, FUSED))
     return made
 
@@ -81,6 +90,26 @@ def has_gpu() -> bool:
     code = "import jax; print(jax.devices()[0].platform)"
     done = subprocess.run([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True)
     return done.stdout.split()[-1:] == ["gpu"]
+
+
+def finish_or_stop(part: Part, seconds: float) -> int | None:
+    """Run a part: its exit status, or None if it was stopped because its time was up."""
+    path = os.pathsep.join([str(HERE.parent), os.environ.get("PYTHONPATH", "")])
+    flags = f"{os.environ.get('XLA_FLAGS', '')} {part.flags}".strip()
+    process = subprocess.Popen(
+        [sys.executable, str(HERE / part.script), *part.words],
+        env=os.environ | {"PYTHONPATH": path} | ({"XLA_FLAGS": flags} if flags else {}),
+        start_new_session=True,
+    )
+    try:
+        return process.wait(timeout=max(1.0, seconds))
+    except subprocess.TimeoutExpired:
+        return None
+    finally:
+        # Processes of its own would go on, and be measured with the part after it.
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
 
 
 def run() -> None:
@@ -110,8 +139,6 @@ def run() -> None:
     records.need_at_least(60, limit=arguments.limit)  # in less time nothing compiles
     records.need_folder("--out", arguments.out)
     end = time.monotonic() + arguments.limit
-    # The package may be in this checkout only, not installed.
-    path = os.pathsep.join([str(HERE.parent), os.environ.get("PYTHONPATH", "")])
     todo = parts(
         arguments.name,
         arguments.config,
@@ -125,17 +152,16 @@ def run() -> None:
         left = end - time.monotonic()
         share = left * part.share / sum(other.share for other in todo[place:])
         print(f"== {part.script} {' '.join(part.words)} (at most {share:.0f} s)", flush=True)
-        flags = f"{os.environ.get('XLA_FLAGS', '')} {part.flags}".strip()
-        try:
-            done = subprocess.run(
-                [sys.executable, str(HERE / part.script), *part.words],
-                env=os.environ | {"PYTHONPATH": path} | ({"XLA_FLAGS": flags} if flags else {}),
-                timeout=max(1.0, share),
-            )
-            failed += [part] if done.returncode else []
-        except subprocess.TimeoutExpired:
-            print(f"{part.script}: stopped, the time is up", flush=True)
-            failed += [] if Path(part.words[-1]).exists() else [part]
+        record = Path(part.words[-1])
+        before = record.stat().st_mtime_ns if record.exists() else None
+        status = finish_or_stop(part, share)
+        if status is None:
+            print(f"{part.script}: stopped, its time is up", flush=True)
+            # What an earlier run has left is no result of this one.
+            kept = record.exists() and record.stat().st_mtime_ns != before
+            failed += [] if kept else [part]
+        elif status:
+            failed.append(part)
     if failed:
         names = " and ".join(Path(part.words[-1]).name for part in failed)
         raise UserError(f"{names} were not completed; see above")

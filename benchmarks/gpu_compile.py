@@ -138,6 +138,7 @@ def count(text: str, config: configs.Config, peak: peaks.Peak) -> dict[str, Any]
     return {
         "kernels": launched.total(),
         "kernels_by_kind": dict(launched),
+        "host_launches": hlo.host_launches(found),
         "bytes_moved": moved.total(),
         "bytes_by_kind": dict(moved),
         "flops": sum(kernel.times * kernel.flops for kernel in found),
@@ -247,8 +248,8 @@ def run() -> None:
         config = programs.configured(loaded, overrides, gpus, arguments.batch_per_gpu)
         print(
             f"{topology}: {gpus} x {arguments.batch_per_gpu} examples, {config.model.dtype}; for "
-            "one GPU: kernels, bytes moved\n  (outside convolutions), temporary memory, "
-            "collectives, roofline",
+            "one GPU: kernels, launches by the host,\n  bytes moved (outside convolutions), "
+            "temporary memory, collectives, roofline",
             flush=True,
         )
         parts = {}
@@ -257,7 +258,7 @@ def run() -> None:
             outside = found["bytes_moved"] - found["bytes_by_kind"].get("convolution", 0)
             reduced = [collective["bytes"] for collective in found["collectives"]]
             print(
-                f"  {name:<17}{found['kernels']:5d} kernels"
+                f"  {name:<17}{found['kernels']:5d} kernels in {found['host_launches']} launches"
                 f"{found['bytes_moved'] / 1e9:7.2f} GB ({outside / 1e9:.2f})"
                 f"{found['temporary_bytes'] / 1e6:7.0f} MB"
                 f"{len(reduced):4d} collectives of {sum(reduced) / 1e6:.1f} MB"

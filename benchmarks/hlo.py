@@ -3,9 +3,12 @@
 XLA counts operations and bytes for TPUs itself (`cost_analysis`); for a GPU that is not there it
 gives the text alone. Every instruction of the scheduled entry computation is one kernel, library
 call or copy, in the order of launch, but for those that only name a result. Bytes are those of an
-instruction's operands and results: what it would read and write if it touched each byte once.
+instruction's operands and results: what it would read and write if it touched each byte once. Of
+an operand that a fusion only slices, the slices count; and of one that it updates in place, the
+part that is written.
 """
 
+import itertools
 import math
 import re
 from collections.abc import Iterator
@@ -25,6 +28,7 @@ FREE = {
     "after-all",
     "opt-barrier",
 }
+SLICES, UPDATE = ("slice", "dynamic-slice"), "dynamic-update-slice"
 CALLS = {"call", "conditional", "async-start"}
 ARRAY = re.compile(r"\b([a-z]+\d*(?:e\d+m\d+\w*)?)\[([\d,]*)\]")
 OPCODE = re.compile(r"\s*([\w-]+)\(")
@@ -54,13 +58,17 @@ class Shape(NamedTuple):
 
 
 class Instruction(NamedTuple):
-    """One line of HLO: `name = shapes op(operands), attributes`."""
+    """One line of HLO: `name = shapes op(operands), attributes`.
+
+    `operand_text` is all between the parentheses: of a parameter, its number.
+    """
 
     name: str
     op: str
     shapes: tuple[Shape, ...]
     operands: tuple[str, ...]
     attributes: str
+    operand_text: str
 
     @property
     def source(self) -> str:
@@ -92,6 +100,7 @@ class Kernel(NamedTuple):
         dtypes: of the two operands and the result of a convolution; the others have none.
         times: how often it runs: loops of a known length are counted.
         transposes: shapes of the arrays that it writes in another order of axes.
+        bytes: operands and results, once; of a collective, as much in as out.
     """
 
     instruction: Instruction
@@ -101,13 +110,7 @@ class Kernel(NamedTuple):
     dtypes: tuple[str, ...]
     times: int
     transposes: tuple[Shape, ...]
-
-    @property
-    def bytes(self) -> int:
-        """Operands and results, once; of a collective, as much in as out."""
-        if self.kind == "collective":  # whose result may be named together with its operands
-            return 2 * sum(shape.bytes for shape in self.reads)
-        return sum(shape.bytes for shape in (*self.reads, *self.instruction.shapes))
+    bytes: int
 
 
 def _names(text: str) -> list[str]:
@@ -142,8 +145,11 @@ def _instruction(line: str) -> Instruction | None:
     if opcode is None:
         raise ValueError(f"no HLO: no operation in {line.strip()[:80]!r}")
     close = _closing(rest, opcode.end() - 1)
-    operands = tuple(_names(rest[opcode.end() : close]))
-    return Instruction(name[1:], opcode[1], shapes_of(rest[:end]), operands, rest[close + 1 :])
+    inner = rest[opcode.end() : close]
+    operands = tuple(_names(inner))
+    return Instruction(
+        name[1:], opcode[1], shapes_of(rest[:end]), operands, rest[close + 1 :], inner
+    )
 
 
 def parse(text: str) -> Program:
@@ -172,6 +178,23 @@ def parse(text: str) -> Program:
 def kernels(program: Program) -> list[Kernel]:
     """Everything that a program launches, in order; the bodies of loops once, with `times`."""
     return list(_kernels(program, program.entry, 1))
+
+
+def host_launches(found: list[Kernel], least: int = 5) -> int:
+    """How often the host launches something: a kernel, a library call, or a command buffer.
+
+    XLA records stretches of at least `least` kernels as one command buffer (a CUDA graph; its
+    option `xla_gpu_graph_min_graph_size`). It cannot record cuDNN's convolutions, unless they are
+    in a fusion, nor collectives: those end a stretch.
+    """
+    launched = 0
+    alone = {"convolution", "collective"}
+    for ends, stretch in itertools.groupby(
+        found, lambda one: one.kind in alone and one.instruction.op != "fusion"
+    ):
+        each = [one.times for one in stretch]
+        launched += sum(each) if ends or len(each) < least else max(each)
+    return launched
 
 
 def _kernels(program: Program, name: str, times: int) -> Iterator[Kernel]:
@@ -209,8 +232,37 @@ def _kernel(program: Program, one: Instruction, reads: tuple[Shape, ...], times:
             kind = "product" if each.op == "dot" else "convolution"
             flops += (_dot_flops if each.op == "dot" else _convolution_flops)(each, arrays)
             dtypes = dtypes if each.op == "dot" else tuple(array.dtype for array in arrays)
-    moved = tuple(each.shapes[0] for each in (one, *inside) if each.op == "transpose")
-    return Kernel(one, kind, reads, float(flops), dtypes, times, moved)
+    turned = tuple(each.shapes[0] for each in (one, *inside) if each.op == "transpose")
+    if one.op == "fusion-start":  # on a stream of its own; its type repeats the operands'
+        kind, one = "fusion", one._replace(shapes=one.shapes[len(reads) : -1])
+    if kind == "collective":  # whose result may be named together with its operands
+        moved = 2 * sum(shape.bytes for shape in reads)
+    else:
+        moved = _moved(one, reads, inside if kind == "fusion" else [])
+    return Kernel(one, kind, reads, float(flops), dtypes, times, turned, moved)
+
+
+def _moved(one: Instruction, reads: tuple[Shape, ...], inside: list[Instruction]) -> int:
+    """Bytes that an instruction reads and writes; `inside` are those of a fusion."""
+    read, written = [shape.bytes for shape in reads], sum(shape.bytes for shape in one.shapes)
+    held = {each.name: each for each in inside}
+    for each in inside:
+        if each.op != "parameter":
+            continue
+        names, users = {each.name}, []
+        for user in inside:  # which are in order of their operands
+            if user.op in ("bitcast", "convert") and user.operands[0] in names:
+                names.add(user.name)
+            elif names & set(user.operands):
+                users.append(user)
+        number = int(each.operand_text)
+        if users and all(user.op in SLICES and user.operands[0] in names for user in users):
+            size = SIZES[each.shapes[0].dtype]
+            read[number] = sum(user.shapes[0].size * size for user in users)
+        elif inside[-1].op == UPDATE and users == [inside[-1]] and users[0].operands[0] in names:
+            read[number] = 0
+            written = held[inside[-1].operands[1]].shapes[0].bytes
+    return sum(read) + written
 
 
 def _numbers(pattern: str, text: str, separator: str) -> list[int]:

@@ -14,6 +14,7 @@ import math
 import os
 import statistics
 import sys
+from collections.abc import Callable
 
 import records
 from musegan_jax import config as configs
@@ -66,10 +67,13 @@ def check(peer: Worker, start: dict, inputs: dict, expected: dict) -> dict[str, 
     return errors
 
 
-def measure(workers: dict[str, Worker], rounds: int) -> dict[str, dict]:
+def measure(
+    workers: dict[str, Worker], rounds: int, keep: Callable[[dict[str, dict]], None]
+) -> dict[str, dict]:
     """Compile all, then time ours and each peer in alternation; times by name.
 
     `turns` are the times of an implementation, `pairs` of a peer (ours just before it, its own).
+    `keep` gets the results after each round: whatever stops this then costs one round.
     """
     results = {}
     for name, worker in workers.items():
@@ -95,13 +99,19 @@ def measure(workers: dict[str, Worker], rounds: int) -> dict[str, dict]:
             ours, theirs = turn("ours"), turn(name)
             results[name]["pairs"].append((ours, theirs))
             print(f"  ours {ours:.4g} s, {name} {theirs:.4g} s", flush=True)
+        summarise(results)
+        keep(results)
+    return results
+
+
+def summarise(results: dict[str, dict]) -> None:
+    """Add medians, quantiles and ratios to what has been measured so far."""
     for result in results.values():
         seconds = sorted(seconds["wall_s"] for seconds in result["turns"])
         result["median_s"] = statistics.median(seconds)
         result["p10_s"], result["p90_s"] = quantile(seconds, 0.1), quantile(seconds, 0.9)
         if "pairs" in result:
             result["ratios"] = [ours / theirs for ours, theirs in result["pairs"]]
-    return results
 
 
 def quantile(ordered: list[float], share: float) -> float:
@@ -147,12 +157,27 @@ def run() -> None:
     config = configs.override(configs.load(arguments.config), overrides)
     peers = arguments.peers.split(",")
     need_packages(peers)
+    errors, described = {}, {}
+
+    def keep(results: dict[str, dict]) -> None:
+        record = {
+            "benchmark": "peers",
+            "environment": described["ours"],
+            "config": config.to_dict(),
+            "precision": config.model.dtype,
+            "variables": {name: os.environ.get(name, "") for name in VARIABLES},
+            "implementations": described,
+            "differences": errors,
+            "results": results,
+        }
+        records.write(arguments.json, record)
+
     workers = {"ours": Worker("ours", config)}
     try:
         rolls = workers["ours"].ask("rolls")
         case = workers["ours"].ask("answers", min(EXAMPLES, config.training.batch_size))
         weights = workers["ours"].ask("weights")
-        errors, described = {}, {"ours": workers["ours"].ask("describe")}
+        described["ours"] = workers["ours"].ask("describe")
         for name in peers:
             workers[name] = Worker(name, config, rolls)
             print(f"{name}: relative difference from ours", flush=True)
@@ -163,24 +188,13 @@ def run() -> None:
             if not arguments.check:
                 workers[name] = Worker(name, config, rolls)
                 workers[name].ask("load", weights)
-        results = {} if arguments.check else measure(workers, arguments.iterations)
+        results = {} if arguments.check else measure(workers, arguments.iterations, keep)
     finally:
         for worker in workers.values():
             worker.stop()
     report(results)
-    records.write(
-        arguments.json,
-        {
-            "benchmark": "peers",
-            "environment": described["ours"],
-            "config": config.to_dict(),
-            "precision": config.model.dtype,
-            "variables": {name: os.environ.get(name, "") for name in VARIABLES},
-            "implementations": described,
-            "differences": errors,
-            "results": results,
-        },
-    )
+    if arguments.check:
+        keep(results)
 
 
 if __name__ == "__main__":

@@ -241,6 +241,7 @@ def run() -> None:
     if seconds is not None:
         record["wall"] = {"iterations": arguments.wall, "seconds": seconds}
         print(f"{arguments.wall} iterations with compiling: {seconds:.1f} s", flush=True)
+        records.write(arguments.json, record)
     for dtype, reached in record["matmul_tflops"].items():
         print(f"a {dtype} matrix product reaches {reached:.3g} TFLOP/s here")
     for config in chosen:

@@ -6,6 +6,7 @@ import json
 import runpy
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -196,12 +197,16 @@ def test_ten_minutes_on_a_gpu_leave_a_record_of_each_part(monkeypatch):
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: name == "torch")
     parts = gpu.parts("x", "configs/tiny.py", Path("out"), "64,256,1024", ["--a.b=1"], on_gpu=True)
     written = [part.words[-1] for part in parts]
-    assert len(set(written)) == len(parts) == 7 and written[0] == "out/train_step_x.json"
+    assert len(set(written)) == len(parts) == 8 and written[0] == "out/train_step_x.json"
     assert all(
         "--a.b=1" in part.words and Path("benchmarks", part.script).exists() for part in parts
     )
     flags = {part.words[-1]: part.flags for part in parts if part.flags}
-    assert flags == {"out/kernels_x.json": gpu.TRACED, "out/train_step_fused_x.json": gpu.FUSED}
+    assert flags == {
+        "out/kernels_x.json": gpu.TRACED,
+        "out/train_step_graphs_x.json": gpu.GRAPHS,
+        "out/train_step_fused_x.json": gpu.FUSED,
+    }
     assert "--training.batch_size=256" in parts[2].words  # the middle one is traced
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
     left = gpu.parts("x", "configs/tiny.py", Path("out"), "8", [], on_gpu=False)
@@ -209,6 +214,35 @@ def test_ten_minutes_on_a_gpu_leave_a_record_of_each_part(monkeypatch):
         *("train_step.py", "kernels.py", "train_step.py", "repeat.py", "train_step.py")
     ]
     assert not any(part.flags for part in left)
+
+
+def test_a_part_that_is_stopped_leaves_nothing_running(tmp_path):
+    """Its own processes would go on, and be measured with the next part."""
+    import gpu
+
+    script, told = tmp_path / "part.py", tmp_path / "child"
+    script.write_text(
+        "import subprocess, sys, time\n"
+        "child = subprocess.Popen([sys.executable, '-c', 'import time; time.sleep(600)'])\n"
+        "open(sys.argv[1] + '.new', 'w').write(str(child.pid))\n"
+        "import os; os.replace(sys.argv[1] + '.new', sys.argv[1])\n"
+        "time.sleep(600 if len(sys.argv) < 3 else 0)\n"
+        "child.kill(); sys.exit(3)\n"
+    )
+    assert gpu.finish_or_stop(gpu.Part(str(script), [str(told), "at once"], 1), 60) == 3
+    told.unlink()
+    found = None
+    for seconds in (2, 10, 60):  # longer where the machine is busy
+        found = gpu.finish_or_stop(gpu.Part(str(script), [str(told)], 1), seconds)
+        assert found is None
+        if told.exists():
+            break
+    status = Path(f"/proc/{told.read_text()}/status")
+    for _ in range(600):  # it is killed, but the machine may be busy
+        if not status.exists() or "Z (zombie)" in status.read_text():
+            return
+        time.sleep(0.1)
+    pytest.fail("what the part had started still runs")
 
 
 def test_a_record_keeps_its_command_as_one_types_it(tmp_path, monkeypatch):

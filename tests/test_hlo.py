@@ -117,11 +117,77 @@ def test_dtypes_and_transposes(kernels):
     assert not kernels["conv"].transposes
 
 
+def test_launches_by_the_host_are_those_of_command_buffers_and_of_what_these_cannot_hold(kernels):
+    import hlo
+
+    found = list(kernels.values())
+    # turned | conv | wgrad | dgrad | all-reduce | k5, up, product, 10 times twice: a fused
+    # convolution can be recorded, cuDNN's own call cannot.
+    assert hlo.host_launches(found, least=5) == 5 + (1 + 1 + 1 + 10)
+    assert hlo.host_launches(found, least=4) == 5 + 10
+    assert hlo.host_launches(found[:7], least=2) == 5 + 1
+
+
 def test_bytes_moved_while_a_collective_runs(kernels):
     import hlo
 
     found = hlo.overlapped(hlo.parse(PROGRAM))
     assert found == {"all-reduce-start": kernels["k5"].bytes + kernels["up"].bytes}
+
+
+SLICED = """HloModule jit_slices, is_scheduled=true
+
+%third (p: f32[9,8], q: f32[3,8]) -> bf16[3,8] {
+  %p = f32[9,8]{1,0} parameter(0)
+  %q = f32[3,8]{1,0} parameter(1)
+  %cast = bf16[9,8]{1,0} convert(%p)
+  %part = bf16[3,8]{1,0} slice(%cast), slice={[6:9], [0:8]}
+  %other = bf16[3,8]{1,0} convert(%q)
+  ROOT %sum = bf16[3,8]{1,0} add(%part, %other)
+}
+
+%in_place (whole: f32[9,8], new: f32[3,8]) -> f32[9,8] {
+  %whole = f32[9,8]{1,0} parameter(0)
+  %new = f32[3,8]{1,0} parameter(1)
+  %six = s32[] constant(6)
+  %zero = s32[] constant(0)
+  ROOT %update = f32[9,8]{1,0} dynamic-update-slice(%whole, %new, %six, %zero)
+}
+
+%beside (x: f32[9,8]) -> f32[9,8] {
+  %x = f32[9,8]{1,0} parameter(0)
+  %cut = f32[3,8]{1,0} slice(%x), slice={[0:3], [0:8]}
+  %six.1 = s32[] constant(6)
+  %zero.1 = s32[] constant(0)
+  ROOT %update.1 = f32[9,8]{1,0} dynamic-update-slice(%x, %cut, %six.1, %zero.1)
+}
+
+ENTRY %main (a: f32[9,8], b: f32[3,8]) -> f32[9,8] {
+  %a = f32[9,8]{1,0} parameter(0)
+  %b = f32[3,8]{1,0} parameter(1)
+  %sliced = bf16[3,8]{1,0} fusion(%a, %b), kind=kLoop, calls=%third
+  %placed-start = ((f32[9,8]{1,0}, f32[3,8]{1,0}), f32[9,8]{1,0}, u32[]) fusion-start(%a, %b), \
+kind=kLoop, calls=%in_place
+  %placed = f32[9,8]{1,0} fusion-done(%placed-start)
+  ROOT %mixed = f32[9,8]{1,0} fusion(%placed), kind=kLoop, calls=%beside
+}
+"""
+
+
+def test_of_an_array_only_what_is_touched_counts(scripts):
+    """Slices that are read, and the part that is updated in place; else the whole."""
+    import hlo
+
+    found = {
+        kernel.instruction.name: (kernel.kind, kernel.bytes)
+        for kernel in hlo.kernels(hlo.parse(SLICED))
+    }
+    part, whole = 3 * 8, 9 * 8
+    assert found == {
+        "sliced": ("fusion", 4 * part + 4 * part + 2 * part),
+        "placed-start": ("fusion", 4 * part + 4 * part),
+        "mixed": ("fusion", 4 * whole + 4 * whole),
+    }
 
 
 @pytest.mark.parametrize(
