@@ -99,8 +99,9 @@ def load(source: AnyPath | None = None, step: int | None = None) -> Model:
     """A model.
 
     Args:
-        source: a model file of `save` or `musegan-jax export`, or the folder of a training run
-            (`gs://...` too); None for the model that comes with the package.
+        source: a model file of `save` or `musegan-jax export`, the folder of a training run
+            (`gs://...` too), or the name of a model that comes with the package; None for the
+            chorales'.
         step: the checkpoint of that iteration, of a run; None for the newest that can be read.
 
     Raises:

@@ -103,7 +103,12 @@ def _add_model(parser: argparse.ArgumentParser) -> None:
         "--workdir", type=named, help="folder of a training run (default: the shipped model)"
     )
     _add_step(parser)
-    parser.add_argument("--model", type=named, metavar="FILE", help="a model file of `export`")
+    parser.add_argument(
+        "--model",
+        type=named,
+        metavar="FILE",
+        help="a model file of `export`, or one that comes with the package: chorales, palestrina",
+    )
     parser.add_argument(
         "--decoding",
         default=config.OutputConfig.decoding,
@@ -289,7 +294,7 @@ def _add_evaluate(subparsers: Any) -> None:
     )
     parser.add_argument(
         "--dataset",
-        help="a file of `data build`, or chorales (default: what the model was trained on)",
+        help="a file of `data build`, chorales or palestrina (default: what it was trained on)",
     )
     parser.add_argument(
         "--split",

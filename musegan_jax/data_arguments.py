@@ -37,8 +37,12 @@ def add_data(subparsers: Any) -> None:
 def _add_build(actions: Any) -> None:
     build = actions.add_parser("build", help="make a dataset file")
     kinds = build.add_subparsers(required=True, metavar="SOURCE", dest="source")
-    chorales = kinds.add_parser("chorales", help="Bach's chorales in the installed music21")
-    chorales.set_defaults(run=commands.build_chorales)
+    built_in = {
+        "chorales": "Bach's chorales in the installed music21",
+        "palestrina": "movements of Palestrina's masses, in four voices, in the installed music21",
+    }
+    for name, what in built_in.items():
+        kinds.add_parser(name, help=what).set_defaults(run=commands.build_built_in)
     folders = {
         "midi": (commands.build_midi, "a folder of MIDI files"),
         "score": (commands.build_score, "a folder of MusicXML, ABC or kern files (by music21)"),
@@ -120,7 +124,7 @@ def _add_export(actions: Any) -> None:
         help="write a dataset's pieces as files",
         description="Write every piece of a dataset as a file of its own, under its name.",
     )
-    export.add_argument("dataset", type=named, help="a file of `data build`, or chorales")
+    export.add_argument("dataset", type=named, help="a file of `data build`, chorales, palestrina")
     export.add_argument("--out", required=True, type=path, help="folder to write into")
     export.add_argument(
         "--format",

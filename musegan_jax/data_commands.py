@@ -30,12 +30,12 @@ def _check_out(out: Path) -> None:
         raise UserError(f"{out.parent}: no such folder to write into; make it, or name another")
 
 
-def build_chorales(arguments: Arguments) -> None:
-    """Make a dataset file of Bach's chorales."""
+def build_built_in(arguments: Arguments) -> None:
+    """Make a dataset file of music in the installed music21."""
     _check_out(arguments.out)
-    from musegan_jax.data.readers.chorales import read_chorales
+    from musegan_jax.data import sources
 
-    _save(*read_chorales(), arguments.out)
+    _save(*sources.BUILT_IN[arguments.source](), arguments.out)
 
 
 def _options(arguments: Arguments, families: Any = None) -> Any:

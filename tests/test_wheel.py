@@ -45,10 +45,11 @@ def test_an_installed_package_composes_and_trains_by_name(installed, tmp_path, d
     words = ["--config", "tiny", "--workdir", "run", f"--data.dataset={data_file}"]
     written = call(command, "train", *words, cwd=tmp_path).split()
     assert all((tmp_path / path).stat().st_size > 100 for path in written) and len(written) == 3
-    # The four shipped configs, and no module that only the tests have.
+    # The shipped configs, and no module that only the tests have.
     code = (
         "import musegan_jax.config as c, sys\n"
-        "assert ' '.join(sorted(c.shipped())) == 'chorales lpd5 own quickstart reference tiny'\n"
+        "shipped = 'chorales lpd5 own palestrina quickstart reference tiny'\n"
+        "assert ' '.join(sorted(c.shipped())) == shipped\n"
         "assert all('site-packages' in str(path) for path in c.shipped().values())\n"
         "from importlib import resources\n"
         "assert resources.files('musegan_jax.evaluation').joinpath('listen.html').is_file()\n"

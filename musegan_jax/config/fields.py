@@ -51,7 +51,7 @@ def _below_one(value: float) -> tuple[bool, str]:
 class DataConfig:
     """What the networks are trained on."""
 
-    dataset: str = field("chorales", "chorales (from the installed music21) or a `data build` file")
+    dataset: str = field("chorales", "chorales, palestrina (of the installed music21), or a file")
     splits: tuple[str, ...] = field(("train",), "train on these of train, valid, test")
     window_steps: int = field(32, "time steps per example (32 sixteenths: two bars of 4/4)")
     hop_bars: int = field(

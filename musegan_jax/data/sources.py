@@ -5,7 +5,10 @@ from pathlib import Path
 from musegan_jax.data import dataset
 from musegan_jax.data.dataset import Dataset
 from musegan_jax.data.readers.chorales import read_chorales
+from musegan_jax.data.readers.palestrina import read_palestrina
 from musegan_jax.files import AnyPath
+
+BUILT_IN = {"chorales": read_chorales, "palestrina": read_palestrina}
 
 
 def load(name_or_path: AnyPath) -> Dataset:
@@ -14,6 +17,6 @@ def load(name_or_path: AnyPath) -> Dataset:
     Raises:
         UserError: if it cannot be loaded.
     """
-    if name_or_path == "chorales":
-        return read_chorales()[0]
+    if str(name_or_path) in BUILT_IN:
+        return BUILT_IN[str(name_or_path)]()[0]
     return dataset.load(Path(name_or_path))

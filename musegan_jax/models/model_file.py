@@ -24,12 +24,18 @@ from musegan_jax.models.model import Model
 from musegan_jax.terminal import is_text
 
 FORMAT = 1
-SHIPPED = "chorales.safetensors"
+SHIPPED = "chorales"  # where no model is named
+
+
+def shipped_models() -> dict[str, Path]:
+    """The models that come with the package, by name."""
+    folder = Path(str(resources.files("musegan_jax"))) / "assets"
+    return {path.stem: path for path in sorted(folder.glob("*.safetensors"))}
 
 
 def shipped() -> Path:
-    """The model that comes with the package."""
-    return Path(str(resources.files("musegan_jax"))) / "assets" / SHIPPED
+    """The model that is used where none is named."""
+    return shipped_models()[SHIPPED]
 
 
 def save(model: Model, path: Any) -> str:
@@ -74,14 +80,22 @@ def save(model: Model, path: Any) -> str:
 def load(path: Any) -> Model:
     """Read a model and check its hash and shapes.
 
+    Args:
+        path: a model file, or the name of a model that comes with the package.
+
     Raises:
         UserError: if it is missing, damaged, or not a model file.
     """
     try:
+        if not Path(path).exists():
+            path = shipped_models().get(str(path), path)
         if Path(path).is_dir():
             raise UserError(f"{path}: a folder, not a model file; for a run's model give --workdir")
         if not Path(path).is_file():
-            raise UserError(f"{path}: no such model file; make one with `musegan-jax export`")
+            raise UserError(
+                f"{path}: no such model file; make one with `musegan-jax export`, or name one that "
+                f"comes with the package: {', '.join(shipped_models())}"
+            )
         with open(path, "rb") as file:
             if file.read(4) == b"MThd":
                 raise UserError(f"{path}: a MIDI file, not a model; a model accompanies it")

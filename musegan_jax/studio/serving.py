@@ -136,12 +136,12 @@ def _listen(host: str, port: int | None) -> socket.socket:
 
 
 def load_models(sources: Sequence[str]) -> dict[str, Model]:
-    """The shipped model and others, by names that differ.
+    """The shipped models and others, by names that differ.
 
     Raises:
         UserError: if one cannot be loaded.
     """
-    models = {"chorales": model_file.load(model_file.shipped())}
+    models = {name: model_file.load(path) for name, path in model_file.shipped_models().items()}
     for source in sources:
         run = files.is_remote(source) or Path(source).is_dir()
         model = load_model(files.locate(source)) if run else model_file.load(source)

@@ -30,8 +30,8 @@ MAX_STEPS = midi.MAX_BEATS * STEPS_PER_BEAT
 BAR_STEPS = 16  # only chorales in 4/4 are used
 
 
-def installed_folder() -> Path:
-    """The folder of Bach's chorales in the installed music21.
+def installed_folder(composer: str = "bach") -> Path:
+    """The folder of a composer's music in the installed music21.
 
     Raises:
         UserError: if music21 is not installed.
@@ -39,10 +39,10 @@ def installed_folder() -> Path:
     spec = importlib.util.find_spec("music21")
     if spec is None or not spec.submodule_search_locations:
         raise UserError(
-            "the chorales come with the package music21, which is not installed: "
-            "pip install music21, or uv run --extra music21"
+            f"the music of {composer.title()} comes with the package music21, which is not "
+            "installed: pip install music21, or uv run --extra music21"
         )
-    return Path(spec.submodule_search_locations[0]) / "corpus" / "bach"
+    return Path(spec.submodule_search_locations[0]) / "corpus" / composer
 
 
 def read_chorales(folder: Path | None = None) -> tuple[Dataset, list[Skipped]]:
