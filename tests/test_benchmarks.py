@@ -45,6 +45,16 @@ def test_minimum_operations_of_a_network_counted_by_hand():
     # The first decoder layer's input is half noise, of which no gradient is needed.
     assert found["generator_update"] == 2 * forward + decoder / 2 + critic + dense + roll
     assert found["iteration"] == 5 * found["critic_update"] + found["generator_update"]
+    # A second scale of 8 steps sees 2: what this critic does. Matching runs the critic on real.
+    eight = ["--data.window_steps=8"]
+    near, both, matched = (
+        minimum(configs.override(config, [*eight, *words]))
+        for words in ([], ["--model.critic_scales=2"], ["--training.matching_weight=1"])
+    )
+    assert both["critic_update"] - near["critic_update"] == found["critic_update"] - forward
+    assert both["generator_update"] - near["generator_update"] == critic + dense + roll
+    taps = 3 + 4 + 4 + 3  # of 4 positions in time, those that fall inside
+    assert matched["generator_update"] - near["generator_update"] == taps * first / 2 + 4 * dense
     # Shown pitch classes and the position: one channel more of each input, eight of the condition;
     # the pitch classes of the roll are of the roll. The last block has four kernels more.
     more = configs.override(

@@ -77,14 +77,15 @@ def minimum(config: Config) -> dict[str, float]:
       the input for the blended one (and to the first layer's output for the two others), once more
       forward along the penalty's direction, and three gradients of the kernels;
     - generator update: the generator forward, back, and its kernels' gradients; the critic forward
-      and back to the roll; for twice the examples where each melody has two flavours.
+      and back to the roll; for twice the examples where each melody has two flavours; with feature
+      matching the critic forward on real.
 
     Fast algorithms (Winograd's) may need fewer products.
     """
     model, training, steps = config.model, config.training, config.data.window_steps
 
-    def down(filters: tuple[int, ...], channels: int) -> list[float]:
-        layers, t, p = [], steps, model.pitches
+    def down(filters: tuple[int, ...], channels: int, t: int) -> list[float]:
+        layers, p = [], model.pitches
         for features in filters:
             taps = _inside(t, 4, 2, 1) * _inside(p, 4, 2, 1)
             layers.append(2.0 * taps * channels * features)
@@ -102,15 +103,16 @@ def minimum(config: Config) -> dict[str, float]:
         return layers
 
     shown, own = model.condition_channels, model.tracks + model.chroma  # the rest is of the roll
-    critic = down(model.critic_filters, own + shown)
-    first, dense = critic[0], 2.0
-    for size in (steps, model.pitches):
-        dense *= size >> len(model.critic_filters)
-    critic.append(dense * model.critic_filters[-1])
-    whole, inner = sum(critic), sum(critic) - first
+    first = whole = 0.0
+    for seen in (steps // 4**scale for scale in range(model.critic_scales)):
+        layers = down(model.critic_filters, own + shown, seen)
+        left = (seen >> len(layers)) * (model.pitches >> len(layers))
+        first += layers[0]
+        whole += sum(layers) + 2.0 * left * model.critic_filters[-1]
+    inner = whole - first
     roll = first * own / (own + shown)  # back to the roll, not to the condition
 
-    encoder = down(model.generator_filters, shown + model.chroma)
+    encoder = down(model.generator_filters, shown + model.chroma, steps)
     decoder = up(model.generator_filters)
     forward = sum(encoder) + sum(decoder)
     # No gradient is needed of the condition and of the noise, half of the decoder's first input.
@@ -120,6 +122,7 @@ def minimum(config: Config) -> dict[str, float]:
     critic_update = forward + 3 * whole + (inner + roll) + 2 * inner + slope + 2 * whole + slope
     flavours = 2 if training.diversity_weight > 0 or training.supervised_weight > 0 else 1
     generator_update = flavours * (2 * forward + back + whole + inner + roll)
+    generator_update += whole * (training.matching_weight > 0)
     return {
         "critic_update": critic_update,
         "generator_update": generator_update,
