@@ -80,6 +80,15 @@ def _add_train(subparsers: Any) -> None:
         metavar="FIRST:END",
         help="write a trace of these iterations, as 100:110, for TensorBoard and Perfetto",
     )
+    train.add_argument(
+        "--stopped-status",
+        type=int,
+        choices=range(256),
+        default=0,
+        metavar="N",
+        help="exit status after a signal stopped the run early and it saved (0); another one for "
+        "clusters that start again only what failed",
+    )
     _add_processes(train)
     train.set_defaults(run=commands.train, overrides=[])
 

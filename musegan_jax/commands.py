@@ -18,8 +18,8 @@ from musegan_jax.terminal import show
 Arguments = argparse.Namespace
 
 
-def train(arguments: Arguments) -> None:
-    """Train, and print the files of the last samples."""
+def train(arguments: Arguments) -> int:
+    """Train, print the files of the last samples; returns 0, or a status if stopped early."""
     from musegan_jax import config, files
 
     settings = config.override(config.load(arguments.config), arguments.overrides)
@@ -30,8 +30,10 @@ def train(arguments: Arguments) -> None:
         from musegan_jax.training.loop import train
 
         traced = profiling.parse(arguments.profile) if arguments.profile else None
-        for path in train(settings, arguments.workdir, profile=traced) or ():
+        written = train(settings, arguments.workdir, profile=traced)
+        for path in written or ():
             show(path)
+        return arguments.stopped_status if written is None else 0
 
 
 def doctor(arguments: Arguments) -> None:

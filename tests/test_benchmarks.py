@@ -125,6 +125,26 @@ def test_one_gradient_is_summed_per_update_on_a_tpu_slice():
     assert critic > 4 * 600_000 and generator > 4 * 2_000_000
 
 
+def test_slices_send_each_other_a_share_of_the_gradient():
+    """The compiler makes the hierarchy, within a slice and between slices, of one sum over all."""
+    if importlib.util.find_spec("libtpu") is None:
+        pytest.skip("libtpu is not installed")
+    code = (
+        "import sys; sys.path.insert(0, 'benchmarks')\n"
+        "import re, hlo, programs, tpu_compile\n"
+        "from musegan_jax import config as configs\n"
+        "layout = programs.layout_of('', platform='tpu', topology_name='v5e:2x4', num_slices=2)\n"
+        "config = configs.override(configs.load('configs/chorales.py'), [\n"
+        "    '--model.dtype=bfloat16', '--training.batch_size=64'])\n"
+        "text = programs.lower('critic update', config, layout).compile().as_text()\n"
+        "for name in ('send', 'all-gather'):\n"
+        "    found = re.findall(rf'= (\\S.*?) {name}\\(', text)\n"
+        "    print(sum(part.bytes for each in found for part in hlo.shapes_of(each)))\n"
+    )
+    sent, whole = map(int, in_new_process(code).split())
+    assert whole > 4 * 600_000 and 0 < sent < whole / 6  # of eight chips each sends an eighth
+
+
 @pytest.mark.parametrize(
     ("words", "message"),
     [

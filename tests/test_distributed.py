@@ -142,6 +142,24 @@ def test_sigterm_before_training_is_heard(tmp_path, data_file):
         assert lines == ["musegan-jax: SIGTERM: stopped before training began, nothing was saved"]
 
 
+def test_an_error_of_one_is_a_line_at_both(tmp_path, data_file):
+    """And soon; the one that failed once waited for the other, then printed a page of text."""
+    fails = (
+        "import musegan_jax.runs.logging as l\n"
+        "from musegan_jax.errors import UserError\n"
+        "step = l.Log.step\n"
+        "def failing(self, iteration, metrics):\n"
+        "    if iteration == 3: raise UserError('a fault')\n"
+        "    step(self, iteration, metrics)\n"
+        "l.Log.step = failing"
+    )
+    processes = launch(tmp_path, data_file, "--training.iterations=1000000", patch=fails)
+    statuses, said = finish(processes)
+    assert statuses == [2, 2], said
+    assert said[1] == ["musegan-jax: a fault"], said
+    assert said[0][-1] == "musegan-jax: process 1 ended: a fault" and len(said[0]) < 5, said
+
+
 def test_a_stop_that_nobody_answers_ends_the_process(tmp_path, data_file):
     words = ("--training.iterations=1000000", "--parallel.stop_seconds=2")
     processes = launch(tmp_path, data_file, *words)
@@ -159,10 +177,11 @@ def test_a_stop_that_nobody_answers_ends_the_process(tmp_path, data_file):
 
 
 def test_sigterm_to_one_stops_both_at_one_iteration(tmp_path, data_file):
-    processes = launch(tmp_path, data_file, "--training.iterations=1000000")
+    words = ("--training.iterations=1000000", "--stopped-status=75")
+    processes = launch(tmp_path, data_file, *words)
     wait_for(tmp_path, 3, processes)
     processes[1].send_signal(signal.SIGTERM)
     statuses, said = finish(processes)
-    assert statuses == [0, 0], said
+    assert statuses == [75, 75], said
     assert "stopped at iteration" in said[0][-1]
     assert checkpoint.iterations(epath.Path(tmp_path))[-1] == lines_of(tmp_path)[-1]["iteration"]

@@ -208,7 +208,7 @@ def _loop(
         if ends:
             jax.block_until_ready(state)
             clock.stop()
-        run.profile.at(run.workdir, iteration, state, ends)
+        run.profile.at(run.workdir, iteration, state, ends, log.say)
         if save or sample:
             outputs.take(state, iteration, pending, save, sample, last=ends)
         if ends:

@@ -1,6 +1,7 @@
 """A trace of some iterations, for TensorBoard and Perfetto."""
 
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -32,8 +33,15 @@ class Profile:
         self._iterations = iterations if jax.process_index() == 0 else None
         self._folder: Path | None = None
 
-    def at(self, workdir: epath.Path, iteration: int, state: Any, ends: bool) -> None:
-        """Call this before each iteration, and where the run ends.
+    def at(
+        self,
+        workdir: epath.Path,
+        iteration: int,
+        state: Any,
+        ends: bool,
+        say: Callable[[str], None] = processes.say,
+    ) -> None:
+        """Call this before each iteration, and where the run ends; `say` is told where it lies.
 
         Raises:
             UserError: if the trace cannot be written.
@@ -60,7 +68,5 @@ class Profile:
                     target.parent.mkdir(parents=True, exist_ok=True)
                     target.write_bytes(path.read_bytes())
             where = traces[-1].relative_to(self._folder).as_posix() if traces else ""
-            processes.say(
-                f"trace: {workdir / 'profile'}, for TensorBoard's profile plugin; "
-                f"{where} for https://ui.perfetto.dev"
-            )
+            say(f"trace: {workdir / 'profile'}, for TensorBoard's profile plugin;")
+            say(f"for https://ui.perfetto.dev {where}")

@@ -17,6 +17,7 @@ backend, which saves the time of importing; the compiled programs are kept.
 import argparse
 import atexit
 import collections
+import contextlib
 import json
 import os
 import random
@@ -261,7 +262,7 @@ class Chaos:
                 self.lost.append(max(0, reached - begun))
             target = begun + moments.randrange(1, 4 * SAVE_EVERY)
             run.wait(lambda: run.any_ended() or run.logged() > target, "the first iterations")
-            for _ in range(moments.randrange(5)):
+            for _ in range(moments.randrange(10)):
                 done.append(self.minor())
         else:
             time.sleep(moments.uniform(0, 3))
@@ -308,7 +309,8 @@ class Chaos:
         elif kind == "full disk":
             status = os.statvfs(self.disk)
             room = status.f_bavail * status.f_frsize
-            ballast.write_bytes(bytes(max(0, room - moments.randrange(0, 200_000))))
+            with contextlib.suppress(OSError):  # the run may be quicker to fill it
+                ballast.write_bytes(bytes(max(0, room - moments.randrange(0, 200_000))))
         else:
             victim.send(signal.SIGSTOP)
             others = [child for child in run.children if child is not victim]
