@@ -334,6 +334,7 @@ def test_files_are_opened_saved_and_downloaded(visit, tmp_path):
         list((tmp_path / "three.mid").read_bytes()),
     )
     until(page, "() => studio.store.state.melody.notes[0][2] === 72")
+    page.select_option("#track", "0")  # so that the name of the next is news
     score = midi.parse(mido.MidiFile(tmp_path / "three.mid"), "three")
     notation.write(score, tmp_path / "three.musicxml", "three", 4)
     page.set_input_files("#file", tmp_path / "three.musicxml")
