@@ -36,7 +36,8 @@ from musegan_jax import config as configs
 from musegan_jax import rng
 from musegan_jax.data import dataset, midi
 from musegan_jax.data.batches import Windows, draw_batch
-from musegan_jax.data.readers.midi_folder import read_midi_folder
+from musegan_jax.data.readers.midi_folder import MIDI, read_folder
+from musegan_jax.data.readers.songs import Options
 from musegan_jax.errors import UserError
 from musegan_jax.runs.environment import environment
 from musegan_jax.training import parallel
@@ -89,7 +90,7 @@ def build(folder: Path) -> None:
     """Build a dataset file from a folder; print seconds, peak bytes before and after."""
     before = peak_memory()
     begin = time.perf_counter()
-    built, _ = read_midi_folder(folder, len(VOICES), 4)
+    built = read_folder(folder, MIDI, Options(parts=len(VOICES))).dataset
     dataset.save(built, folder / "pieces.npz")
     print(time.perf_counter() - begin, before, peak_memory())
 

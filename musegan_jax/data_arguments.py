@@ -53,6 +53,18 @@ def _add_build(actions: Any) -> None:
         folder.add_argument("folder", type=path, help="searched with all folders below it")
         _add_parts(folder)
         _add_grid(folder, "grid (default 4: sixteenths)")
+        folder.add_argument(
+            "--workers",
+            type=int,
+            metavar="N",
+            help="processes that read (default: one for each core; few files are read in this one)",
+        )
+        folder.add_argument(
+            "--shard",
+            metavar="I/N",
+            help="only the Ith of N equal parts of the files; `data merge` joins the N datasets to "
+            "what one build would have made",
+        )
         folder.set_defaults(run=run)
         if name == "lpd":
             folder.add_argument(

@@ -1,6 +1,7 @@
 """What each command of `musegan-jax data` does; as `commands`."""
 
 import argparse
+import os
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ from musegan_jax.errors import UserError
 from musegan_jax.terminal import say, show
 
 Arguments = argparse.Namespace
+FEW = 200  # files that take less time than processes take to start
 
 
 def check(arguments: Arguments, *names: str) -> None:
@@ -42,7 +44,7 @@ def _options(arguments: Arguments, families: Any = None) -> Any:
     """How songs become pieces."""
     _check_out(arguments.out)
     check(arguments, *("parts",) * hasattr(arguments, "parts"), "steps_per_beat")
-    from musegan_jax.data.readers.midi_folder import FAMILIES, Options
+    from musegan_jax.data.readers.songs import FAMILIES, Options
 
     return Options(
         parts=getattr(arguments, "parts", None),
@@ -55,25 +57,54 @@ def _options(arguments: Arguments, families: Any = None) -> Any:
 def build_midi(arguments: Arguments) -> None:
     """Make a dataset file of a folder of MIDI files."""
     options = _options(arguments)
-    from musegan_jax.data.readers.midi_folder import MIDI, read_folder
+    from musegan_jax.data.readers.midi_folder import MIDI
 
-    _save_reading(read_folder(arguments.folder, MIDI, options), arguments.out)
+    _build_folder(arguments, MIDI, options)
 
 
 def build_score(arguments: Arguments) -> None:
     """Make a dataset file of a folder of MusicXML, ABC and kern files."""
     options = _options(arguments)
-    from musegan_jax.data.readers.scores import read_score_folder
+    from musegan_jax.data.readers import scores
 
-    _save_reading(read_score_folder(arguments.folder, options), arguments.out)
+    scores.check_installed()
+    _build_folder(arguments, scores.KIND, options)
 
 
 def build_lpd(arguments: Arguments) -> None:
     """Make a dataset file of a folder of pypianoroll's files."""
-    from musegan_jax.data.readers.lpd import layout, read_lpd
+    from musegan_jax.data.readers.lpd import KIND, layout
 
-    options = _options(arguments, layout(arguments.families))
-    _save_reading(read_lpd(arguments.folder, options), arguments.out)
+    _build_folder(arguments, KIND, _options(arguments, layout(arguments.families)))
+
+
+def _build_folder(arguments: Arguments, kind: Any, options: Any) -> None:
+    """Make a dataset file of a folder: of few files of bounded cost here, else in processes."""
+    from musegan_jax.data import shards
+    from musegan_jax.data.readers.folder_build import building
+    from musegan_jax.data.readers.midi_folder import files_below, read_folder
+
+    check(arguments, "workers")
+    shard = _shard(arguments.shard)
+    few = kind.bounded and len(files_below(arguments.folder, kind)) <= FEW
+    if few and shard is None and arguments.workers is None:
+        _save_reading(read_folder(arguments.folder, kind, options), arguments.out)
+        return
+    processes = arguments.workers or os.cpu_count() or 1
+    with building(arguments.folder, kind, options, arguments.out, processes, shard) as built:
+        (dataset, skipped, remarks), facts = built
+        about = None if shard is None else shards.about(shard, options, facts)
+        _save(dataset, skipped, arguments.out, remarks, about)
+
+
+def _shard(text: str | None) -> tuple[int, int] | None:
+    """`2/8` as numbers."""
+    if text is None:
+        return None
+    numbers = [int(part) for part in text.split("/") if part.isascii() and part.isdecimal()]
+    if len(numbers) != 2 or text.count("/") != 1 or not 1 <= numbers[0] <= numbers[1]:
+        raise UserError(f"--shard {text}: it is I/N, the Ith of N parts, such as 2/8")
+    return numbers[0], numbers[1]
 
 
 def build_musegan(arguments: Arguments) -> None:
@@ -125,11 +156,12 @@ def _save_reading(reading: Any, out: Path) -> None:
     _save(reading.dataset, reading.skipped, out, reading.remarks)
 
 
-def _save(dataset, skipped, out: Path, remarks=()) -> None:  # noqa: ANN001 - modules load later
-    from musegan_jax.data.dataset import describe, save, shortcomings
+def _save(dataset, skipped, out: Path, remarks=(), shard=None) -> None:  # noqa: ANN001 - modules load later
+    from musegan_jax.data.dataset import save
     from musegan_jax.data.readers import skipped as reports
+    from musegan_jax.data.summary import describe, shortcomings
 
-    save(dataset, out)
+    save(dataset, out, shard)
     for line in (*remarks, *shortcomings(dataset)):
         say(line)
     report = out.with_suffix(".skipped.txt")
@@ -146,7 +178,8 @@ def _save(dataset, skipped, out: Path, remarks=()) -> None:  # noqa: ANN001 - mo
 
 def info(arguments: Arguments) -> None:
     """Describe a dataset file, and draw some of it."""
-    from musegan_jax.data.dataset import describe, load, shortcomings
+    from musegan_jax.data.dataset import load
+    from musegan_jax.data.summary import describe, shortcomings
 
     dataset = load(arguments.file)
     print(describe(dataset))

@@ -52,6 +52,15 @@ def locate(path: AnyPath) -> "epath.Path":
     return located
 
 
+def unreadable(path: AnyPath, error: Exception, what: str) -> UserError:
+    """The line for whatever was raised while a file was read as `what`, "MusicXML" say."""
+    if isinstance(error, FileNotFoundError):
+        return UserError(f"{path}: no such file")
+    if isinstance(error, OSError):
+        return UserError(f"{path}: cannot be read ({error.strerror or error})")
+    return UserError(f"{path}: not readable as {what} ({first_line(error)})")
+
+
 def make_folder(path: Any) -> Any:
     """Create `path` and its parents, and check that files can be written there.
 

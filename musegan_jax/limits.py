@@ -18,6 +18,7 @@ LIMITS: dict[str, tuple[int, int]] = {  # lowest and highest
     "program": (0, 127),
     "bpm": (1, 6000),
     "step": (0, 2**31 - 1),
+    "workers": (1, 256),
 }
 
 # Of files that readers read: one beyond them is damaged, or no piece of music. Each is checked

@@ -112,6 +112,59 @@ def pitch_bounds(packed: UInt8[np.ndarray, "T K 16"]) -> tuple[int, int] | None:
     return (int(sounding[0]), int(sounding[-1])) if sounding.size else None
 
 
+SILENT = 255  # in place of the lowest pitch, where there is none
+
+
+def edges(packed: UInt8[np.ndarray, "T K 16"]) -> UInt8[np.ndarray, "T K 2"]:
+    """The lowest and the highest pitch of each step and track; silent: `SILENT`, 0."""
+    halves = (
+        np.ascontiguousarray(packed).view(">u8").astype(np.uint64)
+    )  # (T, K, 2), 64 pitches each
+    low, high = halves[..., 0], halves[..., 1]
+    found = np.empty((*packed.shape[:2], 2), np.uint8)
+    # Pitch 0 is the first bit.
+    found[..., 0] = np.where(low, _leading(low), 64 + _leading(high))
+    found[..., 1] = np.where(high, 127 - _trailing(high), 63 - _trailing(low))
+    found[(low | high) == 0] = SILENT, 0
+    return found
+
+
+def _leading(numbers: np.ndarray) -> np.ndarray:
+    """Zeros before the first set bit of 64: all bits below it are set, and counted."""
+    for shift in (1, 2, 4, 8, 16, 32):
+        numbers = numbers | (numbers >> np.uint64(shift))
+    return 64 - np.bitwise_count(numbers).astype(np.int16)
+
+
+def _trailing(numbers: np.ndarray) -> np.ndarray:
+    """Zeros after the last set bit of 64."""
+    return np.bitwise_count(~numbers & (numbers - np.uint64(1))).astype(np.int16)
+
+
+def edges_over(
+    edges: UInt8[np.ndarray, "S K 2"], first: Int[np.ndarray, " N"], last: Int[np.ndarray, " N"]
+) -> tuple[UInt8[np.ndarray, "N K"], UInt8[np.ndarray, "N K"]]:
+    """The lowest and the highest pitch of each track in N spans from `first` to before `last`.
+
+    An empty span is silent. Minima of doubled length are made of those before: each costs a pass.
+    """
+    spans = last - first
+    low = np.full((len(first), edges.shape[1]), SILENT, np.uint8)
+    high = np.zeros_like(low)
+    lows, highs = edges[..., 0], edges[..., 1]
+    width = 1
+    while width <= spans.max(initial=0):
+        of = (spans >= width) & (spans < 2 * width)
+        for found, level, join in ((low, lows, np.minimum), (high, highs, np.maximum)):
+            found[of] = join(level[first[of]], level[last[of] - width])
+        lows, highs = (
+            np.minimum(lows[:-width], lows[width:]),
+            np.maximum(highs[:-width], highs[width:]),
+        )
+        width *= 2
+    return low, high
+
+
 def most_at_once(packed: UInt8[np.ndarray, "T K 16"]) -> Int[np.ndarray, " K"]:
     """The most pitches that each track of a packed `(T, K, 16)` roll has at once: int `(K,)`."""
     return np.bitwise_count(packed).sum(axis=2, dtype=int).max(axis=0, initial=0)

@@ -11,7 +11,7 @@ import pytest
 from conftest import changed
 from musegan_jax import pianoroll
 from musegan_jax.config import ModelConfig
-from musegan_jax.data import dataset
+from musegan_jax.data import dataset, splits
 from musegan_jax.data.training_music import TrainingMusic
 from musegan_jax.errors import UserError
 from musegan_jax.evaluation import (
@@ -325,7 +325,7 @@ def test_what_cannot_be_judged_is_left_out(data, model):
     }
     named = []
     for name, piece in odd.items():  # a name of the split test
-        found = next(f"{name} {n}" for n in range(999) if dataset.split_of(f"{name} {n}") == 2)
+        found = next(f"{name} {n}" for n in range(999) if splits.split_of(f"{name} {n}") == 2)
         named.append(piece._replace(name=found))
     many = dataset.build([*usual, *named], TRACKS, 4, "odd")
     result = evaluate({"model": model}, many, "test", 2, 0)

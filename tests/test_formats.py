@@ -15,7 +15,7 @@ import pytest
 from musegan_jax import cli, pianoroll
 from musegan_jax.data import dataset, export, merge, midi, notation
 from musegan_jax.data.readers import chorales, jsb, lpd, midi_folder, musegan, scores
-from musegan_jax.data.readers.midi_folder import NO_MELODY, Options
+from musegan_jax.data.readers.songs import NO_MELODY, SEVENTEEN, Options
 from musegan_jax.errors import UserError
 from musegan_jax.pianoroll import Track
 
@@ -104,10 +104,10 @@ def test_seventeen_tracks_stay_apart_or_become_five(tmp_path):
     roll = np.zeros((96, 128, 17), bool)
     for k in range(17):
         roll[::2, 40 + k, k] = True
-    write_lpd(tmp_path / "a.npz", roll, midi_folder.SEVENTEEN)
-    options = Options(melody=NO_MELODY, families=midi_folder.SEVENTEEN, steps_per_beat=24)
+    write_lpd(tmp_path / "a.npz", roll, SEVENTEEN)
+    options = Options(melody=NO_MELODY, families=SEVENTEEN, steps_per_beat=24)
     built, _, _ = lpd.read_lpd(tmp_path, options)
-    assert built.tracks == midi_folder.SEVENTEEN
+    assert built.tracks == SEVENTEEN
     np.testing.assert_array_equal(roll_of(built, "a.npz")[:95], roll[:95])
     built, _, _ = lpd.read_lpd(tmp_path, options._replace(families=lpd.FIVE))
     assert [track.name for track in built.tracks] == list(ORDER)

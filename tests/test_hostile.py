@@ -20,7 +20,7 @@ from hypothesis.extra import numpy as arrays
 
 from musegan_jax import limits
 from musegan_jax.data.readers import jsb, lpd, midi_folder, musegan, scores
-from musegan_jax.data.readers.midi_folder import NO_MELODY, Options
+from musegan_jax.data.readers.songs import NO_MELODY, Options
 from musegan_jax.errors import UserError
 from test_formats import ABC, band, write_lpd, write_phrases
 

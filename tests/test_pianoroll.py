@@ -114,3 +114,25 @@ def test_most_at_once():
     roll[:, 60, 1] = True
     assert pianoroll.most_at_once(pianoroll.pack(roll)).tolist() == [3, 1, 0]
     assert pianoroll.most_at_once(pianoroll.pack(roll[:0])).tolist() == [0, 0, 0]
+
+
+@settings(deadline=None, max_examples=40)
+@given(hnp.arrays(bool, (5, 128, 2)), st.lists(st.tuples(st.integers(0, 5), st.integers(0, 5))))
+def test_edges_of_steps_and_of_spans(roll, spans):
+    """As `pitch_bounds` of the same steps says."""
+    packed = pianoroll.pack(roll & (np.arange(128) % 3 > 0)[:, None])
+    edges = pianoroll.edges(packed)
+    spans = [*spans, *((n, n + 1) for n in range(5)), (0, 5)]
+    lows, highs = pianoroll.edges_over(edges, *np.array(spans).T)
+    for (first, last), low, high in zip(spans, lows, highs, strict=True):
+        for k in range(2):
+            found = pianoroll.pitch_bounds(packed[first:last, [k]]) or (pianoroll.SILENT, 0)
+            assert found == (low[k], high[k])
+
+
+def test_edges_at_the_ends_of_the_words():
+    for pitches in ([0], [63], [64], [127], [0, 127], [63, 64], []):
+        roll = np.zeros((1, 128, 1), bool)
+        roll[0, pitches] = True
+        wanted = [min(pitches), max(pitches)] if pitches else [pianoroll.SILENT, 0]
+        assert pianoroll.edges(pianoroll.pack(roll))[0, 0].tolist() == wanted

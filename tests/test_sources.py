@@ -9,7 +9,7 @@ import pytest
 
 from musegan_jax import pianoroll
 from musegan_jax.data import dataset, midi
-from musegan_jax.data.readers import midi_folder
+from musegan_jax.data.readers import midi_folder, songs
 from musegan_jax.data.readers import skipped as reports
 from musegan_jax.errors import UserError
 
@@ -30,6 +30,11 @@ def write_song(path, *parts, head=()) -> None:
 def line(pitch: int, beats: int = 4) -> list[tuple[int, int, int]]:
     """A quarter note of one pitch on every beat."""
     return [(RESOLUTION * b, RESOLUTION * (b + 1), pitch) for b in range(beats)]
+
+
+def read_midi_folder(folder, parts, steps_per_beat, melody=None) -> songs.Reading:
+    options = songs.Options(parts, steps_per_beat, melody)
+    return midi_folder.read_folder(folder, midi_folder.MIDI, options)
 
 
 def rolls(built: dataset.Dataset, name: str) -> np.ndarray:
@@ -54,7 +59,7 @@ def test_parts_mode_takes_the_first_pitched_parts(tmp_path):
     (tmp_path / "empty.midi").touch()
     (tmp_path / "readme.txt").write_text("not music")
     os.symlink(tmp_path / "gone.mid", tmp_path / "link.mid")
-    built, skipped, _ = midi_folder.read_midi_folder(tmp_path, 2, 4)
+    built, skipped, _ = read_midi_folder(tmp_path, 2, 4)
     assert built.names == ("b.mid", "deep/c.Midi", "deep/er/A.MID")
     # The names that most files have; in the third file the flute comes last.
     assert built.tracks == (("Flute", 73, False), ("Viola", 41, False))  # the melody first
@@ -77,7 +82,7 @@ def test_parts_without_telling_names_are_numbered(tmp_path):
     write_song(tmp_path / "a.mid", ("", 0, 5, line(60)), ("", 1, 6, line(50)))
     write_song(tmp_path / "b.mid", ("Same", 0, 7, line(60)), ("Same", 1, 6, line(50)))
     write_song(tmp_path / "c.mid", ("", 0, 5, line(60)), ("Same", 1, 6, line(50)))
-    built, _, _ = midi_folder.read_midi_folder(tmp_path, 2, 4)
+    built, _, _ = read_midi_folder(tmp_path, 2, 4)
     assert built.tracks == (("Part 1", 5, False), ("Part 2", 6, False))
 
 
@@ -86,10 +91,7 @@ def test_the_family_rule_of_lpd_5():
 
     def families(programs, channel=0):
         part = [midi.Part("", 0, channel, p, np.zeros((0, 4), np.int64)) for p in programs]
-        return {
-            midi_folder.FAMILIES[k].name if k is not None else None
-            for k in map(midi_folder.family, part)
-        }
+        return {songs.FAMILIES[k].name if k is not None else None for k in map(songs.family, part)}
 
     assert families(range(128), channel=9) == {"Drums"}
     assert families(range(8)) == {"Piano"}
@@ -97,7 +99,7 @@ def test_the_family_rule_of_lpd_5():
     assert families(range(32, 40)) == {"Bass"}
     assert families([*range(8, 24), *range(40, 96), *range(104, 112)]) == {"Strings"}
     assert families([*range(96, 104), *range(112, 128)]) == {None}
-    assert [track.is_drum for track in midi_folder.FAMILIES] == [False] * 4 + [True]
+    assert [track.is_drum for track in songs.FAMILIES] == [False] * 4 + [True]
 
 
 def test_families_mode_merges_by_maximum(tmp_path):
@@ -117,7 +119,7 @@ def test_families_mode_merges_by_maximum(tmp_path):
     (tmp_path / "cut.mid").write_bytes(content[: content.index(b"Lead")])
     write_song(tmp_path / "noise.mid", ("e", 4, 120, line(40)))
     write_song(tmp_path / "silent.mid", ("e", 4, 120, []))
-    built, skipped, remarks = midi_folder.read_midi_folder(tmp_path, None, 2)
+    built, skipped, remarks = read_midi_folder(tmp_path, None, 2)
     assert [track.name for track in built.tracks] == ["Melody", "Piano", "Guitar", "Drums"]
     assert "left out, as no file has notes for them: Bass, Strings" in remarks
     assert built.tracks[0].program == 73 and built.tracks[3].is_drum
@@ -150,7 +152,7 @@ def test_the_melody_is_on_the_first_track_of_every_layout(tmp_path, parts):
     pop(tmp_path / "a.mid")
     pop(tmp_path / "b.mid", "Vocals", late=8)
     pop(tmp_path / "c.mid", "Guitar")
-    built, _, remarks = midi_folder.read_midi_folder(tmp_path, parts, 4)
+    built, _, remarks = read_midi_folder(tmp_path, parts, 4)
     for name in "abc":
         assert sounding(rolls(built, f"{name}.mid"), 0) == [74]
     assert sounding(rolls(built, "a.mid"), 1) == ([55, 59, 62] if parts is None else [40])
@@ -165,19 +167,19 @@ def test_the_melody_is_on_the_first_track_of_every_layout(tmp_path, parts):
 def test_the_melody_may_be_named_or_numbered(tmp_path):
     pop(tmp_path / "a.mid")
     pop(tmp_path / "b.mid", "Solo")
-    built, skipped, _ = midi_folder.read_midi_folder(tmp_path, None, 4, "lead")
+    built, skipped, _ = read_midi_folder(tmp_path, None, 4, "lead")
     assert built.names == ("a.mid",) and skipped == [("b.mid", "no track 'lead'")]
-    built, skipped, _ = midi_folder.read_midi_folder(tmp_path, 2, 4, "1")
+    built, skipped, _ = read_midi_folder(tmp_path, 2, 4, "1")
     assert [sounding(rolls(built, "b.mid"), k) for k in (0, 1)] == [[40], [55, 59, 62]]
     with pytest.raises(UserError, match=r"none of 2 MIDI files .* a\.mid: no track 'Flute'"):
-        midi_folder.read_midi_folder(tmp_path, None, 4, "Flute")
+        read_midi_folder(tmp_path, None, 4, "Flute")
 
 
 def test_of_a_piano_the_melody_is_the_right_hand(tmp_path):
     """And the left hand is another track, so that a folder of piano pieces can be learnt."""
     left = [(s, e, p) for s, e, _ in line(0, 16) for p in (40, 47)]
     write_song(tmp_path / "a.mid", ("Piano", 0, 0, line(76, 16)[:8] + left))
-    built, _, remarks = midi_folder.read_midi_folder(tmp_path, None, 4)
+    built, _, remarks = read_midi_folder(tmp_path, None, 4)
     assert [track.name for track in built.tracks] == ["Melody", "Piano"]
     roll = rolls(built, "a.mid")
     assert sounding(roll, 0) == [76] and sounding(roll, 1) == [40, 47]
@@ -189,7 +191,7 @@ def test_a_damaged_file_is_read_and_named(tmp_path):
     pop(tmp_path / "a.mid")
     content = (tmp_path / "a.mid").read_bytes()
     (tmp_path / "a.mid").write_bytes(content[:-20])
-    built, skipped, remarks = midi_folder.read_midi_folder(tmp_path, None, 4)
+    built, skipped, remarks = read_midi_folder(tmp_path, None, 4)
     assert not skipped and sounding(rolls(built, "a.mid"), 0) == [74]
     assert "1 files have damage, read as far as they go: a.mid" in remarks
 
@@ -201,7 +203,7 @@ def test_bars_and_length_follow_the_meter(tmp_path):
     ]
     # One bar of 3/4, one and a bit of 4/4: the last bar is filled up.
     write_song(tmp_path / "x.mid", ("", 0, 0, line(60, beats=8)), head=head)
-    built, _, _ = midi_folder.read_midi_folder(tmp_path, 1, 4)
+    built, _, _ = read_midi_folder(tmp_path, 1, 4)
     assert built.bars.tolist() == [0, 12, 28]
     assert len(built.timeline) == 12 + 16 + 16
     assert rolls(built, "x.mid")[:, 60, 0].sum() == 32
@@ -217,7 +219,7 @@ def test_a_name_that_is_no_text_is_a_name(tmp_path):
         if content:
             with open(path, "wb") as file:
                 file.write(content)
-    built, skipped, _ = midi_folder.read_midi_folder(tmp_path, 1, 4)
+    built, skipped, _ = read_midi_folder(tmp_path, 1, 4)
     assert built.names == ("caf\\udce9.mid",)
     assert [name for name, _ in skipped] == ["bl\\udcf6d.mid"]
     dataset.save(built, tmp_path / "data.npz")
@@ -228,16 +230,16 @@ def test_a_name_that_is_no_text_is_a_name(tmp_path):
 
 def test_folders_that_give_nothing(tmp_path):
     with pytest.raises(UserError, match="missing: no such folder"):
-        midi_folder.read_midi_folder(tmp_path / "missing", 2, 4)
+        read_midi_folder(tmp_path / "missing", 2, 4)
     (tmp_path / "notes.txt").touch()
     with pytest.raises(UserError, match=r"no \.mid or \.midi file"):
-        midi_folder.read_midi_folder(tmp_path, 2, 4)
+        read_midi_folder(tmp_path, 2, 4)
     with pytest.raises(UserError, match="no such folder"):
-        midi_folder.read_midi_folder(tmp_path / "notes.txt", 2, 4)
+        read_midi_folder(tmp_path / "notes.txt", 2, 4)
     (tmp_path / "a.mid").write_bytes(b"x")
     write_song(tmp_path / "b.mid", ("", 0, 0, line(60)))
     with pytest.raises(UserError, match=r"none of 2 MIDI files .* a\.mid: not a MIDI file"):
-        midi_folder.read_midi_folder(tmp_path, 2, 4)
+        read_midi_folder(tmp_path, 2, 4)
 
 
 def test_the_report_names_every_skipped_file(tmp_path):

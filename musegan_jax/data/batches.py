@@ -5,7 +5,8 @@ unpacking there. If they do not fit, the host makes the same choices from the sa
 the packed windows; the device does the rest.
 """
 
-from collections.abc import Callable, Iterator
+import itertools
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import jax
@@ -66,30 +67,28 @@ def make_windows(
     low = config.model.lowest_pitch
     high = low + config.model.pitches - 1
     drums = np.array([track.is_drum for track in dataset.tracks])
-    starts, shifts, within, pieces = [], [], [], []
-    left_out: dict[str, int] = dict.fromkeys(("silent", "unheard", "outside"), 0)
-    quiet = np.zeros(len(dataset.tracks), int)
-    for piece, start, begin, end in _candidates(dataset, config):
-        first, last = max(start, begin), min(start + steps, end)
-        window = dataset.timeline[first:last]
-        bounds = pianoroll.pitch_bounds(window)
-        if bounds is None:
-            left_out["silent"] += 1
-        elif bounds[0] < low or bounds[1] > high:
-            left_out["outside"] += 1
-        elif not window[:, melody].any():
-            left_out["unheard"] += 1
-        else:
-            starts.append(start)
-            pieces.append(piece)
-            within.append((first - start, last - start))
-            bounds = pianoroll.pitch_bounds(window[:, ~drums]) or (low, high)
-            down, up = config.data.transpose
-            shifts.append((max(down, low - bounds[0]), min(up, high - bounds[1])))
-            quiet += ~window.any(axis=(0, 2))
+    pieces, starts, begins, ends = _candidates(dataset, config)
+    first, last = np.maximum(starts, begins), np.minimum(starts + steps, ends)
+    lowest, highest = pianoroll.edges_over(dataset.edges(), first, last)
+    silent = lowest == pianoroll.SILENT
+    outside = (lowest.min(1) < low) | (highest.max(1) > high)
+    reasons = np.select([silent.all(1), outside, silent[:, melody]], [1, 2, 3])
+    left_out = {
+        why: int((reasons == n).sum()) for why, n in (("silent", 1), ("unheard", 3), ("outside", 2))
+    }
+    kept = reasons == 0
+    total, pieces, starts = len(kept), pieces[kept], starts[kept]
+    # A window of drums alone may be shifted by anything: there is nothing to be moved.
+    lowest, highest = lowest[kept][:, ~drums].astype(int), highest[kept][:, ~drums].astype(int)
+    mute = (lowest == pianoroll.SILENT).all(1)
+    lowest = np.where(mute, low, lowest.min(1, initial=pianoroll.SILENT))
+    highest = np.where(mute, high, highest.max(1, initial=0))
+    down, up = config.data.transpose
+    shifts = np.stack([np.maximum(down, low - lowest), np.minimum(up, high - highest)], axis=1)
+    within = np.stack([first[kept] - starts, last[kept] - starts], axis=1)
+    quiet = silent[kept].sum(0)
     told = _told(left_out, dataset.tracks[melody].name, low, high)
-    total = len(starts) + sum(left_out.values())
-    if not starts:
+    if not len(starts):
         raise UserError(
             f"no window to train on: of {total} windows of {steps} steps in the split "
             f"{'+'.join(config.data.splits)}, {told or 'none lies within a piece'}; change "
@@ -103,28 +102,42 @@ def make_windows(
             say(f"the track {track.name} is silent in {count / len(starts):.0%} of the windows")
     return Windows(
         timeline=_padded(dataset.timeline, overhang),
-        starts=np.array(starts, np.int32) + np.int32(overhang),
-        shifts=np.array(shifts, np.int32),
+        starts=starts.astype(np.int32) + np.int32(overhang),
+        shifts=shifts.astype(np.int32),
         drums=drums,
-        within=np.array(within, np.int32) if overhang else None,
+        within=within.astype(np.int32) if overhang else None,
         **(_positions(dataset, pieces, starts, steps) if config.model.bar_position else {}),
     )
 
 
 def _positions(
-    dataset: "Dataset", pieces: list[int], starts: list[int], steps: int
+    dataset: "Dataset", pieces: np.ndarray, starts: np.ndarray, steps: int
 ) -> dict[str, np.ndarray]:
     """The fields `positions` and `position` of `Windows`: few windows differ in them."""
     numbers: dict[bytes, int] = {}
-    found, which = [], []
-    for piece, start in zip(pieces, starts, strict=True):
-        lines = dataset.bars_of(piece) - start
-        position = bar_positions(lines, steps, dataset.steps_per_beat)
-        number = numbers.setdefault(position.tobytes(), len(numbers))
-        which.append(number)
-        if number == len(found):
-            found.append(position)
-    return {"positions": np.stack(found), "position": np.array(which, np.int32)}
+    known: dict[tuple[int, int], int] = {}
+    found, which = [], np.empty(len(starts), np.int32)
+    edges = np.flatnonzero(np.diff(pieces, prepend=-1, append=-1))
+    for own in itertools.starmap(slice, itertools.pairwise(edges.tolist())):
+        lines = dataset.bars_of(int(pieces[own.start]))
+        lengths = np.unique(np.diff(lines))
+        for n, start in enumerate(starts[own].tolist(), own.start):
+            # Where all bars are of one length, only the place in the bar matters.
+            key = (
+                (int(lengths[0]), int(start - lines[0]) % int(lengths[0]))
+                if len(lengths) == 1
+                else None
+            )
+            number = known.get(key) if key else None
+            if number is None:
+                position = bar_positions(lines - start, steps, dataset.steps_per_beat)
+                number = numbers.setdefault(position.tobytes(), len(numbers))
+                if number == len(found):
+                    found.append(position)
+                if key:
+                    known[key] = number
+            which[n] = number
+    return {"positions": np.stack(found), "position": which}
 
 
 def _padded(timeline: np.ndarray, overhang: int) -> np.ndarray:
@@ -169,13 +182,13 @@ def _check_tracks(dataset: "Dataset", config: Config) -> None:
         )
 
 
-def _candidates(dataset: "Dataset", config: Config) -> Iterator[tuple[int, int, int, int]]:
-    """Piece and step at which a window of the config's splits may start, and the piece's bounds."""
-    steps, hop, overhang = (
-        config.data.window_steps,
-        config.data.hop_bars,
-        config.data.overhang_steps,
-    )
+def _candidates(
+    dataset: "Dataset", config: Config
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """Piece and step at which windows of the config's splits may start, and the pieces' bounds."""
+    steps, overhang = config.data.window_steps, config.data.overhang_steps
+    hop = config.data.hop_bars
+    found = [np.empty((4, 0), np.int64)]
     for piece in dataset.pieces_of(config.data.splits).tolist():
         begin, end = dataset.boundaries[piece : piece + 2].tolist()
         bars = _with_pick_up(dataset.bars_of(piece), begin, overhang)
@@ -184,8 +197,10 @@ def _candidates(dataset: "Dataset", config: Config) -> Iterator[tuple[int, int, 
             starts = np.arange(bars[0], end, apart) if len(bars) else bars
         else:
             starts = bars[::hop] if hop else bars[:1]
-        for start in starts[starts + steps <= end + overhang].tolist():
-            yield piece, start, begin, end
+        starts = starts[starts + steps <= end + overhang]
+        found.append(np.stack(np.broadcast_arrays(piece, starts, begin, end)))
+    pieces, starts, begins, ends = np.concatenate(found, axis=1)
+    return pieces, starts, begins, ends
 
 
 class HostBatch(NamedTuple):

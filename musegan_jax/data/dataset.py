@@ -1,12 +1,10 @@
 """The dataset file: pieces as bit-packed timelines, with splits and provenance.
 
-An `.npz` without pickled objects. A hash of a piece's name decides its split, so that all windows
-of a piece share a split, and a new file never moves an old one to another. Where that would leave
-a small collection without held-out pieces, see `splits_of`.
+An `.npz` without pickled objects. All windows of a piece share a split.
 """
 
 import dataclasses
-import hashlib
+import io
 import json
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
@@ -16,20 +14,22 @@ import numpy as np
 
 from musegan_jax import files, pianoroll
 from musegan_jax.config.fields import SPLITS
-from musegan_jax.data import npz
+from musegan_jax.data import archive
+from musegan_jax.data.archive import Streamed
+from musegan_jax.data.splits import splits_of
 from musegan_jax.errors import UserError
 from musegan_jax.hashing import sha256
 from musegan_jax.pianoroll import Track, is_track
-from musegan_jax.terminal import is_text, shown
+from musegan_jax.terminal import is_text
 
 FORMAT = 1
+CHUNK = 2**16  # steps that are looked at, hashed or written at once
 MAX_BYTES = 16 * 2**30  # of unpacked arrays; Lakh's 21,425 songs are about 6 GiB
 # Rolls of music shrink to a fiftieth when packed, and to a 170th on the finest grid; zip shrinks
 # silence to a thousandth, so that a file of 3 MB could take 3 GB of memory.
 MAX_RATIO = 250
 FREE_BYTES = 64 * 2**20  # a small file may hold any music
 MAX_PATH = 2**16  # characters in a piece's name
-SPLIT_ENDS = (0.8, 0.9)  # train below the first, valid below the second, test above
 
 
 class Piece(NamedTuple):
@@ -42,6 +42,10 @@ class Piece(NamedTuple):
     name: str
     roll: np.ndarray
     bars: np.ndarray
+
+
+class Damaged(ValueError):
+    """A file whose content is not that which was written."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -87,46 +91,34 @@ class Dataset:
             return self.__dict__["_digest"]
         parts: list[str | np.ndarray] = []
         for array in (self.timeline, self.boundaries, self.bars, self.split):
-            parts += [f"{array.dtype.str}{array.shape}", array]
+            parts += [f"{array.dtype.str}{array.shape}", *_chunks(array)]
         parts.append(json.dumps([self.names, self.tracks, self.steps_per_beat]))
         return sha256(parts)
 
+    def edges(self) -> np.ndarray:
+        """The lowest and the highest pitch at each step, uint8 `(S, K, 2)` (`pianoroll.edges`)."""
+        if "_edges" in self.__dict__:
+            return self.__dict__["_edges"]
+        return np.concatenate([*map(pianoroll.edges, _chunks(self.timeline))])
 
-def _share(name: str) -> float:
-    """A hash of a name as a number in [0, 1), below which is the share of all names with less."""
-    digest = hashlib.sha256(name.encode()).digest()
-    return int.from_bytes(digest[:8], "big") / 2**64
+    def bounds(self, pieces: np.ndarray | None = None) -> list[tuple[int, int]]:
+        """The lowest and the highest pitch of each track, in some pieces only, if given.
+
+        `(pianoroll.SILENT, 0)` of a track without notes.
+        """
+        if pieces is None:
+            first, last = np.array([0]), np.array([len(self.timeline)])
+        else:
+            first, last = self.boundaries[pieces], self.boundaries[np.asarray(pieces) + 1]
+        low, high = pianoroll.edges_over(self.edges(), first, last)
+        lows = low.min(0, initial=pianoroll.SILENT).tolist()
+        return list(zip(lows, high.max(0, initial=0).tolist(), strict=True))
 
 
-def split_of(name: str) -> int:
-    """The split, as an index into `SPLITS`, of a piece of this name in a large collection."""
-    return sum(_share(name) >= end for end in SPLIT_ENDS)
-
-
-def splits_of(names: Sequence[str]) -> np.ndarray:
-    """The split of each of all pieces of a collection, by name: uint8 `(N,)`, index into `SPLITS`.
-
-    By the hash of its name alone, if that gives `valid` two pieces and `test` three, as it does for
-    nearly every collection of a hundred: then no piece is ever moved by adding others. A smaller
-    collection moves as few pieces as it can: those with the highest hashes are held out, two and
-    three, or two each of fewer than twelve pieces, one of fewer than eight, none of fewer than
-    four. Three, because an evaluation compares distances between pieces: of two there is one only.
-    """
-    shares = np.array([_share(name) for name in names])
-    split = np.array([split_of(name) for name in names], np.uint8)
-    train, valid, test = (int((split == k).sum()) for k in range(3))
-    quarter = len(names) // 4
-    fewest = min(quarter, 2), min(quarter, 3)
-    if quarter and valid >= fewest[0] and test >= fewest[1] and 2 * train >= len(names):
-        return split
-    valid, test = (
-        max(least, min(count, quarter)) for least, count in zip(fewest, (valid, test), strict=True)
-    )
-    highest = np.argsort(-shares, kind="stable")
-    split[:] = 0
-    split[highest[:test]] = 2
-    split[highest[test : test + valid]] = 1
-    return split
+def _chunks(array: np.ndarray) -> Iterator[np.ndarray]:
+    """An array in parts, at least one: it may lie on a disk, and what is made of it take memory."""
+    for start in range(0, max(len(array), 1), CHUNK):
+        yield array[start : start + CHUNK]
 
 
 def build(
@@ -140,23 +132,51 @@ def build(
     ordered = sorted(pieces, key=lambda piece: piece.name)
     if not ordered:
         raise UserError(f"{source}: no piece could be used")
-    lengths = [len(piece.roll) for piece in ordered]
-    boundaries = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
-    bars = [piece.bars + start for piece, start in zip(ordered, boundaries[:-1], strict=True)]
+    timeline = np.concatenate([piece.roll for piece in ordered])
+    listed = [Listed(piece.name, len(piece.roll), piece.bars) for piece in ordered]
+    return from_timeline(timeline, listed, tracks, steps_per_beat, source)
+
+
+class Listed(NamedTuple):
+    """A piece of a timeline: its name, its length, and its steps at which bars begin."""
+
+    name: str
+    steps: int
+    bars: Sequence[int] | np.ndarray
+
+
+def from_timeline(
+    timeline: np.ndarray,
+    pieces: Sequence[Listed],
+    tracks: Iterable[Track],
+    steps_per_beat: int,
+    source: str,
+) -> Dataset:
+    """The dataset of a timeline `(S, K, 16)` that holds these pieces, which are sorted by name."""
+    boundaries = np.concatenate([[0], np.cumsum([piece.steps for piece in pieces])])
+    bars = [
+        np.asarray(piece.bars, np.int64) + start
+        for piece, start in zip(pieces, boundaries[:-1], strict=True)
+    ]
     return Dataset(
-        timeline=np.concatenate([piece.roll for piece in ordered]),
-        boundaries=boundaries,
+        timeline=timeline,
+        boundaries=boundaries.astype(np.int64),
         bars=np.concatenate(bars).astype(np.int64),
-        split=splits_of([piece.name for piece in ordered]),
-        names=tuple(piece.name for piece in ordered),
+        split=splits_of([piece.name for piece in pieces]),
+        names=tuple(piece.name for piece in pieces),
         tracks=tuple(tracks),
         steps_per_beat=steps_per_beat,
         source=source,
     )
 
 
-def save(dataset: Dataset, path: str | Path) -> None:
+def save(dataset: Dataset, path: str | Path, shard: dict[str, Any] | None = None) -> None:
     """Write the dataset file.
+
+    Args:
+        dataset: to be written.
+        path: the file.
+        shard: of a part of a build, what `merge` needs to know; see `shard_of`.
 
     Raises:
         UserError: if it cannot be written.
@@ -169,29 +189,44 @@ def save(dataset: Dataset, path: str | Path) -> None:
         "source": dataset.source,
         "sha256": dataset.digest(),
     }
+    if shard is not None:
+        about["shard"] = shard
+    arrays = {
+        name: Streamed(array.shape, array.dtype, _chunks(array))
+        for name, array in _arrays(dataset).items()
+    }
+    edges = map(pianoroll.edges, _chunks(dataset.timeline))
+    shape = (*dataset.timeline.shape[:2], 2)
+    arrays["edges"] = Streamed(shape, np.dtype(np.uint8), edges)
     with files.replacing(path) as temporary, open(temporary, "wb") as file:
-        np.savez_compressed(
-            file,
-            about=np.frombuffer(json.dumps(about).encode(), np.uint8),
-            timeline=dataset.timeline,
-            boundaries=dataset.boundaries,
-            bars=dataset.bars,
-            split=dataset.split,
-        )
+        archive.write(file, arrays, lambda: about)
 
 
-def load(path: str | Path) -> Dataset:
-    """Read a dataset file and check its shape and its hash.
+def shard_of(dataset: Dataset) -> dict[str, Any] | None:
+    """What a file says of the build that it is a part of; None if of none."""
+    return dataset.__dict__.get("_shard")
+
+
+def _arrays(dataset: Dataset) -> dict[str, np.ndarray]:
+    return {name: getattr(dataset, name) for name in ("timeline", "boundaries", "bars", "split")}
+
+
+def load(path: files.AnyPath) -> Dataset:
+    """Read a dataset file, also from an address such as `gs://bucket/mine.npz`, and check it.
+
+    Its shape, and its hash or, where it is sealed (`archive`), that it is as it was written.
 
     Raises:
         UserError: if it is missing, damaged, or not a dataset file.
     """
-    if Path(path).is_dir():
+    where = files.locate(path) if files.is_remote(path) else Path(path)
+    if where.is_dir():
         raise UserError(
             f"{path}: a folder; make a dataset file from it with `musegan-jax data build midi`"
         )
     try:
-        arrays, _ = npz.read_arrays(Path(path), MAX_BYTES, FREE_BYTES, MAX_RATIO)
+        source = io.BytesIO(where.read_bytes()) if files.is_remote(path) else Path(path)
+        arrays, sealed = archive.read(source, MAX_BYTES, FREE_BYTES, MAX_RATIO)
         about = json.loads(arrays["about"].tobytes())
         if about["format"] != FORMAT:
             raise UserError(
@@ -209,11 +244,15 @@ def load(path: str | Path) -> Dataset:
             source=about["source"],
         )
         _check_shape(dataset)
-        digest = dataset.digest()
-        damaged = digest != about["sha256"]
-        for array in (dataset.timeline, dataset.boundaries, dataset.bars, dataset.split):
+        digest = about["sha256"] if sealed else dataset.digest()
+        if digest != about["sha256"] or sealed is False:
+            raise Damaged
+        for array in _arrays(dataset).values():
             array.flags.writeable = False
         object.__setattr__(dataset, "_digest", digest)  # which no array can leave now
+        object.__setattr__(dataset, "_shard", about.get("shard"))
+        if sealed and _is_edges(arrays["edges"], dataset) and is_text(digest, 64):
+            object.__setattr__(dataset, "_edges", arrays["edges"])
     except FileNotFoundError:
         raise UserError(
             f"{path}: no such dataset file; make one with `musegan-jax data build`"
@@ -222,14 +261,14 @@ def load(path: str | Path) -> Dataset:
         raise UserError(f"{path}: cannot be read ({error.strerror or error})") from error
     except UserError:
         raise
+    except Damaged:
+        raise UserError(f"{path}: damaged (its hash differs); build it again") from None
     # A damaged file can make the parsers raise anything.
     except Exception as error:
         raise UserError(
             f"{path}: not a valid dataset file ({error}); build it again with "
             "`musegan-jax data build`"
         ) from error
-    if damaged:
-        raise UserError(f"{path}: damaged (its hash differs); build it again")
     return dataset
 
 
@@ -262,53 +301,9 @@ def _check_shape(dataset: Dataset) -> None:
             raise ValueError(f"{what}: {found}, not {wanted}")
 
 
+def _is_edges(edges: np.ndarray, dataset: Dataset) -> bool:
+    return edges.shape == (*dataset.timeline.shape[:2], 2) and edges.dtype == np.uint8
+
+
 def _is_grid(steps_per_beat: Any) -> bool:
     return type(steps_per_beat) is int and 1 <= steps_per_beat <= 96
-
-
-def describe(dataset: Dataset) -> str:
-    """What `musegan-jax data info` prints."""
-    lines = [
-        f"source      {shown(dataset.source)}",
-        f"sha256      {dataset.digest()}",
-        f"pieces      {len(dataset.names)}",
-        f"steps       {len(dataset.timeline)} ({dataset.steps_per_beat} per beat, "
-        f"{len(dataset.bars)} bars)",
-    ]
-    for split, name in enumerate(SPLITS):
-        steps = np.diff(dataset.boundaries)[dataset.split == split]
-        lines.append(f"{name:<12}{len(steps)} pieces, {int(steps.sum())} steps")
-    names = [shown(track.name, 40) for track in dataset.tracks]
-    width = max(8, *map(len, names)) + 2
-    lines.append(f"{'tracks':<{width}}  pitches  sounding  program")
-    for k, track in enumerate(dataset.tracks):
-        column = dataset.timeline[:, k : k + 1]
-        bounds = pianoroll.pitch_bounds(column)
-        sounding = np.mean(np.any(column, axis=(1, 2)))
-        pitches = f"{bounds[0]}-{bounds[1]}" if bounds else "silent"
-        program = "drums" if track.is_drum else str(track.program)
-        lines.append(f"  {names[k]:<{width}}{pitches:<9}{sounding:<10.0%}{program}")
-    return "\n".join(lines)
-
-
-def shortcomings(dataset: Dataset) -> Iterator[str]:
-    """What to know of a dataset before training on it, a line each."""
-    train, valid, test = (int((dataset.split == k).sum()) for k in range(3))
-    if min(valid, test) < 2:
-        count = len(dataset.names)
-        yield (
-            f"{count} piece{'s' * (count > 1)}, {valid} held out in valid and {test} in test: from "
-            "8 on, two each are, from 12 on three in test; with fewer in valid, train with "
-            "--output.held_out=0"
-        )
-    # Windows of four bars of 4/4, from every fourth bar.
-    steps = 16 * dataset.steps_per_beat
-    windows = [
-        dataset.timeline[start : start + steps].any(axis=(0, 2))
-        for piece in range(len(dataset.names))
-        for start in dataset.bars_of(piece)[::4]
-    ]
-    silent = 1 - np.mean(windows, axis=0) if windows else np.ones(len(dataset.tracks))
-    for track, share in zip(dataset.tracks, silent, strict=True):
-        if share > 0.5:
-            yield f"the track {track.name} is silent in {share:.0%} of the passages of four bars"

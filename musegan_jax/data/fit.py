@@ -2,8 +2,6 @@
 
 import dataclasses
 
-import numpy as np
-
 from musegan_jax import pianoroll
 from musegan_jax.config import Config, ModelConfig
 from musegan_jax.data.dataset import Dataset
@@ -33,12 +31,11 @@ def pitch_rows(dataset: Dataset, transpose: tuple[int, int], multiple: int) -> t
 
     With room for transposition, except of drums, and the rest of the rows evenly on both sides.
     """
-    drums = np.array([track.is_drum for track in dataset.tracks])
     bounds = []
-    for tracks, (down, up) in ((~drums, transpose), (drums, (0, 0))):
-        found = pianoroll.pitch_bounds(dataset.timeline[:, tracks]) if tracks.any() else None
-        if found:
-            bounds += [found[0] + down, found[1] + up]
+    for track, (low, high) in zip(dataset.tracks, dataset.bounds(), strict=True):
+        down, up = (0, 0) if track.is_drum else transpose
+        if low != pianoroll.SILENT:
+            bounds += [low + down, high + up]
     highest = pianoroll.MIDI_PITCHES - 1
     low, high = (max(min(bounds), 0), min(max(bounds), highest)) if bounds else (0, highest)
     rows = -(-(high - low + 1) // multiple) * multiple

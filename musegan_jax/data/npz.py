@@ -4,6 +4,7 @@
 terabyte. So each header is compared with the size in the zip's directory first.
 """
 
+import warnings
 import zipfile
 from pathlib import Path
 from typing import IO, NamedTuple
@@ -36,7 +37,9 @@ def read_header(file: IO[bytes]) -> Header:
         if version == (1, 0)
         else np.lib.format.read_array_header_2_0
     )
-    return Header(*read(file))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of headers that Python 2 wrote
+        return Header(*read(file))
 
 
 def check_member(archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> Header:
@@ -54,7 +57,9 @@ def check_member(archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> Header:
     return header
 
 
-def check_size(archive: zipfile.ZipFile, most: int, free: int = 0, ratio: float = np.inf) -> None:
+def check_size(
+    archive: zipfile.ZipFile, most: float, free: float = 0, ratio: float = np.inf
+) -> None:
     """Refuse a zip that unpacks to more than music does.
 
     Args:
@@ -74,7 +79,11 @@ def check_size(archive: zipfile.ZipFile, most: int, free: int = 0, ratio: float 
 
 
 def read_arrays(
-    path: Path, most: int, free: int = 0, ratio: float = np.inf, other: tuple[str, ...] = ()
+    path: Path | IO[bytes],
+    most: float,
+    free: float = 0,
+    ratio: float = np.inf,
+    other: tuple[str, ...] = (),
 ) -> tuple[dict[str, np.ndarray], dict[str, bytes]]:
     """All arrays of an `.npz` file by name, and the content of its members named in `other`.
 
@@ -99,5 +108,7 @@ def read_arrays(
             check_member(archive, member)
             with archive.open(member) as file:
                 name = member.filename.removesuffix(".npy")
-                arrays[name] = np.lib.format.read_array(file, allow_pickle=False)
+                with warnings.catch_warnings():
+                    warnings.simplefilter("ignore")
+                    arrays[name] = np.lib.format.read_array(file, allow_pickle=False)
     return arrays, others

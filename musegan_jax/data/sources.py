@@ -1,7 +1,5 @@
 """Loading the dataset that a config names."""
 
-from pathlib import Path
-
 from musegan_jax.data import dataset
 from musegan_jax.data.dataset import Dataset
 from musegan_jax.data.readers.chorales import read_chorales
@@ -19,4 +17,4 @@ def load(name_or_path: AnyPath) -> Dataset:
     """
     if str(name_or_path) in BUILT_IN:
         return BUILT_IN[str(name_or_path)]()[0]
-    return dataset.load(Path(name_or_path))
+    return dataset.load(name_or_path)

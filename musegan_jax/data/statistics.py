@@ -171,10 +171,16 @@ def _count_pairs(counts: Statistics, pitches: np.ndarray, position: np.ndarray) 
     for pair, (a, b) in enumerate(itertools.combinations(range(pitches.shape[1]), 2)):
         known = both[:, a] & both[:, b]
         kind = motion(direction[known, a], direction[known, b])
-        apart = (pitches[:, a] - pitches[:, b]) % 12
+        apart = pitches[:, a] - pitches[:, b]
         np.add.at(counts.motions[pair], (position[1:][known], kind), 1)
-        np.add.at(counts.intervals[pair], (kind, apart[:-1][known], apart[1:][known]), 1)
         together = sounds[:, a] & sounds[:, b]
+        # Where the voices have crossed, a fourth would count as a fifth: where they often do, as in
+        # Palestrina, parallel fifths would seem to be usual.
+        usual = np.sign(apart[together].sum())
+        crossed = apart * usual < 0
+        right = ~(crossed[:-1] | crossed[1:])[known]
+        before, after = apart[:-1][known][right] % 12, apart[1:][known][right] % 12
+        np.add.at(counts.intervals[pair], (kind[right], before, after), 1)
         order = np.sign(pitches[together, a] - pitches[together, b]) + 1
         np.add.at(counts.orders[pair], order, 1)
 

@@ -11,10 +11,10 @@ from musegan_jax.data.statistics import MOST_LINES, Statistics, count, empty, fr
 from musegan_jax.errors import UserError
 from musegan_jax.pianoroll import (
     MIDI_PITCHES,
+    SILENT,
     Track,
     is_track,
     most_at_once,
-    pitch_bounds,
     unpack,
 )
 
@@ -115,22 +115,24 @@ def training_music(dataset: Dataset, config: Config) -> TrainingMusic:
         UserError: if the conditioning track is silent in all of the dataset.
     """
     k = config.model.condition_track
-    if pitch_bounds(dataset.timeline[:, [k]]) is None:
+    if dataset.bounds()[k][0] == SILENT:
         raise UserError(
             f"config: model.condition_track = {k}: the dataset's track {dataset.tracks[k].name} is "
             "silent throughout; choose another"
         )
     pieces = dataset.pieces_of(config.data.splits)
-    trained = np.concatenate([dataset.packed(piece) for piece in pieces] or [dataset.timeline[:0]])
     down, up = config.data.transpose
     ranges = []
-    for n, track in enumerate(dataset.tracks):
-        # A silent track may have any pitch.
-        low, high = pitch_bounds(trained[:, [n]]) or (0, MIDI_PITCHES - 1)
+    for track, (low, high) in zip(dataset.tracks, dataset.bounds(pieces), strict=True):
+        if low == SILENT:  # it may have any pitch
+            low, high = 0, MIDI_PITCHES - 1
         if not track.is_drum:
             low, high = max(low + down, 0), min(high + up, MIDI_PITCHES - 1)
         ranges.append((low, high))
-    single_lines = tuple(bool(most <= 1) for most in most_at_once(trained))
+    most = np.zeros(len(dataset.tracks), int)
+    for piece in pieces:  # one by one: a copy of them all may be gigabytes
+        most = np.maximum(most, most_at_once(dataset.packed(piece)))
+    single_lines = tuple((most <= 1).tolist())
     music = TrainingMusic(dataset.tracks, dataset.steps_per_beat, tuple(ranges), single_lines)
     if len(music.lines(k)) > MOST_LINES or dataset.tracks[k].is_drum:
         return music

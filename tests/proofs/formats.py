@@ -21,7 +21,7 @@ import numpy as np
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from musegan_jax.data import dataset, export, midi
 from musegan_jax.data.readers import chorales, lpd, scores
-from musegan_jax.data.readers.midi_folder import NO_MELODY, Options
+from musegan_jax.data.readers.songs import NO_MELODY, Options
 from test_formats import CHORALES, band, step_lists, write_lpd, write_phrases
 
 FILES = 12

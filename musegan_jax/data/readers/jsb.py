@@ -20,20 +20,20 @@ from typing import IO, Any
 import mido
 import numpy as np
 
-from musegan_jax import limits, pianoroll
+from musegan_jax import files, limits, pianoroll
 from musegan_jax.config.fields import SPLITS
 from musegan_jax.data import midi, npz
 from musegan_jax.data.dataset import Dataset, Piece, build
-from musegan_jax.data.readers import midi_folder
+from musegan_jax.data.readers import songs
 from musegan_jax.data.readers.chorales import TRACKS
-from musegan_jax.data.readers.midi_folder import Options, Reading
 from musegan_jax.data.readers.skipped import Skipped
+from musegan_jax.data.readers.songs import Options, Reading
 from musegan_jax.errors import UserError, first_line
 from musegan_jax.pianoroll import Track
 
 VOICES = len(TRACKS)
 BEATS = 4  # in a bar
-# The names under which NumPy pickles arrays. Nothing else in a pickle is called.
+# The names under which NumPy pickles arrays: what is made for them is our own (`MADE`).
 ALLOWED = {
     *((f"numpy.{core}.multiarray", "_reconstruct") for core in ("core", "_core")),
     ("numpy", "ndarray"),
@@ -52,8 +52,8 @@ def read_jsb(path: str | Path, steps_per_beat: int = 4, pickled: bool = False) -
     Args:
         path: a `.json` or `.npz` file.
         steps_per_beat: the file's time steps in a quarter note: 4 in those of sixteenths.
-        pickled: read arrays that were saved with pickle, as those of the published `.npz`. Only
-            NumPy's own arrays are made of them; even so, give only files that you trust.
+        pickled: read arrays that were saved with pickle, as those of the published `.npz`. Nothing
+            that a pickle names is called; even so, give only files that you trust.
 
     Raises:
         UserError: if it cannot be read, or gives no piece.
@@ -74,13 +74,11 @@ def read_jsb(path: str | Path, steps_per_beat: int = 4, pickled: bool = False) -
             raise ValueError(f"it has none of {', '.join(SPLITS)}")
         if not all(isinstance(pieces, list) for _, pieces in splits):
             raise ValueError("its splits are no lists of pieces")
-    except OSError as error:
-        raise UserError(f"{path}: cannot be read ({error.strerror or error})") from error
     except UserError:
         raise
     # A damaged file can make the parsers raise anything.
     except Exception as error:
-        raise UserError(f"{path}: not readable as JSB chorales ({first_line(error)})") from error
+        raise files.unreadable(path, error, "JSB chorales") from error
     pieces = {
         f"{split} {n:03d}": piece for split, listed in splits for n, piece in enumerate(listed)
     }
@@ -105,11 +103,11 @@ def _read_pieces(path: Path, pieces: dict[str, Any], steps_per_beat: int) -> Rea
         made = [_separate(name, steps, steps_per_beat) for name, steps in usable.items()]
         return Reading(_with_splits(build(made, TRACKS, steps_per_beat, source)), skipped, [])
     options = Options(steps_per_beat=steps_per_beat)
-    songs = [
-        midi_folder.song_of(_together(steps, steps_per_beat), name, options)
+    whole = [
+        songs.song_of(_together(steps, steps_per_beat), name, options)
         for name, steps in usable.items()
     ]
-    reading = midi_folder.join(songs, skipped, options, source)
+    reading = songs.join(whole, skipped, options, source)
     remark = f"{path.name} does not tell the voices apart: the melody line is found in the chords"
     return Reading(_with_splits(reading.dataset), skipped, [remark])
 
@@ -194,18 +192,69 @@ def _padded(content: bytes) -> Iterator[np.ndarray]:
         yield piece[: last[-1] + 1 if len(last) else 0]
 
 
+class _Dtype:
+    """In place of `numpy.dtype`, which a damaged pickle can make crash the process."""
+
+    def __init__(self, kind: str, *_: object) -> None:
+        self.kind, self.order = kind, "<"
+
+    def __setstate__(self, state: tuple[Any, ...]) -> None:
+        self.order = state[1]
+
+
+class _Array:
+    """In place of `numpy.ndarray`: keeps what a pickle says of one, until it has been checked."""
+
+    def __setstate__(self, state: tuple[Any, ...]) -> None:
+        _, self.shape, self.dtype, self.fortran, self.content = state
+
+
+def _reconstruct(*_: object) -> _Array:
+    return _Array()
+
+
+def _encode(text: str, _: str = "latin1") -> bytes:
+    return text.encode("latin1")
+
+
+MADE = {
+    "_reconstruct": _reconstruct,
+    "ndarray": _Array,
+    "dtype": _Dtype,
+    "encode": _encode,
+}
+
+
 class _Arrays(pickle.Unpickler):
-    """Makes NumPy's arrays, and calls nothing else."""
+    """Keeps what is said of NumPy's arrays, and calls nothing of any package."""
 
     def find_class(self, module: str, name: str) -> Any:
         if (module, name) not in ALLOWED:
             raise ValueError(f"its pickle wants {module}.{name}, not an array")
-        return super().find_class(module, name)
+        return MADE[name]
+
+
+def _made(value: Any) -> Any:
+    """The arrays that a pickle described, those of objects as lists."""
+    if isinstance(value, (list, tuple)):
+        return [_made(each) for each in value]
+    if not isinstance(value, _Array):
+        return value
+    if value.dtype.kind in ("O", "O8"):
+        return _made(value.content) if len(value.shape) == 1 else []
+    content = value.content
+    if isinstance(content, str):  # written by Python 2
+        content = content.encode("latin1")
+    dtype = np.dtype(f"{value.dtype.order}{value.dtype.kind}".replace("|", ""))
+    if dtype.kind not in "iuf":
+        raise ValueError(f"its pickle has an array of {dtype}, not of pitches")
+    order = "F" if value.fortran else "C"
+    return np.frombuffer(bytes(content), dtype).reshape(value.shape, order=order)
 
 
 def _unpickled(file: IO[bytes]) -> list[Any]:
     # Those of Python 2 hold bytes as text.
-    array = _Arrays(file, encoding="latin1").load()
-    if not isinstance(array, np.ndarray) or array.ndim < 1:
+    made = _made(_Arrays(file, encoding="latin1").load())
+    if not isinstance(made, (list, np.ndarray)) or (isinstance(made, np.ndarray) and not made.ndim):
         raise ValueError("its pickle is no array of pieces")
-    return list(array)
+    return list(made)

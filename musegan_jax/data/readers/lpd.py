@@ -16,17 +16,11 @@ from typing import Any
 import mido
 import numpy as np
 
-from musegan_jax import limits, pianoroll
+from musegan_jax import files, limits, pianoroll
 from musegan_jax.data import midi, npz
-from musegan_jax.data.readers.midi_folder import (
-    FAMILIES,
-    SEVENTEEN,
-    Kind,
-    Options,
-    Reading,
-    read_folder,
-)
-from musegan_jax.errors import UserError, first_line
+from musegan_jax.data.readers.midi_folder import Kind, read_folder
+from musegan_jax.data.readers.songs import FAMILIES, SEVENTEEN, Options, Reading
+from musegan_jax.errors import UserError
 
 FIVE = (FAMILIES[-1], *FAMILIES[:-1])  # in LPD-5's order, the drums first
 INFO = "info.json"
@@ -72,17 +66,18 @@ def read(path: str | Path) -> midi.Score:
         if INFO not in others:
             raise ValueError(f"it has no {INFO}: it is not of pypianoroll")
         return _score(arrays, json.loads(others[INFO]))
-    except OSError as error:
-        raise UserError(f"{path}: cannot be read ({error.strerror or error})") from error
     except UserError:
         raise
     # A damaged file can make the parsers raise anything.
     except Exception as error:
-        why = first_line(error)
-        raise UserError(f"{path}: not readable as pypianoroll's npz ({why})") from error
+        raise files.unreadable(path, error, "pypianoroll's npz") from error
 
 
-KIND = Kind("pypianoroll", (".npz",), lambda path: [read(path)])
+def _read(path: Path) -> list[midi.Score]:
+    return [read(path)]
+
+
+KIND = Kind("pypianoroll", (".npz",), _read)
 
 
 def _score(arrays: dict[str, np.ndarray], info: Any) -> midi.Score:

@@ -18,13 +18,12 @@ from typing import IO
 import mido
 import numpy as np
 
-from musegan_jax import limits, pianoroll
+from musegan_jax import files, limits, pianoroll
 from musegan_jax.data import midi, npz
-from musegan_jax.data.readers import midi_folder
 from musegan_jax.data.readers.lpd import FIVE
-from musegan_jax.data.readers.midi_folder import Options, Reading
 from musegan_jax.data.readers.skipped import Skipped
-from musegan_jax.errors import UserError, first_line
+from musegan_jax.data.readers.songs import Options, Reading, Song, join, song_of
+from musegan_jax.errors import UserError
 
 LOWEST_PITCH = 24
 BEATS = 4  # in a bar
@@ -44,7 +43,7 @@ def read_musegan(path: str | Path, options: Options) -> Reading:
         UserError: if it cannot be read, or has no usable phrase.
     """
     path = Path(path)
-    songs: list[midi_folder.Song] = []
+    songs: list[Song] = []
     skipped: list[Skipped] = []
     try:
         if not path.is_file():
@@ -52,19 +51,17 @@ def read_musegan(path: str | Path, options: Options) -> Reading:
         for n, score in _phrases(path):
             name = f"{NAME} {n:06d}"
             try:
-                songs.append(midi_folder.song_of(score, name, options))
+                songs.append(song_of(score, name, options))
             except UserError as error:
                 skipped.append(Skipped(name, str(error)))
-    except OSError as error:
-        raise UserError(f"{path}: cannot be read ({error.strerror or error})") from error
     except UserError:
         raise
     # A damaged file can make the parsers raise anything.
     except Exception as error:
-        raise UserError(f"{path}: not readable as phrases ({first_line(error)})") from error
+        raise files.unreadable(path, error, "phrases") from error
     if not songs:
         raise UserError(f"{path}: none of its {len(skipped)} phrases has notes that can be used")
-    return midi_folder.join(songs, skipped, options, f"phrases {path.name}")
+    return join(songs, skipped, options, f"phrases {path.name}")
 
 
 def _phrases(path: Path) -> Iterator[tuple[int, midi.Score]]:

@@ -16,9 +16,10 @@ import numpy as np
 
 from musegan_jax import pianoroll
 from musegan_jax.data import midi
-from musegan_jax.data.dataset import Dataset, Piece, build, splits_of
+from musegan_jax.data.dataset import Dataset, Piece, build
 from musegan_jax.data.readers.chorales import installed_folder
 from musegan_jax.data.readers.skipped import Skipped
+from musegan_jax.data.splits import splits_of
 from musegan_jax.pianoroll import Track
 
 # A written half note, the minim, is the beat: in these metres (4/2: four of them in a bar, sung at

@@ -20,10 +20,11 @@ from xml.etree import ElementTree
 import mido
 import numpy as np
 
-from musegan_jax import limits, pianoroll
+from musegan_jax import files, limits, pianoroll
 from musegan_jax.data import midi
-from musegan_jax.data.readers.midi_folder import Kind, Options, Reading, read_folder
-from musegan_jax.errors import UserError, first_line
+from musegan_jax.data.readers.midi_folder import Kind, read_folder
+from musegan_jax.data.readers.songs import Options, Reading
+from musegan_jax.errors import UserError
 from musegan_jax.pianoroll import Track
 
 XML, MXL, ABC, KERN = (".musicxml", ".xml"), (".mxl",), (".abc",), (".krn", ".kern")
@@ -52,7 +53,7 @@ def read_score_folder(folder: str | Path, options: Options) -> Reading:
         UserError: if music21 is not installed, or no file gave a piece.
     """
     check_installed()
-    return read_folder(folder, Kind("MusicXML, ABC or kern", SUFFIXES, read), options)
+    return read_folder(folder, KIND, options)
 
 
 def read(path: str | Path) -> list[midi.Score]:
@@ -66,16 +67,14 @@ def read(path: str | Path) -> list[midi.Score]:
     """
     check_installed()
     path = Path(path)
+    suffix = path.suffix.lower()
     try:
         if not path.is_file() and path.exists():
             raise UserError(f"{path}: not a file; give a score")
-        suffix = path.suffix.lower()
         _check_size(path.stat().st_size, _most(suffix), str(path))
         return from_bytes(path.read_bytes(), suffix, str(path))
-    except FileNotFoundError:
-        raise UserError(f"{path}: no such file") from None
     except OSError as error:
-        raise UserError(f"{path}: cannot be read ({error.strerror or error})") from error
+        raise files.unreadable(path, error, _called(suffix)) from error
 
 
 def from_bytes(content: bytes, suffix: str, name: str) -> list[midi.Score]:
@@ -97,8 +96,7 @@ def from_bytes(content: bytes, suffix: str, name: str) -> list[midi.Score]:
         raise
     # A damaged file can make the parsers raise anything.
     except Exception as error:
-        why = first_line(error)
-        raise UserError(f"{name}: not readable as {_called(suffix)} ({why})") from error
+        raise files.unreadable(name, error, _called(suffix)) from error
 
 
 def _called(suffix: str) -> str:
@@ -165,6 +163,9 @@ def _programs(text: str) -> dict[str, int]:
         if program.isascii() and program.isdecimal() and 1 <= int(program) <= 128:
             found[part.get("id", "")] = int(program) - 1
     return found
+
+
+KIND = Kind("MusicXML, ABC or kern", SUFFIXES, read, bounded=False)
 
 
 class _Row(NamedTuple):
