@@ -12,7 +12,7 @@ from musegan_jax import config as configs
 from musegan_jax import rng
 from musegan_jax.data.batches import Windows, batch_of
 from musegan_jax.errors import UserError, first_line
-from musegan_jax.training import parallel, step
+from musegan_jax.training import fused, parallel, step
 from musegan_jax.training.state import abstract_state
 
 
@@ -31,10 +31,28 @@ def generator_update(config, state, data, root, examples, axis=None):
     return step.generator_step(config, state, batch_of(config, data, update, keys.data), keys, axis)
 
 
+def critic_update_fused(config, state, data, root, examples, axis=None):
+    """`critic_update` in the form for GPUs."""
+    keys = step.update_keys(root, state.step, 0, examples)
+    real = batch_of(config, data, 0, keys.data)
+    fake = step.answer(config, state, real, keys.noise)
+    weights = jax.vmap(jax.random.uniform)(keys.penalty)[None]
+    return fused.critic_steps(config, state, [real], [fake], weights, axis, [None])
+
+
+def generator_update_fused(config, state, data, root, examples, axis=None):
+    """`generator_update` in the form for GPUs."""
+    update = config.training.critic_updates
+    keys = step.update_keys(root, state.step, update, examples)
+    real = batch_of(config, data, update, keys.data)
+    return fused.generator_step(config, state, real, keys, axis, None)
+
+
+# Each part as `step` has it, and as `fused`.
 PARTS = {
-    "critic update": critic_update,
-    "generator update": generator_update,
-    "iteration": step.train_step,
+    "critic update": (critic_update, critic_update_fused),
+    "generator update": (generator_update, generator_update_fused),
+    "iteration": (step.train_step, fused.train_step),
 }
 
 
@@ -80,7 +98,8 @@ def abstract_arguments(config: configs.Config, layout: parallel.Layout) -> tuple
 
 def lower(part: str, config: configs.Config, layout: parallel.Layout) -> Any:
     """A part of `PARTS`, traced for a layout, ready to compile."""
-    return parallel.lower(PARTS[part], config, layout, *abstract_arguments(config, layout))
+    form = PARTS[part][parallel.is_fused(layout)]
+    return parallel.lower(form, config, layout, *abstract_arguments(config, layout))
 
 
 def configured(config: configs.Config, words: Sequence[str], devices: int, each: int):

@@ -49,7 +49,9 @@ def stream(root: jax.Array, name: str) -> jax.Array:
     return jax.random.fold_in(root, int.from_bytes(digest[:4], "big"))
 
 
-def update_key(root: jax.Array, name: str, iteration: jax.Array | int, update: int) -> jax.Array:
+def update_key(
+    root: jax.Array, name: str, iteration: jax.Array | int, update: jax.Array | int
+) -> jax.Array:
     """The scalar key of one update (critic 0..n-1, generator n) within one iteration.
 
     Raises:

@@ -16,7 +16,7 @@ from musegan_jax.data import batches
 from musegan_jax.models import layers
 from musegan_jax.models.critic import make_critic
 from musegan_jax.models.generator import make_generator
-from musegan_jax.training import losses, parallel
+from musegan_jax.training import losses, parallel, several
 from musegan_jax.training import step as steps
 from musegan_jax.training.state import create_state, inference_variables
 
@@ -226,14 +226,16 @@ def test_several_iterations_in_one_program_are_the_iterations(tiny, data):
     for ours, plain in zip(jax.tree.leaves(found), jax.tree.leaves(expected), strict=True):
         np.testing.assert_allclose(ours, plain, rtol=1e-3, atol=1e-5)
 
-    traced = jax.jit(functools.partial(steps.train_steps, 9, config)).trace(
+    traced = jax.jit(functools.partial(several.train_steps, steps.train_step, 9, config)).trace(
         expected, windows, root, jnp.arange(config.training.batch_size)
     )
     # A loop on accelerators; unrolled on CPU, where convolutions in loops are slow.
     cuda, cpu = (traced.lower(lowering_platforms=(kind,)).as_text() for kind in ("cuda", "cpu"))
     assert len(cuda) < len(cpu) / 4
     with pytest.raises(TypeError, match="Windows"):
-        steps.train_steps(2, config, expected, batches.HostBatch(None, None, None), root, None)
+        several.train_steps(
+            steps.train_step, 2, config, expected, batches.HostBatch(None, None, None), root, None
+        )
 
 
 def test_another_seed_is_another_run(tiny, data):

@@ -18,8 +18,10 @@ from musegan_jax.config import Config
 from musegan_jax.data.batches import HostBatch, Windows, choose, gather
 from musegan_jax.errors import UserError, first_line
 from musegan_jax.runs.fingerprint import checksum
+from musegan_jax.training import fused
+from musegan_jax.training.several import train_steps
 from musegan_jax.training.state import TrainState, create_state
-from musegan_jax.training.step import Metrics, train_step, train_steps
+from musegan_jax.training.step import Metrics, train_step
 
 AXIS = "data"
 FITS = 2**30  # `parallel.data = auto` replicates training data of up to this many bytes
@@ -221,6 +223,11 @@ def _host(function: Callable[..., Any], *arguments: Any) -> Any:
         return jax.block_until_ready(function(*arguments))
 
 
+def is_fused(layout: Layout) -> bool:
+    """Whether the devices run `fused.train_step`: GPUs. Others run `step.train_step`."""
+    return layout.devices[0].platform in ("gpu", "cuda")
+
+
 def compile_step(
     config: Config,
     layout: Layout,
@@ -228,12 +235,14 @@ def compile_step(
     data: Windows | HostBatch,
     iterations: int = 1,
 ) -> CompiledStep:
-    """Compile `train_step` ahead of time for these shapes.
+    """Compile `train_step` ahead of time for these shapes, in the form for the devices.
 
     Then a call with other shapes is an error, not a silent second compilation. With more than one
     iteration it is `train_steps`, for data on the device.
     """
-    step = train_step if iterations == 1 else functools.partial(train_steps, iterations)
+    step = fused.train_step if is_fused(layout) else train_step
+    if iterations > 1:
+        step = functools.partial(train_steps, step, iterations)
     root = jax.jit(lambda: rng.root_key(config.training.seed), out_shardings=layout.replicated)()
     examples = layout.distribute(layout.rows(config.training.batch_size))
     if layout.strategy == "pmap":

@@ -5,7 +5,7 @@ shard of the global batch, otherwise all of it.
 Reference: WGAN-GP (Gulrajani et al. 2017, algorithm 1) as the AWS DeepComposer lab trains it.
 """
 
-import functools
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
@@ -19,7 +19,7 @@ from musegan_jax.models.critic import make_critic, score_and_layers
 from musegan_jax.models.generator import draw_noise, make_generator, noise_shape
 from musegan_jax.models.layers import with_position
 from musegan_jax.shapes import Array, Float, Int, Key
-from musegan_jax.training import losses
+from musegan_jax.training import critic_gradient, losses
 from musegan_jax.training.flavours import flavour_terms, two_flavours
 from musegan_jax.training.state import TrainState, at_rate, make_optimizers
 
@@ -37,7 +37,7 @@ class UpdateKeys(NamedTuple):
 def update_keys(
     root: Key[jax.Array, ""],
     iteration: Int[Array, ""] | int,
-    update: int,
+    update: Int[Array, ""] | int,
     examples: Int[Array, " B"],
 ) -> UpdateKeys:
     """The keys of update `update` for the global example indices `examples`, `(B,)` int32."""
@@ -78,7 +78,7 @@ def _noise(config: Config, keys: jax.Array, roll: jax.Array) -> jax.Array:
     return draw_noise(keys, noise_shape(config.model.generator_filters, steps, pitches))
 
 
-def _mean_over(axis: str | None, tree: Any) -> Any:
+def mean_over(axis: str | None, tree: Any) -> Any:
     """The mean over the shards of the batch, which are of equal size."""
     return tree if axis is None else jax.lax.pmean(tree, axis)
 
@@ -135,33 +135,13 @@ def critic_step(
         (`mean D(real) - mean D(fake)`), `penalty` (unweighted) and `critic_gradient_norm`.
     """
     limits.instances(config=(config, Config), state=(state, TrainState), keys=(keys, UpdateKeys))
-    critic = make_critic(config.model)
     _, optimizer = make_optimizers(config)
     condition = condition_of(config, real, position)
     mixed = losses.blend(real, fake, jax.vmap(jax.random.uniform)(keys.penalty))
-
-    def score(params: Any, roll: jax.Array, condition: jax.Array) -> Any:
-        return critic.apply({"params": params}, roll, condition)
-
-    penalty, direction = losses.gradient_penalty(
-        lambda roll: score(state.critic_params, roll, condition), mixed
+    gradient, wasserstein, penalty = mean_over(
+        axis, critic_gradient.plain(config, state.critic_params, real, fake, mixed, condition)
     )
-    penalty = jnp.mean(penalty)
     weight = config.training.penalty_weight
-    # The weight multiplies the direction, not the slopes below: then their gradient starts with
-    # ones, as the penalty's does, and the compiler can share the backward pass of the critic.
-    direction = direction * (weight / len(real))
-
-    def surrogate(params: Any) -> tuple[jax.Array, jax.Array]:
-        both = score(params, jnp.concatenate([real, fake]), jnp.concatenate([condition, condition]))
-        wasserstein = jnp.mean(both[: len(real)]) - jnp.mean(both[len(real) :])
-        slopes = losses.penalty_surrogate(
-            lambda roll: score(params, roll, condition), mixed, direction
-        )
-        return jnp.sum(slopes) - wasserstein, wasserstein
-
-    gradient, wasserstein = jax.grad(surrogate, has_aux=True)(state.critic_params)
-    gradient, wasserstein, penalty = _mean_over(axis, (gradient, wasserstein, penalty))
     updates, opt = optimizer.update(gradient, state.critic_opt, state.critic_params)
     params = optax.apply_updates(state.critic_params, at_rate(config, state, updates))
     metrics = {
@@ -207,8 +187,34 @@ def generator_step(
         minimised value times this weight.
     """
     limits.instances(config=(config, Config), state=(state, TrainState), keys=(keys, UpdateKeys))
-    generator, critic = make_generator(config.model, axis), make_critic(config.model)
     optimizer, _ = make_optimizers(config)
+    gradient, metrics, batch_stats = generator_gradient(config, state, real, keys, axis, position)
+    updates, opt = optimizer.update(gradient, state.generator_opt, state.generator_params)
+    params = optax.apply_updates(state.generator_params, at_rate(config, state, updates))
+    ema = state.ema_params
+    if ema is not None:
+        ema = optax.incremental_update(params, ema, 1 - config.training.ema_decay)
+    metrics["generator_gradient_norm"] = optax.tree.norm(gradient)
+    state = state._replace(
+        generator_params=params, batch_stats=batch_stats, ema_params=ema, generator_opt=opt
+    )
+    return state, metrics
+
+
+def generator_gradient(
+    config: Config,
+    state: TrainState,
+    real: Float[Array, "B T P K"],
+    keys: UpdateKeys,
+    axis: str | None = None,
+    position: Float[Array, "B T 8"] | None = None,
+    held: Callable[[Any], Any] = lambda params: params,
+) -> tuple[Any, Metrics, Any]:
+    """The gradient that `generator_step` applies, its metrics, and the new running statistics.
+
+    `held` is applied to the parameters first, and may stop the gradients of some.
+    """
+    generator, critic = make_generator(config.model, axis), make_critic(config.model)
     condition = condition_of(config, real, position)
     two = config.training.diversity_weight > 0 or config.training.supervised_weight > 0
     if two:  # flavours of each melody: all first ones, then all second ones
@@ -219,7 +225,7 @@ def generator_step(
 
     def loss(params: Any) -> tuple[jax.Array, Any]:
         fake, moved = generator.apply(
-            {"params": params, "batch_stats": state.batch_stats},
+            {"params": held(params), "batch_stats": state.batch_stats},
             condition,
             noise,
             train=True,
@@ -239,17 +245,8 @@ def generator_step(
         return value, (metrics, moved.get("batch_stats", {}))
 
     gradient, (metrics, batch_stats) = jax.grad(loss, has_aux=True)(state.generator_params)
-    gradient, metrics = _mean_over(axis, (gradient, metrics))
-    updates, opt = optimizer.update(gradient, state.generator_opt, state.generator_params)
-    params = optax.apply_updates(state.generator_params, at_rate(config, state, updates))
-    ema = state.ema_params
-    if ema is not None:
-        ema = optax.incremental_update(params, ema, 1 - config.training.ema_decay)
-    metrics["generator_gradient_norm"] = optax.tree.norm(gradient)
-    state = state._replace(
-        generator_params=params, batch_stats=batch_stats, ema_params=ema, generator_opt=opt
-    )
-    return state, metrics
+    gradient, metrics = mean_over(axis, (gradient, metrics))
+    return gradient, metrics, batch_stats
 
 
 def train_step(
@@ -299,46 +296,3 @@ def train_step(
     generator_metrics["parameter_norm"] = optax.tree.norm(everything)
     mean = jax.tree.map(lambda *values: jnp.mean(jnp.stack(values)), *critic_metrics)
     return state._replace(step=state.step + 1), {**mean, **generator_metrics}
-
-
-def train_steps(
-    iterations: int,
-    config: Config,
-    state: TrainState,
-    data: Windows,
-    root: Key[jax.Array, ""],
-    examples: Int[Array, " B"],
-    axis: str | None = None,
-) -> tuple[TrainState, Metrics]:
-    """Several iterations in one program: one dispatch by the host, the same numbers.
-
-    A loop on accelerators; unrolled on CPU, where compiling takes `iterations` times as long.
-
-    Args:
-        iterations: how many, static.
-        config: static.
-        state: the training state; donate it.
-        data: the training data on the device.
-        root: `rng.root_key` of the run.
-        examples: `(B,)` int32, as for `train_step`.
-        axis: the mapped axis, if there is one.
-
-    Returns:
-        The new state, and the metrics of each iteration, `(iterations,)`.
-
-    Raises:
-        TypeError: for a `HostBatch`, which has the data of one iteration only.
-    """
-    limits.instances(data=(data, Windows))
-
-    def one(state: TrainState, _: None) -> tuple[TrainState, Metrics]:
-        return train_step(config, state, data, root, examples, axis)
-
-    def unrolled(state: TrainState) -> tuple[TrainState, Metrics]:
-        metrics: list[Any] = [None] * iterations
-        for n in range(iterations):
-            state, metrics[n] = one(state, None)
-        return state, jax.tree.map(lambda *values: jnp.stack(values), *metrics)
-
-    looped = functools.partial(jax.lax.scan, one, length=iterations)
-    return jax.lax.platform_dependent(state, cpu=unrolled, default=looped)
