@@ -332,8 +332,7 @@ class Config:
         self._require(
             "model.critic_scales",
             self.data.window_steps % coarsest == 0,
-            f"less, or data.window_steps a multiple of {coarsest}: 2 to the number of the critic's "
-            "filters, times 4 for each further scale",
+            f"less, or data.window_steps a multiple of {coarsest}",
         )
 
     def _require(self, name: str, allowed: bool, rule: str) -> None:
