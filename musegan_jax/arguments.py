@@ -116,7 +116,7 @@ def _add_model(parser: argparse.ArgumentParser) -> None:
         "--model",
         type=named,
         metavar="FILE",
-        help="a model file of `export`, or one that comes with the package: chorales, palestrina",
+        help="a model file of `export`, or one that comes with the package: chorales",
     )
     parser.add_argument(
         "--decoding",
