@@ -52,8 +52,8 @@ class Critic(nn.Module):
         longest = stride * 4 ** (self.scales - 1)
         if roll.shape[1] % longest or roll.shape[2] % stride:
             raise ValueError(
-                f"roll has shape {roll.shape}; the critic takes T that is a multiple of {longest} "
-                f"and P that is one of {stride}"
+                f"roll has shape {roll.shape}; the critic takes T and P that are multiples of "
+                f"{stride}" + (f", T of {longest}" if self.scales > 1 else "")
             )
         x = jnp.concatenate([roll, condition], axis=-1)
         if self.chroma:
