@@ -273,8 +273,10 @@ def evaluate(arguments: Arguments) -> None:
         place = files.locate(path)
         if place.stem in (*models, "training", "noise", "copied", "random", "held_out"):
             raise UserError(f"--beside {path}: a second column {place.stem!r}; rename it")
-        named = place.is_file() or path in model_file.shipped_models()
-        models[place.stem] = model_file.load(path) if named else load_model(place)
+        named = path in model_file.shipped_models() and not place.exists()
+        models[place.stem] = (
+            model_file.load(path) if named or place.is_file() else load_model(place)
+        )
     trained_on = model.origin.get("config", {}).get("data", {})
     data = sources.load(arguments.dataset or trained_on.get("dataset", "chorales"))
     for name, each in models.items():

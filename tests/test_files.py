@@ -68,13 +68,14 @@ def test_a_remote_file_is_written_at_once(bucket):
 def test_remote_lines_are_published_in_pieces(bucket, monkeypatch):
     path = bucket / "metrics.jsonl"
     lines = JsonLines(path, 0, pytest.fail)
+    (bucket / "metrics-backup.jsonl").write_text('{"iteration": 9}\n')  # the user's own
     for iteration in (1, 2):
         lines.write({"iteration": iteration})
         lines.publish()
     lines.publish()  # nothing new
     lines.write({"iteration": 3})
     assert [each.name for each in sorted(bucket.iterdir())] == [
-        "metrics-000001.jsonl", "metrics-000002.jsonl", "metrics.jsonl",
+        "metrics-000001.jsonl", "metrics-000002.jsonl", "metrics-backup.jsonl", "metrics.jsonl",
     ]  # fmt: skip
     assert (bucket / "metrics-000002.jsonl").read_text() == '{"iteration": 2}\n'
     assert read_lines(path) == [{"iteration": 1}, {"iteration": 2}]
@@ -90,7 +91,8 @@ def test_remote_lines_are_published_in_pieces(bucket, monkeypatch):
     again = JsonLines(path, 1, pytest.fail)
     again.write({"iteration": 2, "loss": 3})
     again.close()
-    assert [each.name for each in bucket.iterdir()] == ["metrics.jsonl"]
+    names = sorted(each.name for each in bucket.iterdir())
+    assert names == ["metrics-backup.jsonl", "metrics.jsonl"]
     assert read_lines(path) == [{"iteration": 1}, {"iteration": 2, "loss": 3}]
 
 

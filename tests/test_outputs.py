@@ -89,6 +89,28 @@ def test_samples_that_fail_cost_no_checkpoint(opened, tmp_path):
     assert checkpoint.iterations(epath.Path(tmp_path)) == [1]
 
 
+def test_a_save_that_waits_for_its_score_counts_as_writing(opened, tmp_path):
+    """A stop request once ended the run there, and lost the checkpoint."""
+    made, state = opened
+    go = threading.Event()
+
+    class Slow:
+        def sample(self, variables):
+            go.wait(60)
+            raise ArithmeticError
+
+    made._sampler = Slow()
+    with pytest.raises(ArithmeticError), made:
+        made.take(state, 1, None, save=True, sample=True, last=True)
+        limit = time.monotonic() + 30
+        while not made.writing() and time.monotonic() < limit:
+            time.sleep(0.01)
+        assert made.writing() and not go.is_set()
+        go.set()
+        made.finish(stopped=False)
+    assert checkpoint.iterations(epath.Path(tmp_path)) == [1]
+
+
 def test_who_interrupts_twice_waits_for_no_disk(opened, tmp_path, monkeypatch):
     """Nor is the folder cleaned while it is still being written."""
     made, state = opened

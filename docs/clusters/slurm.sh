@@ -8,4 +8,5 @@
 #SBATCH --nodes=4 --ntasks-per-node=8 --gpus-per-node=8 --cpus-per-task=8 --signal=TERM@120
 #SBATCH --time=12:00:00
 export XLA_FLAGS="$XLA_FLAGS --xla_gpu_enable_latency_hiding_scheduler=true"
+export SRUN_CPUS_PER_TASK=$SLURM_CPUS_PER_TASK  # srun does not take it from sbatch since 22.05
 srun musegan-jax train --distributed "$@"

@@ -253,7 +253,7 @@ class Checkpoints:
     def _note(self) -> None:
         """Leave the names of the checkpoints, for `iterations`; only a help, so it may fail."""
         known = {*self._manager.all_steps(), self._newest}
-        with contextlib.suppress(UserError), files.replacing(self._folder.parent / KNOWN) as path:
+        with contextlib.suppress(Exception), files.replacing(self._folder.parent / KNOWN) as path:
             path.write_text(json.dumps({"iterations": sorted(known)}) + "\n")
 
     def _sync(self) -> None:

@@ -197,13 +197,14 @@ class JsonLines:
 
 def pieces(path: epath.Path) -> list[epath.Path]:
     """What `publish` has written beside a log, in order."""
-    found = {each.name: each for each in path.parent.glob(f"{path.stem}-*{path.suffix}")}
-    numbers = [int(n) for name in found if (n := name[len(path.stem) + 1 :][:6]).isdecimal()]
+    found = {each.stem[len(path.stem) + 1 :] for each in path.parent.glob(f"{path.stem}-*")}
+    # Exactly as `_piece` names them: they are removed, and a file of the user's must not be.
+    numbers = {int(each) for each in found if each.isdecimal() and len(each) == 6}
     number = max(numbers, default=0)
     # Newer ones by their names: a listing may be older than they.
-    while (piece := _piece(path, number := number + 1)).exists():
-        found[piece.name] = piece
-    return [found[name] for name in sorted(found)]
+    while _piece(path, number := number + 1).exists():
+        numbers.add(number)
+    return [_piece(path, number) for number in sorted(numbers)]
 
 
 def _piece(path: epath.Path, number: int) -> epath.Path:

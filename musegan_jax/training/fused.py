@@ -44,7 +44,9 @@ def train_step(
     reals, positions = _batches(config, data, keys.data)
     fakes = _answers(config, state, reals[:last], keys.noise[:last], positions)
     weights = jax.vmap(jax.vmap(jax.random.uniform))(keys.penalty[:last])
-    state, metrics = critic_steps(config, state, reals[:last], fakes, weights, axis, positions)
+    state, metrics = critic_steps(
+        config, state, reals[:last], fakes, weights, axis, positions[:last]
+    )
     own = jax.tree.map(lambda key: key[last], keys)
     state, more = generator_step(config, state, reals[last], own, axis, positions[last])
     # As in `step`: finite only if all that a checkpoint would hold is.
@@ -100,7 +102,7 @@ def critic_steps(
     one_pass = critic_gradient.knows(config.model, params) and len(reals[0]) <= FEW
     form = critic_gradient.joint if one_pass else critic_gradient.plain
     packed, opt = finished((pack(params), packed_opt(state.critic_opt, params)))
-    for real, fake, weight, position in zip(reals, fakes, weights, positions, strict=False):
+    for real, fake, weight, position in zip(reals, fakes, weights, positions, strict=True):
         condition = step.condition_of(config, real, position)
         mixed = losses.blend(real, fake, weight)
         gradient, wasserstein, penalty = form(

@@ -168,8 +168,8 @@ def _begin(
         if found is not None and found.new.result is None:
             record.write(run.workdir, found.new.end(iteration, outputs.fingerprint))
         _finish(run, iteration, asked, clock, log)
-        # Process 0 may have written for long, or in vain: the others must not have ended before.
-        processes.gather(None, "the end of the run", None)
+    # Process 0 may have written for long, or in vain: the others must not have ended before.
+    processes.gather(None, "the end of the run", None)
     return outputs.written if asked is None else None
 
 

@@ -129,9 +129,9 @@ class Outputs:
             if self._checkpoints is None:
                 return None
             state = jax.device_get(copied)
-            score = None if scores is None else best_score(self._config, scores.result())
-            self._writing = True
+            self._writing = True  # a stop request must not cut off the wait for the score, either
             try:
+                score = None if scores is None else best_score(self._config, scores.result())
                 fingerprint = self._checkpoints.save(state, iteration, progress, score)
                 self._log.publish()
             finally:

@@ -171,14 +171,19 @@ class Stop:
     def _late(self) -> None:
         if jax.process_index():
             time.sleep(2 * _POLL)  # process 0 tells if it is writing; it then ends the others
+        written = False
         while not self._ending:
             if self._writing():
+                written = True
                 terminal.say(f"{self._asked}: the checkpoint is still being written, wait for it")
                 if self._several:
                     processes.tell(self._notes, "writing", True)
                 time.sleep(self._seconds)
             elif jax.process_index() and "writing" in processes.told(self._notes):
                 return
+            elif written:  # what comes after it has its time, too
+                written = False
+                time.sleep(self._seconds)
             else:
                 self._leave(
                     f"a stop request was not answered within {self._seconds:.0f} s: this process "
