@@ -260,8 +260,11 @@ def test_answers_are_heard_kept_walked_between_and_taken(visit):
     assert [bar(voice) for voice in again] == [bar(voice) for voice in edited]
     assert page.evaluate("() => studio.store.state.answers[0].voices[2].program") == 58
     # Between two flavours, and nine between four.
+    there = "() => document.getElementById('walk').getBoundingClientRect().top + scrollY"
+    held = page.evaluate(there)
     page.locator("#walk").fill("0.25")
     until(page, "() => document.querySelectorAll('#cards .card').length === 3")
+    assert page.evaluate(there) == pytest.approx(held, abs=2)  # it stays under the hand
     until(page, "() => document.getElementById('progress').hidden")
     assert "25 %" in page.locator("#cards .card").nth(2).inner_text()
     assert bar(voices(page)[0]) == bar(edited[0])
