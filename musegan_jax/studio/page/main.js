@@ -298,8 +298,15 @@ async function begin() {
   on("at-once", "change", (event) => store.change({ atOnce: event.target.checked }, { undo: false }));
   on("renew", "change", (event) => store.change({ renew: event.target.checked }));
   on("get-midi", "click", trying(session.midi));
-  on("get-wav", "click", trying(session.wav));
-  on("get-xml", "click", trying(async () => tell(await session.musicxml())));
+  on("get-wav", "click", trying(async () => {
+    tell("Making the sound …");
+    await session.wav();
+    tell("");
+  }));
+  on("get-xml", "click", trying(async () => {
+    tell("Writing the score …");
+    tell(await session.musicxml());
+  }));
   on("get-png", "click", trying(session.png));
   on("save", "click", session.save);
   on("load", "click", () => byId("file").click());

@@ -52,7 +52,11 @@ export async function open(file) {
     store.change(checked(await file.text(), file.name));
     return null;
   }
-  return json("api/opened", await file.arrayBuffer());
+  try {
+    return await json("api/opened", await file.arrayBuffer());
+  } catch (error) {
+    throw new Error(error.message.replace(/^the file\b/, file.name)); // the server does not know its name
+  }
 }
 
 const isNote = (note) =>
