@@ -177,6 +177,16 @@ def test_scores_and_back(client, monkeypatch):
     tune = client.post("/api/opened", content=tunes).json()
     assert [n[2] for n in tune["tracks"][0]["notes"]] == [60, 62, 64, 65]
     assert tune["remarks"] == ["the file has 2 tunes; this is the first"]
+    # Of a collection, the first tune alone is parsed.
+    parsed = []
+    parse = scores.from_bytes
+    monkeypatch.setattr(scores, "from_bytes", lambda *a: parsed.append(a[0]) or parse(*a))
+    for end in ("\n", "\r\n"):
+        many = "".join(f"X:{n}\nL:1/4\nK:C\nCDEF|\n\n" for n in range(3000)).replace("\n", end)
+        more = client.post("/api/opened", content=many).json()
+        assert more["remarks"] == ["the file has 3000 tunes; this is the first"]
+        assert len(parsed[-1]) < 40
+        assert [n[2] for n in more["tracks"][0]["notes"]] == [60, 62, 64, 65]
     monkeypatch.setattr(scores.importlib.util, "find_spec", lambda name: None)
     for reply in (
         client.post("/api/opened", content=made["text"]),
@@ -304,7 +314,8 @@ def test_files_that_are_no_melody(client):
     buffer = io.BytesIO()
     drums.save(file=buffer)
     cases = {b"RIFF....": "MIDI", b"%PDF-1.4": "MIDI", buffer.getvalue(): "pitch",
-             b"<html></html>": "MusicXML", b"PK\x03\x04": "MusicXML"}  # fmt: skip
+             b"<html></html>": "MusicXML", b"PK\x03\x04": "MusicXML",
+             b"\xff\xd8\xff\xe0": "open MIDI, MusicXML, ABC, kern or a saved session"}  # fmt: skip
     for content, word in {**cases, b"MThd" + bytes(2 * 2**20): "MiB"}.items():
         reply = client.post("/api/opened", content=content)
         assert reply.status_code == 400 and word in reply.json()["error"]
@@ -401,6 +412,11 @@ def test_a_run_is_watched(client, tiny, shipped, tmp_path, monkeypatch):
     assert state["samples"][-1] == {"iteration": 2, "songs": ["twinkle"]} and state["speed"] > 0
     song = run.song(2, 0)
     assert song["voices"][0]["notes"][0][:3] == [0, 450, 60]
+    (run.sample(2, 0).parent / ".a.mid").write_bytes(b"")  # still being written
+    assert run.state()["samples"] == state["samples"]
+    assert run.sample(2, 0).stem == "twinkle"
+    monkeypatch.chdir(workdir)
+    assert watching.Watched(epath.Path(".")).state()["name"] == "run"
     assert run.sound(2, 0) == run.sample(2, 0).with_suffix(".wav").read_bytes()
     run.sample(2, 0).with_suffix(".wav").unlink()  # held-out pieces have none: then it is made
     assert run.sound(2, 0).startswith(b"RIFF")
@@ -416,6 +432,25 @@ def test_a_run_is_watched(client, tiny, shipped, tmp_path, monkeypatch):
     assert names == ["run", "run (watched)"]
     assert "voices" in answered(asked, model="run (watched)")[-1]
     assert worker.end(60)
+    # Out of reach for a moment; then it is found. A void log: another run may be there.
+    other = watching.Watched(epath.Path(workdir))
+    with monkeypatch.context() as patch:
+        patch.setattr(watching, "load_model", out_of_reach)
+        assert other.model() is None
+    assert other.model() is not None and other.state()["saved"]
+    log = workdir / "metrics.jsonl"
+    log.write_bytes(log.read_bytes().splitlines(keepends=True)[0])
+    before = other.model()
+    other.state()
+    assert other.model() is not before
+    # What is damaged is read once.
+    damaged = watching.Watched(epath.Path(workdir))
+    loads = []
+    load = watching.load_model
+    monkeypatch.setattr(watching, "load_model", lambda *a, **k: loads.append(1) or load(*a, **k))
+    for path in (workdir / "checkpoints").glob("*/progress/metadata"):
+        path.write_text("")
+    assert damaged.model() is damaged.model() is None and len(loads) == 1
     # What cannot be read is told in a line.
     (workdir / "samples" / "000003").mkdir()
     shutil.rmtree(workdir / "checkpoints")
@@ -424,6 +459,10 @@ def test_a_run_is_watched(client, tiny, shipped, tmp_path, monkeypatch):
     monkeypatch.setattr(type(run.workdir), "iterdir", no_permission)
     reply = asked.get("/api/run")
     assert reply.status_code == 400 and "cannot be read" in reply.json()["error"]
+
+
+def out_of_reach(*given, **named):
+    raise RuntimeError("any fault of a library")
 
 
 def no_permission(path):

@@ -87,6 +87,17 @@ def drag(page, start, *others):
     page.mouse.up()
 
 
+def swipe(page, start, way):
+    """A finger from a time and a pitch, by pixels."""
+    x, y = spot(page, *start)
+    touch = page.context.new_cdp_session(page)
+    for part in range(6):
+        points = [{"x": x + way[0] * part / 5, "y": y + way[1] * part / 5}]
+        kind = "touchMove" if part else "touchStart"
+        touch.send("Input.dispatchTouchEvent", {"type": kind, "touchPoints": points})
+    touch.send("Input.dispatchTouchEvent", {"type": "touchEnd", "touchPoints": []})
+
+
 def choose(page, menu: str):
     page.click("#files summary")
     page.click(menu)
@@ -159,6 +170,12 @@ def test_a_finger_draws_and_a_tune_is_played_and_recorded(visit):
     page.touchscreen.tap(*spot(page, 10, 71))
     assert page.evaluate(NOTES) == [[0, 480, 71]]
     assert not page.is_visible("#letters")  # a finger has none
+    page = visit(has_touch=True, viewport={"width": 390, "height": 700})
+    swipe(page, (480, 71), (0, -120))  # scrolls the page
+    assert page.evaluate(NOTES) == [] and page.evaluate("() => scrollY") > 60
+    swipe(page, (480, 71), (75, 5))
+    ((start, end, pitch),) = page.evaluate(NOTES)
+    assert (start, pitch) == (480, 71) and end > 1200
     page = visit()
     page.fill("#bpm", "240")
     page.locator("#bpm").press("Tab")
@@ -380,6 +397,46 @@ def test_files_are_opened_saved_and_downloaded(visit, tmp_path):
     page.click("#play")
     until(page, "() => studio.player.playing && studio.player.buffered && studio.player.now > 60")
     assert page.evaluate(HEAR)[0] > 0.01
+    # It goes on at the same place with what is changed: other sound, a loop, the simple sound.
+    page.evaluate(
+        """() => {
+          studio.stops = 0;
+          studio.sounds = new Set();
+          setInterval(() => {
+            studio.stops += !studio.player.playing;
+            studio.sounds.add(studio.player.buffer);
+          }, 5);
+        }"""
+    )
+    for sounds, change in enumerate((
+        lambda: page.locator(".voice select").first.select_option(label="Tuba"),
+        lambda: page.locator(".voice").nth(1).get_by_role("button", name="Mute").click(),
+        lambda: page.select_option("#timbre", "here"),
+        lambda: page.select_option("#timbre", "server"),
+    ), 2):  # fmt: skip
+        before = page.evaluate("() => studio.player.now")
+        change()
+        if sounds < 5:
+            until(page, f"() => studio.sounds.size === {sounds}")
+        else:
+            until(page, "() => studio.player.buffered")
+        assert page.evaluate("() => studio.player.now") > before
+    page.evaluate(
+        """() => {
+          const { start } = AudioBufferSourceNode.prototype;
+          AudioBufferSourceNode.prototype.start = function (...given) {
+            if (this.loop) studio.spare = this.buffer.duration - this.loopEnd;
+            start.apply(this, given);
+          };
+        }"""
+    )
+    page.click("#loop")
+    page.evaluate("() => studio.roll.hooks.mark([0, 40 * 1440])")  # longer than the sound
+    assert page.evaluate("() => studio.player.buffered && studio.stops === 0 && studio.spare >= 0")
+    assert page.evaluate(HEAR)[0] > 0.01
+    page.reload()  # what is muted stays so
+    page.locator("html[data-ready]").wait_for(state="attached")
+    assert page.evaluate("() => studio.store.state.silent") == {"1": "mute"}
 
 
 @pytest.mark.parametrize("settings", [
@@ -392,6 +449,19 @@ def test_it_is_accessible_and_fits(visit, settings):
     page = visit(**settings)
     page.select_option("#melodies", label="ode to joy")
     answer(page, 2)
+    page.evaluate(
+        """() => {
+          const slider = document.getElementById("walk");
+          const place = () => Math.round(slider.getBoundingClientRect().top + scrollY);
+          studio.places = [place()];
+          setInterval(() => studio.places.push(place()), 5);
+        }"""
+    )
+    page.locator("#walk").fill("0.25")
+    until(page, "() => document.querySelectorAll('#cards .card').length === 3 "
+                "&& document.getElementById('progress').hidden")  # fmt: skip
+    places = page.evaluate("() => studio.places")
+    assert max(places) - min(places) <= 2  # the slider stays under the hand
     page.click("#files summary")
     for view in ("studio", "run"):
         if view == "run":

@@ -1,6 +1,7 @@
 """Songs of the page as MIDI, score and sound, and files of others as melodies for the page."""
 
 import io
+import re
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,12 @@ from musegan_jax.pianoroll import Track
 from musegan_jax.rendering import audio
 from musegan_jax.studio.asking import KEYS, MINORS, TEMPOS, Sheet, Song, Voice, key_of
 
+# Where a tune of ABC begins: a file may hold thousands.
+TUNE = re.compile(rb"(?m)^(?:\xef\xbb\xbf)?[ \t]*X:")
 SIXTEENTHS = 4  # steps in a quarter note of a score, unless the notes need finer ones
+OTHER = (
+    "the file: not music that can be read here; open MIDI, MusicXML, ABC, kern or a saved session"
+)
 
 
 def to_midi(sheet: Sheet, voices: tuple[Voice, ...]) -> mido.MidiFile:
@@ -103,7 +109,7 @@ def opened(content: bytes) -> dict[str, Any]:
     score, remarks = _read(content)
     pitched = [part for part in score.parts if not part.is_drum]
     if not pitched:
-        raise UserError("the file has no notes with a pitch: choose one with a melody")
+        raise UserError("the file has no notes with a pitch; open one with a melody")
     likely = max(range(len(pitched)), key=lambda n: melody_likeness(score, pitched[n]))
     factor = midi.TICKS_PER_BEAT / score.ticks_per_beat
     _, beats, unit = score.meters[0]
@@ -125,18 +131,23 @@ def opened(content: bytes) -> dict[str, Any]:
 def _read(content: bytes) -> tuple[midi.Score, list[str]]:
     suffix = _score_suffix(content)
     if suffix is None:
+        if b"MThd" not in content[:256]:
+            raise UserError(OTHER)
         return midi.from_bytes(content, "the file"), []
+    begins = [found.start() for found in TUNE.finditer(content)] if suffix == ".abc" else []
+    if len(begins) > 1:  # before it is parsed: of a large collection that takes minutes
+        content = content[: begins[1]]
     tunes = scores.from_bytes(content, suffix, "the file")
-    more = f"the file has {len(tunes)} tunes; this is the first"
-    return tunes[0], [more] if len(tunes) > 1 else []
+    count = max(len(begins), len(tunes))
+    return tunes[0], [f"the file has {count} tunes; this is the first"] if count > 1 else []
 
 
 def _score_suffix(content: bytes) -> str | None:
     """The suffix that a score with this content has; None if it is none."""
-    if content.startswith(b"PK\x03\x04"):
+    if content.startswith(b"PK\x03\x04") and b"META-INF/container.xml" in content:
         return ".mxl"
     head = content[:4096].removeprefix(b"\xef\xbb\xbf").lstrip()
-    if head.startswith((b"<", b"\xff\xfe", b"\xfe\xff")):
+    if head.startswith((b"<", b"\xff\xfe", b"\xfe\xff")) and b"<score-" in _narrow(content):
         return ".musicxml"
     lines = head.splitlines()
     if any(line.startswith(b"**kern") for line in lines):
@@ -144,6 +155,11 @@ def _score_suffix(content: bytes) -> str | None:
     if any(line.startswith(b"X:") for line in lines) and any(b"K:" in line for line in lines):
         return ".abc"
     return None
+
+
+def _narrow(content: bytes) -> bytes:
+    """ASCII of UTF-16 as bytes of one character each."""
+    return content.replace(b"\0", b"")
 
 
 def built_in(name: str) -> dict[str, Any]:

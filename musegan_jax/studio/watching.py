@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 from etils import epath
 
+from musegan_jax import files
 from musegan_jax.data import midi
 from musegan_jax.errors import UserError, first_line
 from musegan_jax.models.model import Model
@@ -71,8 +72,9 @@ class Watched:
 
     def __init__(self, workdir: epath.Path) -> None:
         """Watch a folder, which need not hold a run yet."""
-        self.workdir = workdir
-        self._log, self._curves = Follower(workdir / "metrics.jsonl"), Curves()
+        # Resolved, since the page shows its name, which "." has not.
+        self.workdir = workdir if files.is_remote(workdir) else epath.Path(Path(workdir).resolve())
+        self._log, self._curves = Follower(self.workdir / "metrics.jsonl"), Curves()
         self._songs: dict[str, list[epath.Path]] = {}  # of folders that are complete
         self._newest: int | None = None
         self._model: Model | None = None
@@ -85,12 +87,27 @@ class Watched:
         """
         with self._loading:
             # It may be removed at this moment, or be out of reach: then the model before serves.
-            with contextlib.suppress(UserError, OSError):
+            # Whatever is wrong with a run, the shipped models must go on answering.
+            with contextlib.suppress(Exception):
                 newest = max(checkpoint.iterations(self.workdir), default=None)
                 if newest is not None and newest != self._newest:
-                    self._newest = newest  # first: what cannot be read is not tried again and again
-                    self._model = load_model(self.workdir, say=lambda _: None)
+                    self._load(newest)
             return self._model
+
+    def _load(self, newest: int) -> None:
+        damaged: list[str] = []
+        try:
+            self._model = load_model(self.workdir, say=damaged.append)
+        except Exception:
+            if not damaged:  # out of reach, say: it is tried again at the next call
+                raise
+        self._newest = newest  # what is damaged is not tried again and again
+
+    def _forget(self) -> None:
+        """Another run may be in the folder now."""
+        self._songs = {}
+        with self._loading:
+            self._newest = self._model = None
 
     def state(self) -> dict[str, Any]:
         """What there is of the run now.
@@ -115,6 +132,7 @@ class Watched:
         again, lines = self._log.new()
         if again:
             self._curves = Curves()
+            self._forget()
         self._curves.add(lines)
         updates = run.config.training.critic_updates + 1
         return {
@@ -197,8 +215,9 @@ class Watched:
 
 
 def songs_of(folder: epath.Path) -> list[epath.Path]:
-    """The MIDI files of a folder, by name."""
-    return sorted((each for each in folder.iterdir() if each.suffix == ".mid"), key=str)
+    """The MIDI files of a folder, by name; hidden ones are still being written."""
+    found = (each for each in folder.iterdir() if each.suffix == ".mid")
+    return sorted((each for each in found if not each.name.startswith(".")), key=str)
 
 
 def speed(lines: list[dict[str, Any]]) -> float | None:

@@ -66,12 +66,13 @@ export class Answers {
 
   /** The answer at the slider's place between two flavours. */
   async walk() {
-    const [a, b] = [this.#flavours[this.from.value], this.#flavours[this.to.value]];
+    const [from, to] = [Number(this.from.value), Number(this.to.value)];
+    const [a, b] = [this.#flavours[from], this.#flavours[to]];
     if (!a || !b) return;
     const place = Number(this.slider.value);
     const join = Symbol("walk");
     await ask([{ ends: [a.ends[0], b.ends[0]], place: [place, 0] }], keptOf(store.state), (_, voices) => {
-      const made = { title: "Between", detail: `${a.title} to ${b.title}, ${Math.round(place * 100)} %`, group: WALK, model: store.state.model, voices };
+      const made = { title: "Between", detail: `${from + 1} to ${to + 1}, ${Math.round(place * 100)} %`, group: WALK, model: store.state.model, voices };
       const others = store.state.answers.filter((answer) => answer.group !== WALK);
       store.change({ answers: [...others, made], chosen: others.length }, { join });
     });
@@ -104,6 +105,7 @@ export class Answers {
     if (focused) document.querySelector(`[data-card="${focused}"]`)?.focus();
     const flavours = this.#flavours;
     this.between.hidden = flavours.length < 2;
+    if (!this.between.hidden && !answers.some((answer) => answer.group === WALK)) this.cards.append(this.#place());
     this.gridButton.disabled = flavours.length < 4;
     for (const [select, other, fallback] of [[this.from, this.to, 0], [this.to, this.from, 1]]) {
       const known = select.value && select.value !== other.value && Number(select.value) < flavours.length;
@@ -112,6 +114,15 @@ export class Answers {
     }
     this.playing();
     this.draw();
+  }
+
+  /** Where the answer between two flavours will be: the slider must not move away while it is held. */
+  #place() {
+    const place = document.createElement("div");
+    place.className = "place";
+    place.textContent = "Between: move the slider below";
+    place.style.minHeight = `${this.cards.lastElementChild?.offsetHeight ?? 0}px`;
+    return place;
   }
 
   #card(answer, n, chosen) {

@@ -98,17 +98,32 @@ async function begin() {
   // --- playing
 
   let sound = { key: "", buffer: null };
+  let asked = 0; // how often sound was asked for: only the newest is played
+  let pause = 0;
   async function serverSound() {
     const song = session.song(store.state);
     const key = JSON.stringify(song);
     if (sound.key !== key) {
       tell("Making the sound …");
       const data = await bytes("api/sound", song);
-      sound = { key, buffer: await context().decodeAudioData(data) }; // one only: an hour is a gigabyte
+      const buffer = await context().decodeAudioData(data);
+      sound = { key, buffer }; // one only: an hour is a gigabyte
       tell("");
+      return buffer;
     }
     return sound.buffer;
   }
+
+  const byServer = () => byId("timbre").value === "server";
+  const wanted = async () => (byServer() && session.song(store.state).voices.length ? serverSound() : null);
+
+  /** Other sound for what plays now: the old one goes on until it is there. */
+  const renewSound = trying(async () => {
+    if (!player.playing || recorder.on) return;
+    const own = ++asked;
+    const buffer = await wanted();
+    if (own === asked && player.playing && !recorder.on && buffer !== player.buffer) player.play({ buffer });
+  });
 
   async function play() {
     if (player.playing) {
@@ -117,8 +132,9 @@ async function begin() {
     }
     context(); // before anything is awaited: browsers let sound begin only at once after a click
     if (player.cursor >= songEnd(store.state)) player.cursor = 0;
-    const buffer = byId("timbre").value === "server" && session.song(store.state).voices.length ? await serverSound() : null;
-    player.play({ buffer });
+    const own = ++asked;
+    const buffer = await wanted();
+    if (own === asked) player.play({ buffer });
   }
 
   function playFrom(tick) {
@@ -231,7 +247,7 @@ async function begin() {
   });
   on("metre", "change", (event) => store.change({ metre: METRES[event.target.value] }));
   on("key", "change", (event) => store.change({ key: event.target.value || null }));
-  on("timbre", "change", () => player.stop());
+  on("timbre", "change", renewSound);
   for (const button of document.querySelectorAll("[data-tool]")) {
     button.addEventListener("click", () => {
       tool = button.dataset.tool;
@@ -282,8 +298,15 @@ async function begin() {
   on("at-once", "change", (event) => store.change({ atOnce: event.target.checked }, { undo: false }));
   on("renew", "change", (event) => store.change({ renew: event.target.checked }));
   on("get-midi", "click", trying(session.midi));
-  on("get-wav", "click", trying(session.wav));
-  on("get-xml", "click", trying(async () => tell(await session.musicxml())));
+  on("get-wav", "click", trying(async () => {
+    tell("Making the sound …");
+    await session.wav();
+    tell("");
+  }));
+  on("get-xml", "click", trying(async () => {
+    tell("Writing the score …");
+    tell(await session.musicxml());
+  }));
   on("get-png", "click", trying(session.png));
   on("save", "click", session.save);
   on("load", "click", () => byId("file").click());
@@ -378,7 +401,10 @@ async function begin() {
     }
     show(state);
     if (state.silent !== before.silent) player.level();
-    if (player.playing && player.buffered && (state.answers !== before.answers || state.silent !== before.silent || state.chosen !== before.chosen)) player.stop();
+    if (player.playing && byServer() && ["melody", "answers", "chosen", "silent", "bpm"].some((part) => state[part] !== before[part])) {
+      clearTimeout(pause);
+      pause = setTimeout(renewSound, 250); // once, after a drag
+    }
     roll.layout();
   });
 

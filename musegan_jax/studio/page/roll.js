@@ -6,6 +6,7 @@ const GUTTER = 46; // pixels: the keys on the left
 const RULER = 26; // pixels: bar numbers on top
 const EDGE = 9; // pixels at the right end of a note that stretch it
 const SLACK = 4; // pixels that a press may move and still be a click
+const SWIPE = 10; // pixels after which it is told whether a finger draws or scrolls the page
 
 /**
  * The roll in its frame. `hooks` say what it shows and are told what is done:
@@ -240,11 +241,11 @@ export class Roll {
     } else if (event.button === 2 || this.hooks.tool() === "erase") {
       this.#press = { ...base, kind: "erase" };
       this.#erase(place, this.#press.join);
-    } else this.#begin(place, base);
+    } else this.#begin(place, base, event);
     event.preventDefault();
   }
 
-  #begin(place, base) {
+  #begin(place, base, event) {
     this.at = { tick: this.#snap(place.tick), pitch: place.pitch };
     const note = this.#noteAt(place);
     if (note) {
@@ -253,10 +254,25 @@ export class Roll {
     } else {
       const start = this.#snap(place.tick);
       const drawn = [start, start + Math.max(this.#last, this.hooks.grid() || 30), place.pitch, 90];
-      this.#press = { ...base, kind: "draw", note: drawn };
-      this.hooks.edit(withNote(base.notes, drawn), base.join);
+      this.#press = { ...base, kind: "wait", drawn, last: event.clientY };
+      // A finger may be about to scroll the page: it draws once it moves sideways, or is lifted.
+      if (event.pointerType !== "touch") this.#drawn(this.#press);
+      return;
     }
     this.hooks.touch(place.pitch);
+  }
+
+  #drawn(press) {
+    Object.assign(press, { kind: "draw", note: press.drawn });
+    this.hooks.edit(withNote(press.notes, press.note), press.join);
+    this.hooks.touch(press.note[2]);
+  }
+
+  /** What a finger is about, once it has moved far enough to tell. */
+  #told(press, across, down) {
+    if (Math.hypot(across, down) < SWIPE) return;
+    if (Math.abs(down) > 1.5 * Math.abs(across)) press.kind = "page";
+    else this.#drawn(press);
   }
 
   #move(event) {
@@ -268,6 +284,13 @@ export class Roll {
     const place = this.#place(event);
     if (Math.hypot(place.x - press.x, place.y - press.y) > SLACK) press.moved = true;
     if (!press.moved) return;
+    if (press.kind === "wait") this.#told(press, place.x - press.x, place.y - press.y);
+    if (press.kind === "wait") return;
+    if (press.kind === "page") {
+      window.scrollBy({ top: press.last - event.clientY, behavior: "instant" });
+      press.last = event.clientY;
+      return;
+    }
     const others = press.notes.filter((note) => note !== press.note);
     const least = this.hooks.grid() || 30;
     if (press.kind === "scroll") {
@@ -295,6 +318,7 @@ export class Roll {
     this.#pointers.delete(event.pointerId);
     const press = this.#press;
     this.#press = this.#pointers.size ? press : null;
+    if (press?.kind === "wait" && !cancelled) this.#drawn(press);
     if (press?.kind === "ruler" && !press.moved && !cancelled) {
       this.hooks.mark(null, press.join);
       this.hooks.seek(this.#snap(press.tick));

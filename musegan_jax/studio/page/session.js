@@ -52,7 +52,11 @@ export async function open(file) {
     store.change(checked(await file.text(), file.name));
     return null;
   }
-  return json("api/opened", await file.arrayBuffer());
+  try {
+    return await json("api/opened", await file.arrayBuffer());
+  } catch (error) {
+    throw new Error(error.message.replace(/^the file\b/, file.name)); // the server does not know its name
+  }
 }
 
 const isNote = (note) =>
@@ -70,6 +74,10 @@ const isAnswer = (answer) =>
   (answer.group !== "flavour" || (isList(answer.ends, isEnd, 1) && answer.ends.length === 1)) &&
   isList(answer.voices, (v) => isWhole(v?.track, 0, 999) && isProgram(v.program) && isNotes(v.notes), 16);
 
+const isSilent = (value) =>
+  value && typeof value === "object" && !Array.isArray(value) &&
+  Object.entries(value).every(([n, how]) => /^\d{1,2}$/.test(n) && ["mute", "solo"].includes(how));
+
 /** A session from text, every part of it checked: it may come from anybody. */
 export function checked(text, name) {
   const wrong = new Error(`${name}: not a session of this studio, or damaged`);
@@ -86,12 +94,13 @@ export function checked(text, name) {
     from.temperature >= 0 && from.temperature <= 2 && isWhole(from.seed, 0, 2 ** 32 - 1) && isList(from.answers, isAnswer, 32) &&
     isWhole(from.chosen, -1, from.answers.length - 1) &&
     isList(from.kept?.tracks, (track) => isWhole(track, 0, 999), 16) &&
-    isList(from.kept?.spans, (span) => isList(span, (n) => isWhole(n, 0, 5e6), 2) && span.length === 2, 64);
+    isList(from.kept?.spans, (span) => isList(span, (n) => isWhole(n, 0, 5e6), 2) && span.length === 2, 64) &&
+    (from.silent === undefined || isSilent(from.silent));
   if (!fine) throw wrong;
   const known = about.models.some((model) => model.name === from.model) ? from.model : about.models[0].name;
-  const { bpm, metre, key, flavours, temperature, seed, answers, chosen, kept } = from;
+  const { bpm, metre, key, flavours, temperature, seed, answers, chosen, kept, silent = {} } = from;
   return {
-    ...blank(), bpm, metre, key, flavours, temperature, seed, answers, chosen, kept, model: known, renew: from.renew === true, atOnce: from.atOnce !== false,
+    ...blank(), bpm, metre, key, flavours, temperature, seed, answers, chosen, kept, silent, model: known, renew: from.renew === true, atOnce: from.atOnce !== false,
     melody: { name: "Melody", program: from.melody.program ?? 0, notes: from.melody.notes },
   };
 }

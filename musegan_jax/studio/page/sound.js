@@ -2,6 +2,7 @@
 import { barTicks, beatTicks, clamp, frequency, seconds, ticks } from "./music.js";
 
 const AHEAD = 0.25; // seconds of notes handed to the audio thread before they sound
+const SOON = 0.06; // seconds until the first sound
 const EVERY = 40; // milliseconds between two looks ahead
 const FAMILIES = [ // by General MIDI program: harmonics, attack, decay, level held, release; seconds
   [8, { harmonics: [1, 0.5, 0.25, 0.14, 0.08], attack: 0.004, decay: 1.1, held: 0.12, release: 0.18 }], // pianos
@@ -112,6 +113,15 @@ export function click(at, accent, out = master) {
   source.onended = () => level.disconnect();
 }
 
+/** A sound with silence after it up to a time in seconds: a loop beyond its end would be too short. */
+function padded(buffer, until) {
+  const length = Math.ceil(until * buffer.sampleRate);
+  if (length <= buffer.length) return buffer;
+  const longer = audio.createBuffer(buffer.numberOfChannels, length, buffer.sampleRate);
+  for (let n = 0; n < buffer.numberOfChannels; n++) longer.copyToChannel(buffer.getChannelData(n), n);
+  return longer;
+}
+
 /** Plays a song that may change while it plays. */
 class Player extends EventTarget {
   playing = false;
@@ -123,22 +133,38 @@ class Player extends EventTarget {
   #out = null;
   #gains = [];
   #source = null;
+  #bpm = 100; // of the server's sound that plays
+  buffer = null; // the server's sound that plays, if any
   #before = null; // where it was counted from until the loop that is ending has ended
   /** `loop`: [from, to], played again and again; null for none. */
   song = () => ({ voices: [], heard: [], bpm: 100, metre: [4, 4], end: 0, clicks: false, endless: false, loop: null });
+
+  get buffered() {
+    return this.buffer !== null;
+  }
+
+  /** The tempo at which it plays: the server's sound keeps its own until there is another. */
+  get #pace() {
+    return this.buffered ? this.#bpm : this.song().bpm;
+  }
 
   /** Where it is, in ticks; before the beginning while it counts in. */
   get now() {
     if (!this.playing) return this.cursor;
     const { from, began } = this.#before && audio.currentTime < this.#began ? this.#before : { from: this.#from, began: this.#began };
-    return from + ticks(audio.currentTime - began, this.song().bpm);
+    return from + ticks(audio.currentTime - began, this.#pace);
   }
 
-  /** Play from the cursor; `countIn` ticks earlier there are only clicks. `buffer`: sound of the server. */
+  /**
+   * Play from the cursor, or go on if it plays; `countIn` ticks earlier there are only clicks.
+   * `buffer`: sound of the server, in the song's tempo.
+   */
   play({ countIn = 0, buffer = null } = {}) {
-    if (this.playing) this.stop();
+    const on = this.playing;
+    if (on) this.stop();
     context();
     const { bpm, loop } = this.song();
+    if (on) this.cursor += ticks(SOON, bpm); // where it would be when the first sound comes
     if (loop && (this.cursor < loop[0] || this.cursor >= loop[1])) this.cursor = loop[0];
     this.playing = true;
     this.#before = null;
@@ -147,11 +173,12 @@ class Player extends EventTarget {
     this.#gains = [];
     this.#from = this.cursor - countIn;
     this.#until = this.#from;
-    this.#began = audio.currentTime + 0.06;
-    this.buffered = buffer !== null;
+    this.#began = audio.currentTime + SOON;
+    Object.assign(this, { buffer });
+    this.#bpm = bpm;
     if (buffer) {
       this.#source = audio.createBufferSource();
-      this.#source.buffer = buffer;
+      this.#source.buffer = loop ? padded(buffer, seconds(loop[1], bpm)) : buffer;
       if (loop) Object.assign(this.#source, { loop: true, loopStart: seconds(loop[0], bpm), loopEnd: seconds(loop[1], bpm) });
       this.#source.connect(this.#out);
       this.#source.start(this.#began, seconds(this.cursor, bpm));
@@ -177,10 +204,10 @@ class Player extends EventTarget {
   }
 
   seek(tick) {
-    const again = this.playing && !this.buffered;
+    const again = this.playing;
     this.stop();
     this.cursor = Math.max(tick, 0);
-    if (again) this.play();
+    if (again) this.play({ buffer: this.buffer });
     this.dispatchEvent(new Event("change"));
   }
 
@@ -200,7 +227,8 @@ class Player extends EventTarget {
   }
 
   #feed() {
-    const { voices, heard, bpm, metre, end, clicks, endless, loop } = this.song();
+    const { voices, heard, metre, end, clicks, endless, loop } = this.song();
+    const bpm = this.#pace;
     const time = (tick) => this.#began + seconds(tick - this.#from, bpm);
     const reached = this.#from + ticks(audio.currentTime + AHEAD - this.#began, bpm);
     const until = loop ? Math.min(reached, loop[1]) : reached;

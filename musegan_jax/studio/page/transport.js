@@ -25,8 +25,14 @@ export function loop() {
 }
 
 export function setLoop(span) {
+  if (String(span) === String(bars)) return;
   bars = span;
-  if (player.buffered) player.stop();
+  reloop();
+}
+
+/** The server's sound is looped by the browser: it must be begun again where it is. */
+function reloop() {
+  if (player.playing && player.buffered) player.play({ buffer: player.buffer });
 }
 
 /** `tell(text)`; `toggle()` plays or pauses. */
@@ -36,7 +42,7 @@ export function showTransport({ tell, toggle }) {
   byId("metronome").addEventListener("click", () => turn("metronome"));
   byId("loop").addEventListener("click", () => {
     turn("loop");
-    if (player.buffered) player.stop();
+    reloop();
     tell(looping() ? "Played again and again. Drag over bars on the ruler to choose them." : "");
     player.dispatchEvent(new Event("change"));
   });
