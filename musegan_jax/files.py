@@ -154,10 +154,14 @@ def sync_tree(folder: AnyPath) -> None:
 
 
 @contextlib.contextmanager
-def locked(folder: AnyPath) -> Iterator[None]:
+def locked(folder: AnyPath, doing: str = "training") -> Iterator[None]:
     """Lock a folder for this process while the block runs; no lock file is left behind.
 
     Remote folders, and file systems without locks, are not locked.
+
+    Args:
+        folder: to be locked.
+        doing: what goes on there, for the message.
 
     Raises:
         UserError: if another process has locked it.
@@ -172,7 +176,7 @@ def locked(folder: AnyPath) -> Iterator[None]:
                 fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
                 raise UserError(
-                    f"{folder}: another process is training here; wait for it, or choose another "
+                    f"{folder}: another process is {doing} here; wait for it, or choose another "
                     "folder"
                 ) from None
         yield

@@ -7,6 +7,7 @@ import pytest
 from test_sources import line, write_song
 from trouble import trouble
 
+from musegan_jax import data_commands
 from musegan_jax.cli import main
 from musegan_jax.data import dataset
 from musegan_jax.data.readers import folder_build, midi_folder, workers
@@ -165,3 +166,24 @@ def test_a_folder_without_a_usable_file_fails_in_one_line(tmp_path, monkeypatch)
     )
     with pytest.raises(UserError, match="none of 1 MIDI files could be used"), function():
         pass
+
+
+def test_what_the_caller_cannot_write_is_not_the_parts(folder, tmp_path, monkeypatch):
+    in_place(monkeypatch)
+    building = functools.partial(
+        folder_build.building, folder, midi_folder.MIDI, Options(), tmp_path / "x.npz", 1
+    )
+    with pytest.raises(OSError, match="the caller's"), building():
+        raise OSError("the caller's")
+    with building(), pytest.raises(UserError, match="is building a dataset here"), building():
+        pass
+    (tmp_path / "x.parts").write_bytes(b"a file in their place")
+    with pytest.raises(UserError, match=r"x\.parts: cannot be written"), building():
+        pass
+
+
+def test_as_many_processes_as_this_one_may_use(monkeypatch):
+    for count in (3, 1000):
+        few = set(range(count))
+        monkeypatch.setattr("os.sched_getaffinity", lambda _, few=few: few, raising=False)
+        assert data_commands._processors() == min(count, 256)

@@ -107,13 +107,23 @@ def building(
     if not plan.paths:
         raise UserError(f"--shard {first}/{apart}: {folder} has only {len(paths)} files")
     parts = parts_of(out)
-    try:
-        parts.mkdir(exist_ok=True)
-        with files.locked(parts):
+    with contextlib.ExitStack() as stack:
+        with _writing(parts):
+            parts.mkdir(exist_ok=True)
+            stack.enter_context(files.locked(parts, "building a dataset"))
             entries, skipped = _read(plan, parts, processes)
             check_any(entries, skipped, folder, kind)
-            yield _reading(plan, parts, entries, skipped, shard is None)
+            reading = _reading(plan, parts, entries, skipped, shard is None)
+        yield reading
+        with _writing(parts):
             shutil.rmtree(parts)
+
+
+@contextlib.contextmanager
+def _writing(parts: Path) -> Iterator[None]:
+    """Raises `UserError` if the parts cannot be written."""
+    try:
+        yield
     except OSError as error:
         raise UserError(f"{parts}: cannot be written ({error.strerror or error})") from error
 

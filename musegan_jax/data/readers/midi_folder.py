@@ -1,7 +1,7 @@
 """The reader of MIDI folders, and what it shares with the readers of other songs.
 
 A format whose files become a `midi.Score` each needs a `Kind` only: `read_folder` does the rest,
-and `folder_build.build` in many processes.
+and `folder_build.building` in many processes.
 """
 
 import os
