@@ -192,6 +192,27 @@ def test_a_dataset_may_lie_at_a_remote_address(data, tmp_path, monkeypatch):
     (tmp_path / "half.npz").write_bytes((tmp_path / "data.npz").read_bytes()[:1000])
     with pytest.raises(UserError, match=r"gs://bucket/half.npz: not a valid dataset file"):
         sources.load("gs://bucket/half.npz")
+    (tmp_path / "songs.npz").mkdir()
+    with pytest.raises(UserError, match=r"gs://bucket/songs.npz: a folder"):
+        sources.load("gs://bucket/songs.npz")
+
+
+@pytest.mark.parametrize("method", ["is_dir", "read_bytes"])
+def test_a_network_error_is_not_damage(method, monkeypatch):
+    class Where:
+        def is_dir(self):
+            return method == "is_dir" and self.fail()
+
+        def read_bytes(self):
+            return self.fail()
+
+        def fail(self):
+            raise RuntimeError("connection reset")
+
+    monkeypatch.setattr(dataset.files, "locate", lambda _: Where())
+    why = r"gs://bucket/data.npz: cannot be reached \(connection reset\)"
+    with pytest.raises(UserError, match=why):
+        dataset.load("gs://bucket/data.npz")
 
 
 def refuse(path, why: str) -> None:
