@@ -19,6 +19,7 @@ try:
 except ImportError:  # Windows
     fcntl = None
 
+NO_MEMORY = "takes more memory than there is"
 DAMAGED = "damaged"  # the folder of a run for what cannot be read
 
 # Includes `etils.epath.Path`, which can hold a remote address.
@@ -58,6 +59,8 @@ def unreadable(path: AnyPath, error: Exception, what: str) -> UserError:
         return UserError(f"{path}: no such file")
     if isinstance(error, OSError):
         return UserError(f"{path}: cannot be read ({error.strerror or error})")
+    if isinstance(error, MemoryError):
+        return UserError(f"{path}: {NO_MEMORY}")
     return UserError(f"{path}: not readable as {what} ({first_line(error)})")
 
 

@@ -1,13 +1,15 @@
 """Folders of many files: read in processes, bounded, resumed after an interruption, in parts."""
 
 import functools
+import importlib
 import json
+import os
 
 import pytest
 from test_sources import line, write_song
 from trouble import trouble
 
-from musegan_jax import data_commands
+from musegan_jax import data_commands, files
 from musegan_jax.cli import main
 from musegan_jax.data import dataset
 from musegan_jax.data.readers import folder_build, midi_folder, workers
@@ -141,6 +143,46 @@ def test_no_item_takes_the_others_with_it(monkeypatch):
         [workers.Ended("its reader was ended by SIGSEGV")],
         ["D"],
     ]
+
+
+def test_what_may_not_be_an_items_fault_is_tried_once_more(tmp_path):
+    once = str(tmp_path / "once")
+    batches = [["keeps", "keeps", "a"], [once, "b"], ["is killed", "grows", "c"]]
+    found = list(workers.each(trouble, batches, 1, 9, 2**28))
+    assert found == [
+        ["KEEPS", "KEEPS", "A"],
+        [once.upper(), "B"],
+        [
+            workers.Ended("its reader was ended by SIGKILL"),
+            workers.Ended("takes more than 256 MiB of memory"),
+            "C",
+        ],
+    ]
+
+
+def test_a_process_that_cannot_start_is_no_files_fault(tmp_path, monkeypatch):
+    (tmp_path / "only_here.py").write_text(
+        f"import os\nassert os.getpid() == {os.getpid()}, 'a process of its own'\n"
+        "def read(item):\n    return item\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    read = importlib.import_module("only_here").read
+    with pytest.raises(UserError, match="ended with status 1 before it could start"):
+        list(workers.each(read, [["a"], ["b"]], 2, 9, 2**28))
+
+
+def test_a_reader_out_of_memory_says_so(folder, tmp_path, monkeypatch):
+    def read(path):
+        try:
+            raise MemoryError
+        except MemoryError as error:
+            raise files.unreadable(path, error, "MIDI") from error
+
+    kind = midi_folder.Kind("MIDI", (".mid",), read)
+    with pytest.raises(MemoryError):
+        midi_folder.read_file(folder / "3.bad.mid", folder, kind, Options())
+    with pytest.raises(UserError, match="the first, .*: takes more memory than there is"):
+        midi_folder.read_folder(folder, kind, Options())
 
 
 def test_a_file_that_ends_its_reader_is_skipped_and_named(folder, tmp_path, monkeypatch):

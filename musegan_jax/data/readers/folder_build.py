@@ -34,7 +34,7 @@ from musegan_jax.errors import UserError
 from musegan_jax.hashing import sha256
 from musegan_jax.terminal import Progress
 
-VERSION = 1  # of what is read from a file; another one does not go on from parts of this
+VERSION = 2  # of what is read from a file; another one does not go on from parts of this
 BATCH = 32  # files
 SECONDS = 60  # of a processor, for a file
 MEMORY = 2 * 2**30  # bytes, for a file
