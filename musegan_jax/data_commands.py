@@ -192,7 +192,7 @@ def info(arguments: Arguments) -> None:
     print(describe(dataset))
     for line in shortcomings(dataset):
         say(line)
-    if arguments.picture is not None:
+    if arguments.picture is not None and dataset.names:
         from musegan_jax.rendering.plots import passages
 
         passages(dataset, arguments.picture)

@@ -11,7 +11,7 @@ from trouble import trouble
 
 from musegan_jax import data_commands, files
 from musegan_jax.cli import main
-from musegan_jax.data import dataset
+from musegan_jax.data import dataset, sources
 from musegan_jax.data.readers import folder_build, midi_folder, workers
 from musegan_jax.data.readers.songs import Options
 from musegan_jax.errors import UserError
@@ -124,6 +124,33 @@ def test_shards_merge_to_the_bytes_of_one_build(folder, whole, tmp_path, monkeyp
     build(folder, paths[0], "--shard", "3/3", "--steps-per-beat", "2")
     assert main(["data", "merge", *map(str, paths), "--out", str(out)]) == 2
     assert "a part of another build" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("options", [(), ("--parts", "2"), ("--melody", "none")])
+def test_a_shard_may_have_no_usable_file(options, tmp_path, monkeypatch, capsys):
+    in_place(monkeypatch)
+    songs = tmp_path / "songs"
+    songs.mkdir()
+    for name in ("b", "d"):
+        write_song(songs / f"{name}.mid", ("Lead", 0, 1, line(60)), ("Bass", 1, 33, line(30)))
+    for name in ("a", "c"):
+        (songs / f"{name}.mid").write_bytes(b"nothing")
+    parts = [tmp_path / f"{n}.npz" for n in (1, 2)]
+    for n, path in enumerate(parts, 1):
+        assert build(songs, path, *options, "--shard", f"{n}/2") == 0
+    assert "no piece: only" in capsys.readouterr().err
+    assert main(["data", "info", str(parts[0]), "--picture", str(tmp_path / "p.png")]) == 0
+    with pytest.raises(UserError, match=r"1\.npz: has no piece; join it"):
+        sources.load(parts[0])
+    out, whole = tmp_path / "merged.npz", tmp_path / "whole.npz"
+    assert main(["data", "merge", *map(str, parts), "--out", str(out)]) == 0
+    assert build(songs, whole, *options) == 0
+    assert out.read_bytes() == whole.read_bytes()
+    for name in ("b", "d"):
+        (songs / f"{name}.mid").write_bytes(b"nothing")
+    assert build(songs, parts[1], *options, "--shard", "2/2") == 0
+    assert main(["data", "merge", *map(str, parts), "--out", str(out)]) == 2
+    assert "data merge: no part has a piece" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("shard", ["0/2", "3/2", "1", "1/2/3", "x/2", "-1/2", "80/90"])

@@ -161,7 +161,7 @@ def from_timeline(
     return Dataset(
         timeline=timeline,
         boundaries=boundaries.astype(np.int64),
-        bars=np.concatenate(bars).astype(np.int64),
+        bars=np.concatenate([np.zeros(0, np.int64), *bars]),
         split=splits_of([piece.name for piece in pieces]),
         names=tuple(piece.name for piece in pieces),
         tracks=tuple(tracks),
