@@ -90,11 +90,18 @@ def _build_folder(arguments: Arguments, kind: Any, options: Any) -> None:
     if few and shard is None and arguments.workers is None:
         _save_reading(read_folder(arguments.folder, kind, options), arguments.out)
         return
-    processes = arguments.workers or os.cpu_count() or 1
+    processes = arguments.workers or _processors()
     with building(arguments.folder, kind, options, arguments.out, processes, shard) as built:
         (dataset, skipped, remarks), facts = built
         about = None if shard is None else shards.about(shard, options, facts)
         _save(dataset, skipped, arguments.out, remarks, about)
+
+
+def _processors() -> int:
+    """Those that this process may use, at most as many as `--workers` may be."""
+    few = getattr(os, "sched_getaffinity", None)  # on Linux
+    count = len(few(0)) if few else os.cpu_count() or 1
+    return min(count, limits.LIMITS["workers"][1])
 
 
 def _shard(text: str | None) -> tuple[int, int] | None:
@@ -185,7 +192,7 @@ def info(arguments: Arguments) -> None:
     print(describe(dataset))
     for line in shortcomings(dataset):
         say(line)
-    if arguments.picture is not None:
+    if arguments.picture is not None and dataset.names:
         from musegan_jax.rendering.plots import passages
 
         passages(dataset, arguments.picture)

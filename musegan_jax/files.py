@@ -19,6 +19,7 @@ try:
 except ImportError:  # Windows
     fcntl = None
 
+NO_MEMORY = "takes more memory than there is"
 DAMAGED = "damaged"  # the folder of a run for what cannot be read
 
 # Includes `etils.epath.Path`, which can hold a remote address.
@@ -58,6 +59,8 @@ def unreadable(path: AnyPath, error: Exception, what: str) -> UserError:
         return UserError(f"{path}: no such file")
     if isinstance(error, OSError):
         return UserError(f"{path}: cannot be read ({error.strerror or error})")
+    if isinstance(error, MemoryError):
+        return UserError(f"{path}: {NO_MEMORY}")
     return UserError(f"{path}: not readable as {what} ({first_line(error)})")
 
 
@@ -154,10 +157,14 @@ def sync_tree(folder: AnyPath) -> None:
 
 
 @contextlib.contextmanager
-def locked(folder: AnyPath) -> Iterator[None]:
+def locked(folder: AnyPath, doing: str = "training") -> Iterator[None]:
     """Lock a folder for this process while the block runs; no lock file is left behind.
 
     Remote folders, and file systems without locks, are not locked.
+
+    Args:
+        folder: to be locked.
+        doing: what goes on there, for the message.
 
     Raises:
         UserError: if another process has locked it.
@@ -172,7 +179,7 @@ def locked(folder: AnyPath) -> Iterator[None]:
                 fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
                 raise UserError(
-                    f"{folder}: another process is training here; wait for it, or choose another "
+                    f"{folder}: another process is {doing} here; wait for it, or choose another "
                     "folder"
                 ) from None
         yield

@@ -105,13 +105,6 @@ def pitch_classes(roll: Bool[np.ndarray, "T 128"]) -> Bool[np.ndarray, "T 12"]:
     return np.any(padded.reshape(len(roll), 11, 12), axis=1)
 
 
-def pitch_bounds(packed: UInt8[np.ndarray, "T K 16"]) -> tuple[int, int] | None:
-    """Lowest and highest sounding MIDI pitch of a packed `(T, K, 16)` roll; None if silent."""
-    rows = np.unpackbits(np.bitwise_or.reduce(packed, axis=(0, 1)))
-    sounding = np.flatnonzero(rows)
-    return (int(sounding[0]), int(sounding[-1])) if sounding.size else None
-
-
 SILENT = 255  # in place of the lowest pitch, where there is none
 
 

@@ -142,7 +142,8 @@ def test_windows_without_a_melody_are_left_out_and_counted():
 
 def test_a_config_takes_tracks_and_pitches_from_the_dataset(data):
     """What a config leaves open; what it says stays."""
-    low, high = pianoroll.pitch_bounds(data.timeline)
+    lows, highs = zip(*data.bounds(), strict=True)
+    low, high = min(lows), max(highs)
     settings = configs.override(configs.Config(), ["--data.transpose=-5,6", "--model.pitches=0"])
     with pytest.raises(UserError, match="pitches = 0: the dataset's"):
         batches.make_windows(data, settings)

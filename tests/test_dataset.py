@@ -94,7 +94,7 @@ def test_pieces_lie_end_to_end():
     assert built.names == ("a", "b")
     assert built.boundaries.tolist() == [0, 16, 48] and built.bars.tolist() == [0, 16, 32]
     assert built.bars_of(0).tolist() == [0] and built.bars_of(1).tolist() == [16, 32]
-    assert pianoroll.pitch_bounds(built.timeline[16:]) == (72, 72)
+    assert built.bounds(np.array([1])) == [(72, 72), (pianoroll.SILENT, 0)]
     with pytest.raises(UserError, match="by hand: no piece"):
         build()
 
@@ -192,6 +192,27 @@ def test_a_dataset_may_lie_at_a_remote_address(data, tmp_path, monkeypatch):
     (tmp_path / "half.npz").write_bytes((tmp_path / "data.npz").read_bytes()[:1000])
     with pytest.raises(UserError, match=r"gs://bucket/half.npz: not a valid dataset file"):
         sources.load("gs://bucket/half.npz")
+    (tmp_path / "songs.npz").mkdir()
+    with pytest.raises(UserError, match=r"gs://bucket/songs.npz: a folder"):
+        sources.load("gs://bucket/songs.npz")
+
+
+@pytest.mark.parametrize("method", ["is_dir", "read_bytes"])
+def test_a_network_error_is_not_damage(method, monkeypatch):
+    class Where:
+        def is_dir(self):
+            return method == "is_dir" and self.fail()
+
+        def read_bytes(self):
+            return self.fail()
+
+        def fail(self):
+            raise RuntimeError("connection reset")
+
+    monkeypatch.setattr(dataset.files, "locate", lambda _: Where())
+    why = r"gs://bucket/data.npz: cannot be reached \(connection reset\)"
+    with pytest.raises(UserError, match=why):
+        dataset.load("gs://bucket/data.npz")
 
 
 def refuse(path, why: str) -> None:

@@ -1,14 +1,17 @@
 """Folders of many files: read in processes, bounded, resumed after an interruption, in parts."""
 
 import functools
+import importlib
 import json
+import os
 
 import pytest
 from test_sources import line, write_song
 from trouble import trouble
 
+from musegan_jax import data_commands, files
 from musegan_jax.cli import main
-from musegan_jax.data import dataset
+from musegan_jax.data import dataset, sources
 from musegan_jax.data.readers import folder_build, midi_folder, workers
 from musegan_jax.data.readers.songs import Options
 from musegan_jax.errors import UserError
@@ -123,6 +126,33 @@ def test_shards_merge_to_the_bytes_of_one_build(folder, whole, tmp_path, monkeyp
     assert "a part of another build" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("options", [(), ("--parts", "2"), ("--melody", "none")])
+def test_a_shard_may_have_no_usable_file(options, tmp_path, monkeypatch, capsys):
+    in_place(monkeypatch)
+    songs = tmp_path / "songs"
+    songs.mkdir()
+    for name in ("b", "d"):
+        write_song(songs / f"{name}.mid", ("Lead", 0, 1, line(60)), ("Bass", 1, 33, line(30)))
+    for name in ("a", "c"):
+        (songs / f"{name}.mid").write_bytes(b"nothing")
+    parts = [tmp_path / f"{n}.npz" for n in (1, 2)]
+    for n, path in enumerate(parts, 1):
+        assert build(songs, path, *options, "--shard", f"{n}/2") == 0
+    assert "no piece: only" in capsys.readouterr().err
+    assert main(["data", "info", str(parts[0]), "--picture", str(tmp_path / "p.png")]) == 0
+    with pytest.raises(UserError, match=r"1\.npz: has no piece; join it"):
+        sources.load(parts[0])
+    out, whole = tmp_path / "merged.npz", tmp_path / "whole.npz"
+    assert main(["data", "merge", *map(str, parts), "--out", str(out)]) == 0
+    assert build(songs, whole, *options) == 0
+    assert out.read_bytes() == whole.read_bytes()
+    for name in ("b", "d"):
+        (songs / f"{name}.mid").write_bytes(b"nothing")
+    assert build(songs, parts[1], *options, "--shard", "2/2") == 0
+    assert main(["data", "merge", *map(str, parts), "--out", str(out)]) == 2
+    assert "data merge: no part has a piece" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize("shard", ["0/2", "3/2", "1", "1/2/3", "x/2", "-1/2", "80/90"])
 def test_what_is_no_shard_is_refused(folder, tmp_path, shard, capsys):
     assert build(folder, tmp_path / "x.npz", f"--shard={shard}") == 2
@@ -140,6 +170,46 @@ def test_no_item_takes_the_others_with_it(monkeypatch):
         [workers.Ended("its reader was ended by SIGSEGV")],
         ["D"],
     ]
+
+
+def test_what_may_not_be_an_items_fault_is_tried_once_more(tmp_path):
+    once = str(tmp_path / "once")
+    batches = [["keeps", "keeps", "a"], [once, "b"], ["is killed", "grows", "c"]]
+    found = list(workers.each(trouble, batches, 1, 9, 2**28))
+    assert found == [
+        ["KEEPS", "KEEPS", "A"],
+        [once.upper(), "B"],
+        [
+            workers.Ended("its reader was ended by SIGKILL"),
+            workers.Ended("takes more than 256 MiB of memory"),
+            "C",
+        ],
+    ]
+
+
+def test_a_process_that_cannot_start_is_no_files_fault(tmp_path, monkeypatch):
+    (tmp_path / "only_here.py").write_text(
+        f"import os\nassert os.getpid() == {os.getpid()}, 'a process of its own'\n"
+        "def read(item):\n    return item\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    read = importlib.import_module("only_here").read
+    with pytest.raises(UserError, match="ended with status 1 before it could start"):
+        list(workers.each(read, [["a"], ["b"]], 2, 9, 2**28))
+
+
+def test_a_reader_out_of_memory_says_so(folder, tmp_path, monkeypatch):
+    def read(path):
+        try:
+            raise MemoryError
+        except MemoryError as error:
+            raise files.unreadable(path, error, "MIDI") from error
+
+    kind = midi_folder.Kind("MIDI", (".mid",), read)
+    with pytest.raises(MemoryError):
+        midi_folder.read_file(folder / "3.bad.mid", folder, kind, Options())
+    with pytest.raises(UserError, match="the first, .*: takes more memory than there is"):
+        midi_folder.read_folder(folder, kind, Options())
 
 
 def test_a_file_that_ends_its_reader_is_skipped_and_named(folder, tmp_path, monkeypatch):
@@ -165,3 +235,24 @@ def test_a_folder_without_a_usable_file_fails_in_one_line(tmp_path, monkeypatch)
     )
     with pytest.raises(UserError, match="none of 1 MIDI files could be used"), function():
         pass
+
+
+def test_what_the_caller_cannot_write_is_not_the_parts(folder, tmp_path, monkeypatch):
+    in_place(monkeypatch)
+    building = functools.partial(
+        folder_build.building, folder, midi_folder.MIDI, Options(), tmp_path / "x.npz", 1
+    )
+    with pytest.raises(OSError, match="the caller's"), building():
+        raise OSError("the caller's")
+    with building(), pytest.raises(UserError, match="is building a dataset here"), building():
+        pass
+    (tmp_path / "x.parts").write_bytes(b"a file in their place")
+    with pytest.raises(UserError, match=r"x\.parts: cannot be written"), building():
+        pass
+
+
+def test_as_many_processes_as_this_one_may_use(monkeypatch):
+    for count in (3, 1000):
+        few = set(range(count))
+        monkeypatch.setattr("os.sched_getaffinity", lambda _, few=few: few, raising=False)
+        assert data_commands._processors() == min(count, 256)

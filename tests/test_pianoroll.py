@@ -85,13 +85,6 @@ def test_transposition_takes_a_traced_shift():
     assert np.flatnonzero(moved[0, :, 0]) == [67]
 
 
-@given(rolls.filter(lambda roll: roll.ndim == 3))
-def test_pitch_bounds(roll):
-    sounding = np.nonzero(roll)[1]
-    wanted = (sounding.min(), sounding.max()) if sounding.size else None
-    assert pianoroll.pitch_bounds(pianoroll.pack(roll)) == wanted
-
-
 @given(hnp.arrays(bool, hnp.array_shapes(min_dims=2, max_dims=2, min_side=1, max_side=12)))
 def test_runs_rebuild_the_roll_and_are_maximal(column):
     notes = pianoroll.runs(column)
@@ -119,14 +112,15 @@ def test_most_at_once():
 @settings(deadline=None, max_examples=40)
 @given(hnp.arrays(bool, (5, 128, 2)), st.lists(st.tuples(st.integers(0, 5), st.integers(0, 5))))
 def test_edges_of_steps_and_of_spans(roll, spans):
-    """As `pitch_bounds` of the same steps says."""
+    """As the unpacked roll of the same steps says."""
     packed = pianoroll.pack(roll & (np.arange(128) % 3 > 0)[:, None])
     edges = pianoroll.edges(packed)
     spans = [*spans, *((n, n + 1) for n in range(5)), (0, 5)]
     lows, highs = pianoroll.edges_over(edges, *np.array(spans).T)
     for (first, last), low, high in zip(spans, lows, highs, strict=True):
         for k in range(2):
-            found = pianoroll.pitch_bounds(packed[first:last, [k]]) or (pianoroll.SILENT, 0)
+            sounding = np.nonzero(pianoroll.unpack(packed[first:last, [k]]))[1]
+            found = sounding.min(initial=pianoroll.SILENT), sounding.max(initial=0)
             assert found == (low[k], high[k])
 
 

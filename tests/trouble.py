@@ -3,6 +3,9 @@
 import os
 import signal
 import time
+from pathlib import Path
+
+KEPT: list[bytearray] = []
 
 
 def trouble(item: str) -> str:
@@ -14,6 +17,12 @@ def trouble(item: str) -> str:
             sum(range(1000))
     if item == "grows":
         return str(len(bytearray(2**32)))
+    if item == "keeps":
+        KEPT.append(bytearray(150 * 2**20))
     if item == "dies":
         os.kill(os.getpid(), signal.SIGSEGV)
+    if item == "is killed" or (item.startswith("/") and not Path(item).exists()):
+        if item.startswith("/"):  # once
+            Path(item).touch()
+        os.kill(os.getpid(), signal.SIGKILL)
     return item.upper()

@@ -17,7 +17,7 @@ from musegan_jax.config.fields import SPLITS
 from musegan_jax.data import archive
 from musegan_jax.data.archive import Streamed
 from musegan_jax.data.splits import splits_of
-from musegan_jax.errors import UserError
+from musegan_jax.errors import UserError, first_line
 from musegan_jax.hashing import sha256
 from musegan_jax.pianoroll import Track, is_track
 from musegan_jax.terminal import is_text
@@ -161,7 +161,7 @@ def from_timeline(
     return Dataset(
         timeline=timeline,
         boundaries=boundaries.astype(np.int64),
-        bars=np.concatenate(bars).astype(np.int64),
+        bars=np.concatenate([np.zeros(0, np.int64), *bars]),
         split=splits_of([piece.name for piece in pieces]),
         names=tuple(piece.name for piece in pieces),
         tracks=tuple(tracks),
@@ -217,15 +217,12 @@ def load(path: files.AnyPath) -> Dataset:
     Its shape, and its hash or, where it is sealed (`archive`), that it is as it was written.
 
     Raises:
-        UserError: if it is missing, damaged, or not a dataset file.
+        UserError: if it is missing, damaged, not a dataset file, or cannot be reached.
     """
-    where = files.locate(path) if files.is_remote(path) else Path(path)
-    if where.is_dir():
-        raise UserError(
-            f"{path}: a folder; make a dataset file from it with `musegan-jax data build midi`"
-        )
+    source = _fetched(path) if files.is_remote(path) else Path(path)
     try:
-        source = io.BytesIO(where.read_bytes()) if files.is_remote(path) else Path(path)
+        if isinstance(source, Path) and source.is_dir():
+            raise _folder(path)
         arrays, sealed = archive.read(source, MAX_BYTES, FREE_BYTES, MAX_RATIO)
         about = json.loads(arrays["about"].tobytes())
         if about["format"] != FORMAT:
@@ -254,9 +251,7 @@ def load(path: files.AnyPath) -> Dataset:
         if sealed and _is_edges(arrays["edges"], dataset) and is_text(digest, 64):
             object.__setattr__(dataset, "_edges", arrays["edges"])
     except FileNotFoundError:
-        raise UserError(
-            f"{path}: no such dataset file; make one with `musegan-jax data build`"
-        ) from None
+        raise _missing(path) from None
     except OSError as error:
         raise UserError(f"{path}: cannot be read ({error.strerror or error})") from error
     except UserError:
@@ -270,6 +265,31 @@ def load(path: files.AnyPath) -> Dataset:
             "`musegan-jax data build`"
         ) from error
     return dataset
+
+
+def _fetched(path: files.AnyPath) -> io.BytesIO:
+    """The content of a file at a remote address."""
+    where = files.locate(path)
+    try:
+        if where.is_dir():
+            raise _folder(path)
+        return io.BytesIO(where.read_bytes())
+    except UserError:
+        raise
+    except FileNotFoundError:
+        raise _missing(path) from None
+    except Exception as error:  # network, permission, client: may raise anything
+        raise UserError(f"{path}: cannot be reached ({first_line(error)})") from error
+
+
+def _folder(path: files.AnyPath) -> UserError:
+    return UserError(
+        f"{path}: a folder; make a dataset file from it with `musegan-jax data build midi`"
+    )
+
+
+def _missing(path: files.AnyPath) -> UserError:
+    return UserError(f"{path}: no such dataset file; make one with `musegan-jax data build`")
 
 
 def _check_shape(dataset: Dataset) -> None:

@@ -163,6 +163,8 @@ def _clipped(data: bytes, odd: collections.Counter[str]) -> list[int]:
 def _meta(kind: int, data: bytes, odd: collections.Counter[str]) -> mido.MetaMessage | None:
     try:
         return build_meta_message(kind, list(data))
+    except MemoryError:
+        raise
     # Its decoders raise whatever they meet in wrong data.
     except Exception:
         odd[f"unreadable messages ({META.get(kind, 'meta')}), left out"] += 1

@@ -27,7 +27,7 @@ def join(datasets: Sequence[Dataset], paths: Sequence[Path]) -> tuple[Dataset, l
     """The dataset of all parts, equal to that of one build, and lines for the user.
 
     Raises:
-        UserError: if one is missing, is there twice, or is of another build.
+        UserError: if one is missing, is there twice, or is of another build; if all are empty.
     """
     try:
         return _join(datasets, paths, [shard_of(dataset) or {} for dataset in datasets])
@@ -60,6 +60,8 @@ def _join(
             facts[name] = Facts([(label, program) for label, program in labels], *rest)
             place[name] = dataset, n
     names = sorted(facts)
+    if not names:
+        raise UserError("data merge: no part has a piece")
     layout = layout_of(names, [facts[name] for name in names], options)
     rolls, listed = [], []
     for name in names:

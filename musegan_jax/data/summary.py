@@ -28,7 +28,7 @@ def describe(dataset: Dataset) -> str:
     lines.append(f"{'tracks':<{width}}  pitches  sounding  program")
     for k, track in enumerate(dataset.tracks):
         low, high = edges[:, k].T
-        sounding = np.mean(low < pianoroll.SILENT)
+        sounding = np.mean(low < pianoroll.SILENT) if len(low) else 0
         pitches = f"{low.min()}-{high.max()}" if sounding else "silent"
         program = "drums" if track.is_drum else str(track.program)
         lines.append(f"  {names[k]:<{width}}{pitches:<9}{sounding:<10.0%}{program}")
@@ -37,6 +37,9 @@ def describe(dataset: Dataset) -> str:
 
 def shortcomings(dataset: Dataset) -> Iterator[str]:
     """What to know of a dataset before training on it, a line each."""
+    if not dataset.names:
+        yield "no piece: only `data merge` can use it, with the other parts of its build"
+        return
     train, valid, test = (int((dataset.split == k).sum()) for k in range(3))
     if min(valid, test) < 2:
         count = len(dataset.names)

@@ -34,7 +34,7 @@ from musegan_jax.errors import UserError
 from musegan_jax.hashing import sha256
 from musegan_jax.terminal import Progress
 
-VERSION = 1  # of what is read from a file; another one does not go on from parts of this
+VERSION = 2  # of what is read from a file; another one does not go on from parts of this
 BATCH = 32  # files
 SECONDS = 60  # of a processor, for a file
 MEMORY = 2 * 2**30  # bytes, for a file
@@ -99,7 +99,7 @@ def building(
         What the files gave, and the facts of each piece.
 
     Raises:
-        UserError: if no file gave a piece, or a file cannot be written.
+        UserError: if no file gave a piece, other than of a shard, or a file cannot be written.
     """
     paths = sorted(files_below(folder, kind), key=lambda path: name_of(path, folder))
     first, apart = shard or (1, 1)
@@ -107,13 +107,24 @@ def building(
     if not plan.paths:
         raise UserError(f"--shard {first}/{apart}: {folder} has only {len(paths)} files")
     parts = parts_of(out)
-    try:
-        parts.mkdir(exist_ok=True)
-        with files.locked(parts):
+    with contextlib.ExitStack() as stack:
+        with _writing(parts):
+            parts.mkdir(exist_ok=True)
+            stack.enter_context(files.locked(parts, "building a dataset"))
             entries, skipped = _read(plan, parts, processes)
-            check_any(entries, skipped, folder, kind)
-            yield _reading(plan, parts, entries, skipped, shard is None)
+            if shard is None:
+                check_any(entries, skipped, folder, kind)
+            reading = _reading(plan, parts, entries, skipped, shard is None)
+        yield reading
+        with _writing(parts):
             shutil.rmtree(parts)
+
+
+@contextlib.contextmanager
+def _writing(parts: Path) -> Iterator[None]:
+    """Raises `UserError` if the parts cannot be written."""
+    try:
+        yield
     except OSError as error:
         raise UserError(f"{parts}: cannot be written ({error.strerror or error})") from error
 
@@ -237,15 +248,23 @@ def _reading(
     tracks, used, remarks = layout_of(names, facts, plan.options, whole)
     starts = np.cumsum([0, *(entry.steps for entry in entries)])
     steps, order = int(starts[-1]), sorted(range(len(entries)), key=lambda n: names[n])
-    timeline = np.memmap(parts / ROLLS, np.uint8, "r", shape=(steps, len(used), 16))
+    timeline = _mapped(parts / ROLLS, steps, len(used))
     if not all(used) or order != list(range(len(entries))):
         with (parts / TIMELINE).open("wb") as file:
             for n in order:
                 own = timeline[starts[n] : starts[n + 1], used]
                 file.write(np.ascontiguousarray(own).data)
-        timeline = np.memmap(parts / TIMELINE, np.uint8, "r", shape=(steps, sum(used), 16))
+        timeline = _mapped(parts / TIMELINE, steps, sum(used))
     ordered = [entries[n] for n in order]
     listed = [Listed(entry.name, entry.steps, entry.bars) for entry in ordered]
     source = source_of(plan.folder, plan.kind)
     dataset = from_timeline(timeline, listed, tracks, plan.options.steps_per_beat, source)
     return Reading(dataset, skipped, remarks), [entry.facts for entry in ordered]
+
+
+def _mapped(path: Path, steps: int, tracks: int) -> np.ndarray:
+    """The packed rolls in a file, which are read as they are looked at."""
+    shape = (steps, tracks, 16)
+    if not steps:  # no memory can be mapped
+        return np.zeros(shape, np.uint8)
+    return np.memmap(path, np.uint8, "r", shape=shape)

@@ -1,7 +1,7 @@
 """The reader of MIDI folders, and what it shares with the readers of other songs.
 
 A format whose files become a `midi.Score` each needs a `Kind` only: `read_folder` does the rest,
-and `folder_build.build` in many processes.
+and `folder_build.building` in many processes.
 """
 
 import os
@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+from musegan_jax import files
 from musegan_jax.data import midi
 from musegan_jax.data.readers.skipped import Skipped
 from musegan_jax.data.readers.songs import Options, Reading, Song, join, song_of
@@ -89,7 +90,10 @@ def read_folder(folder: str | Path, kind: Kind, options: Options) -> Reading:
     songs: list[Song] = []
     skipped: list[Skipped] = []
     for path in files_below(folder, kind):
-        usable, others = read_file(path, folder, kind, options)
+        try:
+            usable, others = read_file(path, folder, kind, options)
+        except MemoryError:
+            usable, others = [], [Skipped(name_of(path, folder), files.NO_MEMORY)]
         songs += usable
         skipped += others
     check_any(songs, skipped, folder, kind)
@@ -111,11 +115,17 @@ def check_any(
 def read_file(
     path: Path, folder: str | Path, kind: Kind, options: Options
 ) -> tuple[list[Song], list[Skipped]]:
-    """The songs of a file of a folder, and those of it that cannot be used."""
+    """The songs of a file of a folder, and those of it that cannot be used.
+
+    Raises:
+        MemoryError: if there is too little, which may not be the file's fault.
+    """
     name = name_of(path, folder)
     try:
         scores = _read_within(path, Path(folder).resolve(), kind)
     except UserError as error:
+        if isinstance(error.__cause__, MemoryError):
+            raise error.__cause__ from None
         return [], [Skipped(name, str(error).removeprefix(f"{path}: "))]
     songs, skipped = [], []
     for n, score in enumerate(scores, 1):

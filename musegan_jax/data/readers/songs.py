@@ -122,7 +122,9 @@ FIVE = {track.name for track in FAMILIES}
 def layout_of(
     names: Sequence[str], songs: Sequence[Facts], options: Options, whole: bool = True
 ) -> Layout:
-    """The tracks of songs, at least one, of these names; without `whole`, all of the layout."""
+    """The tracks of songs of these names; without `whole`, all of the layout, also of no song."""
+    if not songs:
+        return _of_none(options)
     pairs = sorted(zip(names, songs, strict=True), key=lambda pair: pair[0])
     names, songs = [name for name, _ in pairs], [song for _, song in pairs]
     remarks = list(_remarks(names, songs, options))
@@ -141,6 +143,16 @@ def layout_of(
     if unused:
         remarks.append(f"left out, as no file has notes for them: {', '.join(unused)}")
     return Layout(tracks, used, remarks)
+
+
+def _of_none(options: Options) -> Layout:
+    """What stands for the tracks in a part of a build that has no song."""
+    if options.parts is not None:
+        tracks = [Track(f"Part {k + 1}", 0) for k in range(options.parts)]
+    else:
+        melody = [Track(MELODY, 0)] * (options.melody != NO_MELODY)
+        tracks = [*melody, *options.families]
+    return Layout(tracks, [True] * len(tracks), [])
 
 
 def join(songs: list[Song], skipped: list[Skipped], options: Options, source: str) -> Reading:

@@ -12,12 +12,15 @@ from multiprocessing.connection import Connection, wait
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from musegan_jax.errors import UserError
+
 try:
     import resource
 except ImportError:  # Windows, where items are not bounded
     resource = None
 
 AHEAD = 8  # batches for each worker that may wait for one before them: bounds the memory
+READY = "ready"  # the first that a worker sends
 PATIENCE = 10  # a worker that computes nothing is given so many times the seconds
 
 
@@ -41,12 +44,34 @@ class _Worker:
         self.number: int | None = None
         self.items: Sequence[Any] = ()
         self.results: list[Any] = []
+        self.ready = False  # whether it has started
+        self.fresh = True  # whether the item that it works on is its first
+        self.again = False  # whether another worker was ended by this item
 
-    def give(self, number: int, items: Sequence[Any], results: list[Any]) -> None:
+    def give(
+        self, number: int, items: Sequence[Any], results: list[Any], again: bool = False
+    ) -> None:
         """Hand over a batch of which some results are known; it may be ended already."""
         self.number, self.items, self.results = number, items, results
+        self.again = again
         with contextlib.suppress(OSError):
             self.connection.send(items[len(results) :])
+
+    def hear(self) -> bool:
+        """Take what it sent; returns whether it goes on.
+
+        Raises:
+            EOFError, OSError: if it has ended, as `Connection.recv`.
+        """
+        heard = self.connection.recv()
+        if not self.ready:
+            self.ready = True
+        elif isinstance(heard, Ended):  # out of memory, and it ends
+            return False
+        else:
+            self.results.append(heard)
+            self.fresh = self.again = False
+        return True
 
     def end(self) -> int | None:
         """End the process; returns its exit status."""
@@ -66,7 +91,7 @@ def each(
     """The results of a function for the items of each batch, in order.
 
     Args:
-        function: of a module, or a `functools.partial` of one; raises nothing.
+        function: of a module, or a `functools.partial` of one; raises `MemoryError` at most.
         batches: of items.
         workers: processes.
         seconds: of a processor that an item may take.
@@ -74,6 +99,9 @@ def each(
 
     Yields:
         For each batch a list with a result, or `Ended`, for each item.
+
+    Raises:
+        UserError: if a process cannot start: that is of no item.
     """
     waiting = deque(enumerate(batches))
     done: dict[int, list[Any]] = {}
@@ -91,10 +119,12 @@ def each(
             for connection in wait(list(busy)):
                 worker = busy[connection]  # type: ignore[index]
                 try:
-                    worker.results.append(worker.connection.recv())
+                    full = not worker.hear()
                 except (EOFError, OSError):
+                    full = None
+                if full is not False:
                     team.remove(worker)
-                    team.append(_after(worker, function, seconds, memory))
+                    team.append(_after(worker, bool(full), function, seconds, memory))
                     worker = team[-1]
                 if worker.number is not None and len(worker.results) == len(worker.items):
                     done[worker.number], worker.number = worker.results, None
@@ -106,18 +136,30 @@ def each(
             worker.end()
 
 
-def _after(worker: _Worker, function: Callable, seconds: int, memory: int) -> _Worker:
-    """A new worker in place of one that ended, which goes on after the item that ended it."""
+def _after(worker: _Worker, full: bool, function: Callable, seconds: int, memory: int) -> _Worker:
+    """A new worker in place of one that ended; `full`: as it was out of memory.
+
+    It goes on after the item that ended the old one. It takes that once more if the cause may have
+    been another: the machine's memory, or what the old one kept of the items before.
+    """
     # One that was killed by its own alarm has ended; `end` then changes nothing.
     worker.process.join(timeout=10)
     status = worker.end()
+    killed = signal.Signals(-status).name if status is not None and status < 0 else None
+    how = f"was ended by {killed}" if killed else f"ended with status {status}"
+    if not worker.ready:
+        raise UserError(
+            f"a process that reads files {how} before it could start; what it printed says why"
+        )
+    reason = f"its reader {how}"
+    if full:
+        reason = f"takes more than {memory >> 20} MiB of memory"
+    elif killed in ("SIGPROF", "SIGALRM"):
+        reason = f"takes more than {seconds} s"
+    again = not worker.again and (not worker.fresh if full else killed == "SIGKILL")
+    results = worker.results if again else [*worker.results, Ended(reason)]
     new = _Worker(function, seconds, memory)
-    reason = f"its reader ended with status {status}"
-    if status is not None and status < 0:
-        name = signal.Signals(-status).name
-        late = -status in (signal.SIGPROF, signal.SIGALRM)
-        reason = f"takes more than {seconds} s" if late else f"its reader was ended by {name}"
-    new.give(worker.number or 0, worker.items, [*worker.results, Ended(reason)])
+    new.give(worker.number or 0, worker.items, results, again)
     return new
 
 
@@ -128,20 +170,26 @@ def _work(connection: Connection, function: Callable, seconds: int, memory: int)
         _bound(memory)
     # Without its parent, the connection ends.
     with contextlib.suppress(EOFError, OSError):
+        connection.send(READY)
         while True:
             for item in connection.recv():
-                connection.send(_one(function, item, seconds, memory))
+                full = False
+                try:
+                    connection.send(_one(function, item, seconds))
+                except MemoryError:
+                    full = True
+                if full:  # what fills it may be kept: another worker goes on
+                    connection.send(Ended("out of memory"))
+                    return
 
 
-def _one(function: Callable, item: Any, seconds: int, memory: int) -> Any:
+def _one(function: Callable, item: Any, seconds: int) -> Any:
     if resource is not None:
         # Their signals end the process, whatever it is in; the parent goes on with the next item.
         signal.setitimer(signal.ITIMER_PROF, seconds)
         signal.setitimer(signal.ITIMER_REAL, PATIENCE * seconds)
     try:
         return function(item)
-    except MemoryError:
-        return Ended(f"takes more than {memory >> 20} MiB of memory")
     finally:
         if resource is not None:
             signal.setitimer(signal.ITIMER_PROF, 0)
