@@ -178,9 +178,7 @@ class Stop:
                 terminal.say(f"{self._asked}: the checkpoint is still being written, wait for it")
                 if self._several:
                     processes.tell(self._notes, "writing", True)
-                again = time.monotonic() + self._seconds
-                while self._writing() and time.monotonic() < again:
-                    time.sleep(0.1)
+                time.sleep(self._seconds)
             elif jax.process_index() and "writing" in processes.told(self._notes):
                 return
             elif written:  # what comes after it has its time, too
