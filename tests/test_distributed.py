@@ -168,7 +168,7 @@ def test_a_stop_that_nobody_answers_ends_the_process(tmp_path, data_file):
     try:
         processes[0].send_signal(signal.SIGTERM)
         _, error = processes[0].communicate(timeout=240)
-        assert processes[0].returncode == 2
+        assert processes[0].returncode == 2, error
         assert "a stop request was not answered within 2 s" in error.splitlines()[-1], error
     finally:
         processes[1].send_signal(signal.SIGCONT)

@@ -181,7 +181,9 @@ class Stop:
                 time.sleep(self._seconds)
             elif jax.process_index() and "writing" in processes.told(self._notes):
                 return
-            elif written:  # what comes after it has its time, too
+            elif written and not self._several:
+                # What comes after it has its time, too. Not where another process may hang: JAX
+                # aborts this one when heartbeats have been missed, so it must be gone before.
                 written = False
                 time.sleep(self._seconds)
             else:
