@@ -109,7 +109,7 @@ def each(
     following = 0
     try:
         while following < len(batches):
-            while len(team) < min(workers, len(waiting) + len(team)) and len(team) < workers:
+            while len(team) < min(workers, len(waiting) + len(team)):
                 team.append(_Worker(function, seconds, memory))
             for worker in team:
                 near = waiting and waiting[0][0] < following + AHEAD * workers
