@@ -659,6 +659,17 @@ def test_melodies_come_by_name_or_from_a_file(tmp_path):
         melodies.melody("tinkle")
 
 
+def test_another_file_is_told_what_to_give(tmp_path):
+    """The reader of MIDI cannot know of scores and built-in melodies."""
+    path = tmp_path / "tune.mid"
+    path.write_bytes(b"ID3 some sound")
+    with pytest.raises(UserError, match=r"give one, a score \(.*\.mxl.*\(twinkle"):
+        load_melody(str(path))
+    path.write_bytes(b"")
+    with pytest.raises(UserError, match="empty"):
+        load_melody(str(path))
+
+
 @pytest.mark.parametrize("name, bars", [("twinkle", 12), ("ode_to_joy", 16), ("korobeiniki", 8)])
 def test_built_in_melodies_have_whole_bars(model, name, bars):
     lengths = [float(word.split(":")[1]) for word in melodies.MELODIES[name].split()]

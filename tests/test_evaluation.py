@@ -389,7 +389,7 @@ def test_a_piece_may_lack_a_voice(data, model, monkeypatch):
     held = held_out.measured(pieces, TRACKS, judge(data, 0))
     same = Accompaniments([[piece.music for piece in pieces]] * 2, np.zeros(1))
     monkeypatch.setattr(held_out, "accompany_pieces", lambda *_, **__: same)
-    scores = held.scores(model, "lines")
+    scores = held.scores(model, held.accompany(model, "lines"))
     assert scores["distance"] == pytest.approx(0) and scores["harmony"] == pytest.approx(0)
     for name in held_out.REPORTED_HARMONY:
         assert scores[f"valid/{name}"] == scores[f"real/{name}"]
@@ -405,7 +405,7 @@ def test_a_silent_voice_is_no_gain(data, model, monkeypatch):
         monkeypatch.setattr(
             held_out, "accompany_pieces", lambda *_, **__: Accompaniments(answers, np.zeros(1))
         )
-        scores = held.scores(model, "lines")
+        scores = held.scores(model, held.accompany(model, "lines"))
         return np.array([scores["distance"], scores["harmony"]])
 
     def muted(bars):

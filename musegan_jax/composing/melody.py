@@ -63,7 +63,24 @@ def load_melody(name_or_path: str) -> midi.Score:
         )
     if name_or_path.lower().endswith(scores.SUFFIXES):
         return scores.read(name_or_path)[0]
+    if not _begins_as_midi(name_or_path):
+        raise UserError(
+            f"{name_or_path}: not a MIDI file; give one, a score ({', '.join(scores.SUFFIXES)}) "
+            f"or a built-in melody ({', '.join(melodies.MELODIES)})"
+        )
     return midi.read(name_or_path)
+
+
+def _begins_as_midi(path: str) -> bool:
+    """False for a file of another format; what cannot be opened, or is empty, `midi.read` names."""
+    if not os.path.isfile(path):
+        return True
+    try:
+        with open(path, "rb") as file:
+            head = file.read(256)  # a RIFF header may come first
+    except OSError:
+        return True
+    return not head or b"MThd" in head
 
 
 def prepare(score: midi.Score, part: midi.Part, model: Model, shift: int | None = None) -> Melody:

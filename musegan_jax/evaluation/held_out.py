@@ -46,13 +46,18 @@ class HeldOut(NamedTuple):
     judge: Judge
     harmony: Measures
 
-    def scores(self, model: Model, rule: str) -> dict[str, float]:
-        """Scores of accompaniments of the pieces' melodies, and of the pieces themselves.
+    def accompany(self, model: Model, rule: str) -> list[list[Music]]:
+        """Two accompaniments of each piece's melody, as `compose` would play them.
 
         Args:
-            model: with variables. It accompanies each whole melody twice, with noise of seed 0, as
-                `compose` would play it.
+            model: with variables. It accompanies each whole melody with noise of seed 0.
             rule: decodes its answers, a name in `decoding.RULES`.
+        """
+        music = [piece.music for piece in self.whole]
+        return accompany_pieces(model, music, 2, seed=0, rule=rule).flavours
+
+    def scores(self, model: Model, flavours: list[list[Music]]) -> dict[str, float]:
+        """Scores of accompaniments, as `accompany` makes them, and of the pieces themselves.
 
         Returns:
             For each measure in `REPORTED` the mean over tracks, and each in `REPORTED_HARMONY`, as
@@ -61,15 +66,6 @@ class HeldOut(NamedTuple):
             distances from the pieces of all measures of their bars, and of all measures of harmony
             (`_distance`).
         """
-        return self.scores_of(model, self.accompany(model, rule))
-
-    def accompany(self, model: Model, rule: str) -> list[list[Music]]:
-        """Two accompaniments of each piece's melody; arguments as for `scores`."""
-        music = [piece.music for piece in self.whole]
-        return accompany_pieces(model, music, 2, seed=0, rule=rule).flavours
-
-    def scores_of(self, model: Model, flavours: list[list[Music]]) -> dict[str, float]:
-        """What `scores` gives, of the accompaniments of `accompany`."""
         music = [piece.music for piece in self.whole]
         made = [cut_alike(self.whole, flavour) for flavour in flavours]
         table = measure([*made[0], *made[1]], model.tracks, model.steps_per_beat)

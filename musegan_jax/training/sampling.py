@@ -76,7 +76,7 @@ class Sampler(NamedTuple):
         measured, held = {}, {}
         if self.held:
             flavours = self.held.accompany(model, self.held_out_decoding)
-            measured = self.held.scores_of(model, flavours)
+            measured = self.held.scores(model, flavours)
             shown = enumerate(flavours[0][:SHOWN], 1)
             held = {f"valid-{n}": _to_midi(model, music) for n, music in shown}
         names = scores[0] if scores else ()
