@@ -44,10 +44,6 @@ class Piece(NamedTuple):
     bars: np.ndarray
 
 
-class Damaged(ValueError):
-    """A file whose content is not that which was written."""
-
-
 @dataclasses.dataclass(frozen=True)
 class Dataset:
     """All pieces end to end.
@@ -243,7 +239,7 @@ def load(path: files.AnyPath) -> Dataset:
         _check_shape(dataset)
         digest = about["sha256"] if sealed else dataset.digest()
         if digest != about["sha256"] or sealed is False:
-            raise Damaged
+            raise UserError(f"{path}: damaged (its hash differs); build it again")
         for array in _arrays(dataset).values():
             array.flags.writeable = False
         object.__setattr__(dataset, "_digest", digest)  # which no array can leave now
@@ -256,8 +252,6 @@ def load(path: files.AnyPath) -> Dataset:
         raise UserError(f"{path}: cannot be read ({error.strerror or error})") from error
     except UserError:
         raise
-    except Damaged:
-        raise UserError(f"{path}: damaged (its hash differs); build it again") from None
     # A damaged file can make the parsers raise anything.
     except Exception as error:
         raise UserError(

@@ -20,7 +20,7 @@ FOLDER = "checkpoints"
 KNOWN = "checkpoints.json"  # the names of the checkpoints: a listing of a folder may be older
 
 
-class Damaged(UserError):
+class DamagedCheckpoint(UserError):
     """A checkpoint exists, but is unreadable or not what was saved."""
 
 
@@ -81,7 +81,7 @@ def read(workdir: epath.Path, iteration: int, abstract: Any) -> Saved:
         abstract: the state's shapes and dtypes, in the structure in which it was saved.
 
     Raises:
-        Damaged: if it cannot be read, or is not what was saved.
+        DamagedCheckpoint: if it cannot be read, or is not what was saved.
         UserError: if there is no such checkpoint, or it cannot be reached.
     """
     folder = workdir / FOLDER / str(iteration)
@@ -106,10 +106,14 @@ def read(workdir: epath.Path, iteration: int, abstract: Any) -> Saved:
     except OSError as error:
         if not isinstance(error, FileNotFoundError):  # network or permission: not damaged
             raise UserError(f"{folder}: cannot be reached ({first_line(error)})") from error
-        raise Damaged(f"{folder}: this checkpoint cannot be read (a file is missing)") from error
+        raise DamagedCheckpoint(
+            f"{folder}: this checkpoint cannot be read (a file is missing)"
+        ) from error
     # Orbax and TensorStore may raise anything for a damaged checkpoint.
     except Exception as error:
-        raise Damaged(f"{folder}: this checkpoint cannot be read ({first_line(error)})") from error
+        raise DamagedCheckpoint(
+            f"{folder}: this checkpoint cannot be read ({first_line(error)})"
+        ) from error
 
 
 def _absolute(folder: epath.Path) -> epath.Path:
@@ -157,7 +161,7 @@ def newest_valid(
         try:
             saved = read(workdir, iteration, abstract)
             break
-        except Damaged as error:
+        except DamagedCheckpoint as error:
             skipped[iteration] = str(error)
             say(f"{error}; going back to the one before")
     else:

@@ -49,7 +49,7 @@ class Log:
         batch, updates = config.training.batch_size, config.training.critic_updates + 1
         flops = batch * minimum(config)["iteration"]
         self._meter = Meter(clock, batch * updates, flops, kinds)
-        self._progress = Progress(self._last, iteration, clock)
+        self._progress = TrainingProgress(self._last, iteration, clock)
         self._scalars = JsonLines(workdir / "metrics.jsonl", iteration, self.say)
         self._fingerprints = JsonLines(workdir / "fingerprints.jsonl", iteration, self.say)
         self._board = _tensorboard(workdir / "tensorboard", iteration, self.say)
@@ -272,7 +272,7 @@ def _tensorboard(folder: epath.Path, iteration: int, say: Callable[[str], None])
         return None
 
 
-class Progress:
+class TrainingProgress:
     """Rates, losses and time left: as a bar on a terminal, otherwise as occasional lines."""
 
     def __init__(self, total: int, done: int, clock: Clock) -> None:
