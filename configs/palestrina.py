@@ -1,8 +1,8 @@
 """Palestrina's masses: a second style, in which the voices enter one after another.
 
 COMMAND   musegan-jax train --config palestrina --workdir runs/palestrina
-TIME      not yet measured
-RESULT    not yet measured
+TIME      an hour on two CPU cores beside other jobs
+RESULT    chords in .92 of the beats (Palestrina .94), Fréchet distance 1.69 (training music .65), split test
 
 The data are the movements in 4/2 of exactly four voices, Cantus, Altus, Tenor and Bassus, in the
 corpus of music21; the melody is the Cantus. A written half note is a beat.
