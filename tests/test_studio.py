@@ -28,7 +28,7 @@ from musegan_jax.data.readers import scores
 from musegan_jax.errors import UserError
 from musegan_jax.runs import logging
 from musegan_jax.runs.following import Follower
-from musegan_jax.studio import answering, asking, guard, jobs, songs, watching
+from musegan_jax.studio import answering, asking, guard, jobs, memory, songs, watching
 from musegan_jax.studio.jobs import Job, Worker
 from musegan_jax.studio.server import Studio
 from musegan_jax.studio.serving import hosts
@@ -137,6 +137,19 @@ def test_melodies_of_ever_new_lengths_do_not_fill_the_memory(client, monkeypatch
     answered(client, melody={"notes": [*TUNE, [9000, 9400, 60]]})
     answered(client, melody={"notes": TUNE[:4]})
     assert len(cleared) == 1
+    # An answer between two flavours is another program of the same length.
+    assert len(answering._compiled) == 2
+    between = [{"ends": [[0, 0], [7, 0]], "place": [0.5, 0]}]
+    answered(client, melody={"notes": TUNE[:4]}, wanted=between)
+    assert len(cleared) == 2
+
+
+def test_memory_is_given_back_where_it_can_be(monkeypatch):
+    memory.give_back()
+    monkeypatch.setattr(memory.ctypes, "CDLL", lambda _: object())  # a C library without a trim
+    memory._trim.cache_clear()
+    memory.give_back()
+    memory._trim.cache_clear()
 
 
 def song(**parts) -> dict:
