@@ -192,8 +192,7 @@ def test_scores_and_back(client, monkeypatch):
     assert tune["remarks"] == ["the file has 2 tunes; this is the first"]
     # Of a collection, the first tune alone is parsed.
     parsed = []
-    parse = scores.from_bytes
-    monkeypatch.setattr(scores, "from_bytes", lambda *a: parsed.append(a[0]) or parse(*a))
+    monkeypatch.setattr(songs, "_bounded", lambda f, *given: parsed.append(given[0]) or f(*given))
     for end in ("\n", "\r\n"):
         many = "".join(f"X:{n}\nL:1/4\nK:C\nCDEF|\n\n" for n in range(3000)).replace("\n", end)
         more = client.post("/api/opened", content=many).json()
@@ -206,6 +205,21 @@ def test_scores_and_back(client, monkeypatch):
         client.post("/api/musicxml", json=song()),
     ):
         assert reply.status_code == 400 and "pip install music21" in reply.json()["error"]
+
+
+def test_minor_keys_of_scores_stay_minor(client):
+    made = client.post("/api/musicxml", json=song(key="Am")).json()
+    assert client.post("/api/opened", content=made["text"]).json()["key"] == "Am"
+    kern = "**kern\n*M4/4\n*k[b-]\n*d:\n=1\n4d\n4f\n4a\n4dd\n=2\n*-\n"
+    assert client.post("/api/opened", content=kern).json()["key"] == "Dm"
+
+
+def test_scores_that_take_too_long_are_given_up(client, monkeypatch):
+    monkeypatch.setattr(songs, "SECONDS", 1)
+    kern = "**kern\n*M4/4\n" + "".join(f"={n}\n4d\n4f\n4a\n4dd\n" for n in range(20_000)) + "*-\n"
+    reply = client.post("/api/opened", content=kern)
+    assert reply.status_code == 400
+    assert reply.json() == {"error": "the score takes more than 1 s: give a part of it"}
 
 
 def test_sound(client):
