@@ -51,8 +51,7 @@ export function pulled(notes, grid) {
 const isLine = (notes) => notes.every((note, n) => n === 0 || notes[n - 1][1] <= note[0]);
 
 /** Notes with one more. What it covers gives way: in a line all, which stays a line; else what has its pitch. */
-export function withNote(notes, note) {
-  const line = isLine(notes);
+export function withNote(notes, note, line = isLine(notes)) {
   const kept = [];
   for (const each of notes) {
     if ((!line && each[2] !== note[2]) || each[1] <= note[0] || each[0] >= note[1]) kept.push(each);
