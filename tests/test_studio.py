@@ -28,7 +28,7 @@ from musegan_jax.data.readers import scores
 from musegan_jax.errors import UserError
 from musegan_jax.runs import logging
 from musegan_jax.runs.following import Follower
-from musegan_jax.studio import answering, asking, guard, jobs, memory, songs, watching
+from musegan_jax.studio import asking, guard, jobs, memory, songs, watching
 from musegan_jax.studio.jobs import Job, Worker
 from musegan_jax.studio.server import Studio
 from musegan_jax.studio.serving import hosts
@@ -124,24 +124,6 @@ def test_of_a_long_melody_the_beginning_comes_first(client):
     assert beginning["beginning"] and whole["answer"] == 0
     ends = [max(n[1] for v in a["voices"] for n in v["notes"]) for a in (beginning, whole)]
     assert ends[0] <= 256 * 120 < ends[1] == 80 * 960
-
-
-def test_melodies_of_ever_new_lengths_do_not_fill_the_memory(client, monkeypatch):
-    cleared = []
-    monkeypatch.setattr(answering, "PROGRAMS", 2)
-    monkeypatch.setattr(answering, "_compiled", set())
-    monkeypatch.setattr(answering.jax, "clear_caches", lambda: cleared.append(1))
-    for bars in (1, 2, 1, 2):
-        assert answered(client, melody={"notes": TUNE[: 4 * bars]})[-1]["voices"]
-    assert not cleared
-    answered(client, melody={"notes": [*TUNE, [9000, 9400, 60]]})
-    answered(client, melody={"notes": TUNE[:4]})
-    assert len(cleared) == 1
-    # An answer between two flavours is another program of the same length.
-    assert len(answering._compiled) == 2
-    between = [{"ends": [[0, 0], [7, 0]], "place": [0.5, 0]}]
-    answered(client, melody={"notes": TUNE[:4]}, wanted=between)
-    assert len(cleared) == 2
 
 
 def test_memory_is_given_back_where_it_can_be(monkeypatch):

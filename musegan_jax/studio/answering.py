@@ -1,11 +1,9 @@
 """Answers to what a page asks, one after the other, as plain values."""
 
-import contextlib
 import functools
 from collections.abc import Callable, Iterator
 from typing import Any
 
-import jax
 import numpy as np
 
 from musegan_jax.composing import melody, walk
@@ -14,7 +12,6 @@ from musegan_jax.composing.arrangement import generated_tracks
 from musegan_jax.composing.decoding.held import Held
 from musegan_jax.composing.melody import Melody
 from musegan_jax.composing.walk import Flavour
-from musegan_jax.config import ModelConfig
 from musegan_jax.data import melodies, midi
 from musegan_jax.data.melody_line import pick_part
 from musegan_jax.errors import UserError
@@ -25,10 +22,7 @@ from musegan_jax.studio.asking import Ask, Kept, Wanted
 from musegan_jax.studio.songs import to_midi
 
 BEGINNING = 256  # steps: of much longer melodies the beginning is answered first, to be heard
-PROGRAMS = 32  # compiled ones that are kept; 12 MB each
 USUAL = (16, 8, 4, 12, 2, 1, 6, 10, 14, 24, 32)  # bars for which the network is compiled unasked
-
-_compiled: set[tuple[ModelConfig, int, bool]] = set()
 
 
 def about(model: Model, name: str) -> dict[str, Any]:
@@ -68,32 +62,14 @@ def answers(model: Model, ask: Ask) -> Iterator[dict[str, Any]]:
         signed = _answer(model, prepared, wanted, ask.temperature)
         made = played(model, prepared, signed, held=held)
         yield {"answer": n, "voices": _voices(model, prepared, made, ask.kept)}
+    memory.give_back()
 
 
 def _answer(model: Model, prepared: Melody, wanted: Wanted, temperature: float) -> np.ndarray:
     """The raw answer. Only the worker's thread comes here."""
-    one = len(wanted.ends) == 1
-    with _compiling(model.config, len(prepared.condition), one):
-        if one:
-            return answer_melody(model, prepared, *wanted.ends[0], temperature)
-        return walk.answer_between(model, prepared, wanted.ends, wanted.place, temperature)
-
-
-@contextlib.contextmanager
-def _compiling(*program: Any) -> Iterator[None]:
-    """Keep few programs: melodies of ever new lengths would fill the memory with theirs.
-
-    An answer at a flavour and one between flavours are two programs of the same length.
-    """
-    if program in _compiled:
-        yield
-        return
-    if len(_compiled) >= PROGRAMS:
-        jax.clear_caches()
-        _compiled.clear()
-    _compiled.add(program)
-    yield
-    memory.give_back()
+    if len(wanted.ends) == 1:
+        return answer_melody(model, prepared, *wanted.ends[0], temperature)
+    return walk.answer_between(model, prepared, wanted.ends, wanted.place, temperature)
 
 
 def _beginning(model: Model, prepared: Melody) -> Melody:
@@ -152,3 +128,4 @@ def usual_lengths(model: Model) -> Iterator[Callable[[], Any]]:
         condition = np.resize(prepared.condition, (steps + model.stride, MIDI_PITCHES))
         part = prepared._replace(condition=condition, steps=steps)
         yield functools.partial(_answer, model, part, Wanted((Flavour(0, 0),), (0.0, 0.0)), 1.0)
+    yield memory.give_back
