@@ -341,6 +341,7 @@ def test_music21_reads_the_same_notes_from_written_musicxml(tmp_path):
     path = tmp_path / "a.musicxml"
     assert notation.grid_of(score, 4) == (12, True)
     assert notation.write(score, path, "A <title> & more", 4)
+    assert b"<creator" not in path.read_bytes()  # music21 would name itself
     again = scores.read(path)[0]
     assert notes_of(again) == notes_of(score)
     assert [part.name for part in again.parts] == ["Hände", "Kit"]

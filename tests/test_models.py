@@ -1,6 +1,9 @@
 """The networks against `reference_model.md` and against their plain forms."""
 
 import dataclasses
+import functools
+import gc
+import weakref
 
 import flax.linen as nn
 import jax
@@ -10,7 +13,7 @@ import pytest
 
 import oracles
 from musegan_jax.config import Config, ModelConfig
-from musegan_jax.models import layers, products
+from musegan_jax.models import layers, model, products
 from musegan_jax.models.critic import make_critic
 from musegan_jax.models.generator import draw_noise, make_generator, noise_shape
 from musegan_jax.training.state import create_state
@@ -398,3 +401,21 @@ def test_chroma_is_one_more_channel_of_both_networks():
         answer(plain[0], condition, noise),
         atol=1e-5,
     )
+
+
+def test_programs_of_ever_new_lengths_do_not_fill_the_memory(monkeypatch):
+    make, made = model._program.__wrapped__, []
+
+    def remembered(*what):
+        program = make(*what)
+        made.append(weakref.ref(program))
+        return program
+
+    monkeypatch.setattr(model, "_program", functools.lru_cache(2)(remembered))
+    keys, loaded = jax.random.split(jax.random.key(0), 1), []
+    for steps in range(8, 64, 8):
+        assert model.noise(SMALL, steps, keys).shape == (1, steps // 8, 4, 8)
+        gc.collect()
+        loaded.append(len(jax.devices()[0].client.live_executables()))
+    assert len(made) == 7 and sum(ref() is not None for ref in made) == 2
+    assert loaded[-1] <= loaded[1]

@@ -28,7 +28,7 @@ from musegan_jax.data.readers import scores
 from musegan_jax.errors import UserError
 from musegan_jax.runs import logging
 from musegan_jax.runs.following import Follower
-from musegan_jax.studio import answering, asking, guard, jobs, songs, watching
+from musegan_jax.studio import asking, guard, jobs, memory, songs, watching
 from musegan_jax.studio.jobs import Job, Worker
 from musegan_jax.studio.server import Studio
 from musegan_jax.studio.serving import hosts
@@ -126,17 +126,12 @@ def test_of_a_long_melody_the_beginning_comes_first(client):
     assert ends[0] <= 256 * 120 < ends[1] == 80 * 960
 
 
-def test_melodies_of_ever_new_lengths_do_not_fill_the_memory(client, monkeypatch):
-    cleared = []
-    monkeypatch.setattr(answering, "PROGRAMS", 2)
-    monkeypatch.setattr(answering, "_compiled", set())
-    monkeypatch.setattr(answering.jax, "clear_caches", lambda: cleared.append(1))
-    for bars in (1, 2, 1, 2):
-        assert answered(client, melody={"notes": TUNE[: 4 * bars]})[-1]["voices"]
-    assert not cleared
-    answered(client, melody={"notes": [*TUNE, [9000, 9400, 60]]})
-    answered(client, melody={"notes": TUNE[:4]})
-    assert len(cleared) == 1
+def test_memory_is_given_back_where_it_can_be(monkeypatch):
+    memory.give_back()
+    monkeypatch.setattr(memory.ctypes, "CDLL", lambda _: object())  # a C library without a trim
+    memory._trim.cache_clear()
+    memory.give_back()
+    memory._trim.cache_clear()
 
 
 def song(**parts) -> dict:
@@ -179,8 +174,7 @@ def test_scores_and_back(client, monkeypatch):
     assert tune["remarks"] == ["the file has 2 tunes; this is the first"]
     # Of a collection, the first tune alone is parsed.
     parsed = []
-    parse = scores.from_bytes
-    monkeypatch.setattr(scores, "from_bytes", lambda *a: parsed.append(a[0]) or parse(*a))
+    monkeypatch.setattr(songs, "_bounded", lambda f, *given: parsed.append(given[0]) or f(*given))
     for end in ("\n", "\r\n"):
         many = "".join(f"X:{n}\nL:1/4\nK:C\nCDEF|\n\n" for n in range(3000)).replace("\n", end)
         more = client.post("/api/opened", content=many).json()
@@ -193,6 +187,21 @@ def test_scores_and_back(client, monkeypatch):
         client.post("/api/musicxml", json=song()),
     ):
         assert reply.status_code == 400 and "pip install music21" in reply.json()["error"]
+
+
+def test_minor_keys_of_scores_stay_minor(client):
+    made = client.post("/api/musicxml", json=song(key="Am")).json()
+    assert client.post("/api/opened", content=made["text"]).json()["key"] == "Am"
+    kern = "**kern\n*M4/4\n*k[b-]\n*d:\n=1\n4d\n4f\n4a\n4dd\n=2\n*-\n"
+    assert client.post("/api/opened", content=kern).json()["key"] == "Dm"
+
+
+def test_scores_that_take_too_long_are_given_up(client, monkeypatch):
+    monkeypatch.setattr(songs, "SECONDS", 1)
+    kern = "**kern\n*M4/4\n" + "".join(f"={n}\n4d\n4f\n4a\n4dd\n" for n in range(20_000)) + "*-\n"
+    reply = client.post("/api/opened", content=kern)
+    assert reply.status_code == 400
+    assert reply.json() == {"error": "the score takes more than 1 s: give a part of it"}
 
 
 def test_sound(client):

@@ -139,6 +139,10 @@ def test_a_tune_is_drawn_moved_stretched_and_erased(visit):
     assert page.evaluate(NOTES)[1] == [1440, 2400, 69]
     page.mouse.click(*spot(page, 1500, 69), button="right")
     assert page.evaluate(NOTES) == [[0, 960, 72]]
+    # A tune stays a line: where two notes meet, the newer one stays.
+    drag(page, (490, 67), (1420, 67))
+    assert page.evaluate(NOTES) == [[0, 480, 72], [480, 1440, 67]]
+    page.click("#undo")
     page.click("text=Erase")
     page.mouse.click(*spot(page, 100, 72))
     assert page.evaluate(NOTES) == []
@@ -233,6 +237,9 @@ def test_answers_are_heard_kept_walked_between_and_taken(visit):
     page.evaluate("() => { studio.player.seek(0); studio.roll.fit(); scrollTo(0, 0); }")
     # An instrument, and a generated note: erased, by choosing its voice.
     page.locator(".voice select").nth(3).select_option(label="Tuba")
+    page.locator("#cards .card").nth(1).get_by_role("button", name="Choose").click()
+    assert page.locator(".voice select").nth(3).input_value() == "58"  # it stays with the voice
+    page.locator("#cards .card").nth(0).get_by_role("button", name="Choose").click()
     page.locator(".voice .name").nth(3).click()
     before = voices(page)
     x, y = spot(page, (before[2][0][0] + before[2][0][1]) / 2, before[2][0][2])
@@ -483,6 +490,15 @@ def test_it_is_accessible_and_fits(visit, settings):
         assert [(each["id"], [n["target"] for n in each["nodes"]]) for each in found] == []
         wide = page.evaluate("() => document.documentElement.scrollWidth - window.innerWidth")
         assert wide <= 0
+
+
+def test_on_a_small_laptop_the_answers_are_in_view(visit):
+    page = visit(viewport={"width": 1280, "height": 800})
+    page.select_option("#melodies", label="ode to joy")
+    answer(page, 4)
+    for head in page.locator("#cards .card .head").all():
+        box = head.bounding_box()
+        assert box["y"] > 0 and box["y"] + box["height"] <= 800
 
 
 def test_without_the_key_it_says_what_to_do(visit):

@@ -9,8 +9,7 @@ import numpy as np
 from musegan_jax import numerics, rng
 from musegan_jax.composing.accompany import answer_melody, conditions, mean, sample_key
 from musegan_jax.composing.melody import Melody
-from musegan_jax.models.generator import draw_noise, noise_shape
-from musegan_jax.models.model import Model, answer_noise
+from musegan_jax.models.model import Model, answer_noise, noise
 from musegan_jax.shapes import Float
 
 
@@ -23,10 +22,9 @@ class Flavour(NamedTuple):
 
 def noise_of(model: Model, melody: Melody, flavour: Flavour) -> Float[np.ndarray, "t p C"]:
     """The noise of a flavour of a melody, as `accompany.answer_melody` draws it."""
-    shape = noise_shape(model.config.generator_filters, len(melody.condition), model.config.pitches)
     with numerics.pinned():
         keys = rng.example_keys(sample_key(*flavour), jnp.zeros(1, jnp.int32))
-        return np.asarray(draw_noise(keys, shape)[0])
+        return noise(model.config, len(melody.condition), keys)[0]
 
 
 def blend(a: np.ndarray, b: np.ndarray, place: float) -> np.ndarray:
@@ -67,13 +65,13 @@ def answer_between(
         temperature: factor of the noise.
     """
     noises = [noise_of(model, melody, flavour) for flavour in flavours]
-    noise = blend(noises[0], noises[1], place[0])
+    between = blend(noises[0], noises[1], place[0])
     if len(noises) == 4:
-        noise = blend(noise, blend(noises[2], noises[3], place[0]), place[1])
+        between = blend(between, blend(noises[2], noises[3], place[0]), place[1])
     with numerics.pinned():
-        noise = np.float32(temperature) * noise[None]
+        between = np.float32(temperature) * between[None]
         return mean(
-            answer_noise(model, condition[None], noise, [melody.bars])[0]
+            answer_noise(model, condition[None], between, [melody.bars])[0]
             for condition in conditions(melody)
         )
 

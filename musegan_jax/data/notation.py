@@ -17,6 +17,7 @@ from musegan_jax import files
 from musegan_jax.data import midi
 from musegan_jax.errors import UserError, first_line
 
+NOBODY = b'<creator type="composer">Music21</creator>'  # whom music21 names where it knows no other
 NEAR = 1 / 120  # of a quarter note; as far from the grid as a note may lie and be on it
 
 
@@ -73,7 +74,7 @@ def write(score: midi.Score, path: files.AnyPath, title: str, steps_per_beat: in
             whole.insert(0, _part(part, n, lines, own, per_step, grid))
         exporter = m21ToXml.GeneralObjectExporter(whole)
         exporter.makeNotation = False
-        content = exporter.parse()
+        content = exporter.parse().replace(NOBODY, b"")
     # It raises of everything that notation cannot express.
     except Exception as error:
         raise UserError(f"{path}: music21 cannot write it ({first_line(error)})") from error

@@ -2,7 +2,7 @@
 
 import dataclasses
 import functools
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
@@ -16,6 +16,8 @@ from musegan_jax.models.generator import draw_noise, make_generator, noise_shape
 from musegan_jax.models.layers import with_position
 from musegan_jax.pianoroll import Track
 from musegan_jax.shapes import Bool, Float, Int, Key
+
+PROGRAMS = 32  # compiled ones that are kept, the last that were used; 12 MB each
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -104,7 +106,8 @@ def answer(
         raise ValueError(
             f"keys has shape {np.shape(keys)}; it must be {condition.shape[:1]}, one a melody"
         )
-    return np.asarray(_apply(model.config, model.variables, condition, keys, temperature, position))
+    apply = _program(_apply, model.config, _noise_shape(model.config, condition.shape[1]))
+    return np.asarray(apply(model.variables, condition, keys, temperature, position))
 
 
 def answer_noise(
@@ -125,12 +128,24 @@ def answer_noise(
         TypeError, ValueError: if an argument is not of this form.
     """
     condition, position = _condition(model, conditions, bars)
-    wanted = noise_shape(model.config.generator_filters, *condition.shape[1:3])
+    wanted = _noise_shape(model.config, condition.shape[1])
     if np.shape(noise) != (len(condition), *wanted):
         raise ValueError(
             f"noise has shape {np.shape(noise)}; it must be {(len(condition), *wanted)}"
         )
-    return np.asarray(_apply_noise(model.config, model.variables, condition, noise, position))
+    apply = _program(_apply_noise, model.config, wanted)
+    return np.asarray(apply(model.variables, condition, noise, position))
+
+
+def noise(
+    config: ModelConfig, steps: int, keys: Key[jax.Array, " B"]
+) -> Float[np.ndarray, "B t p C"]:
+    """The noise that `answer` draws for melodies of so many steps."""
+    return np.asarray(_program(_noise, config, _noise_shape(config, steps))(keys))
+
+
+def _noise_shape(config: ModelConfig, steps: int) -> tuple[int, int, int]:
+    return noise_shape(config.generator_filters, steps, config.pitches)
 
 
 def _condition(
@@ -168,22 +183,31 @@ def _condition(
     )
 
 
-@functools.partial(jax.jit, static_argnums=0)
+@functools.lru_cache(PROGRAMS)
+def _program(run: Callable[..., Any], config: ModelConfig, shape: tuple[int, ...]) -> Any:
+    """The program for one shape of noise. One `jit` would keep those of all shapes for ever."""
+    return jax.jit(functools.partial(run, config, shape))
+
+
+def _noise(config: ModelConfig, shape: tuple[int, int, int], keys: jax.Array) -> jax.Array:
+    return draw_noise(keys, shape)
+
+
 def _apply(
     config: ModelConfig,
+    shape: tuple[int, int, int],
     variables: Any,
     condition: jax.Array,
     keys: jax.Array,
     temperature: Any,
     position: jax.Array | None = None,
 ) -> Any:
-    noise = draw_noise(keys, noise_shape(config.generator_filters, *condition.shape[1:3]))
-    return _run(config, variables, condition, temperature * noise, position)
+    return _run(config, variables, condition, temperature * draw_noise(keys, shape), position)
 
 
-@functools.partial(jax.jit, static_argnums=0)
 def _apply_noise(
     config: ModelConfig,
+    shape: tuple[int, int, int],
     variables: Any,
     condition: jax.Array,
     noise: Any,

@@ -4,7 +4,6 @@ import functools
 from collections.abc import Callable, Iterator
 from typing import Any
 
-import jax
 import numpy as np
 
 from musegan_jax.composing import melody, walk
@@ -18,14 +17,12 @@ from musegan_jax.data.melody_line import pick_part
 from musegan_jax.errors import UserError
 from musegan_jax.models.model import Model
 from musegan_jax.pianoroll import MIDI_PITCHES, runs
+from musegan_jax.studio import memory
 from musegan_jax.studio.asking import Ask, Kept, Wanted
 from musegan_jax.studio.songs import to_midi
 
 BEGINNING = 256  # steps: of much longer melodies the beginning is answered first, to be heard
-PROGRAMS = 48  # compiled ones, each of a model and a length, that are kept; 15 MB each
 USUAL = (16, 8, 4, 12, 2, 1, 6, 10, 14, 24, 32)  # bars for which the network is compiled unasked
-
-_compiled: set[tuple[int, int]] = set()
 
 
 def about(model: Model, name: str) -> dict[str, Any]:
@@ -65,15 +62,11 @@ def answers(model: Model, ask: Ask) -> Iterator[dict[str, Any]]:
         signed = _answer(model, prepared, wanted, ask.temperature)
         made = played(model, prepared, signed, held=held)
         yield {"answer": n, "voices": _voices(model, prepared, made, ask.kept)}
+    memory.give_back()
 
 
 def _answer(model: Model, prepared: Melody, wanted: Wanted, temperature: float) -> np.ndarray:
     """The raw answer. Only the worker's thread comes here."""
-    program = (id(model), len(prepared.condition))
-    if program not in _compiled and len(_compiled) >= PROGRAMS:
-        jax.clear_caches()  # melodies of ever new lengths would fill the memory
-        _compiled.clear()
-    _compiled.add(program)
     if len(wanted.ends) == 1:
         return answer_melody(model, prepared, *wanted.ends[0], temperature)
     return walk.answer_between(model, prepared, wanted.ends, wanted.place, temperature)
@@ -135,3 +128,4 @@ def usual_lengths(model: Model) -> Iterator[Callable[[], Any]]:
         condition = np.resize(prepared.condition, (steps + model.stride, MIDI_PITCHES))
         part = prepared._replace(condition=condition, steps=steps)
         yield functools.partial(_answer, model, part, Wanted((Flavour(0, 0),), (0.0, 0.0)), 1.0)
+    yield memory.give_back

@@ -5,6 +5,7 @@ import json
 import mimetypes
 import tempfile
 from collections.abc import AsyncIterator, Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -47,6 +48,8 @@ class Studio:
         self._models, self.worker, self.watched = models, worker, watched
         self._report = report
         self._playing, self._reading = asyncio.Semaphore(1), asyncio.Semaphore(1)
+        # One thread for all sounds: the player keeps some 50 MB for each that it was ever used in.
+        self._player = ThreadPoolExecutor(1, "sound")
         self._sounds = 0
         self._about = _about(watched is not None)
         self._page = _page()
@@ -141,7 +144,7 @@ class Studio:
                 folder = tempfile.TemporaryDirectory()
                 path = Path(folder.name) / "song.wav"
                 try:
-                    await run_in_threadpool(songs.write_wav, song, path)
+                    await self._play(songs.write_wav, song, path)
                 except BaseException:
                     folder.cleanup()
                     raise
@@ -160,8 +163,11 @@ class Studio:
     async def sample_sound(self, request: Request) -> Response:
         """The sound of a sample; one is made at a time."""
         async with self._playing:
-            sound = await run_in_threadpool(self._run.sound, *_numbers(request))
+            sound = await self._play(self._run.sound, *_numbers(request))
         return Response(sound, media_type="audio/wav")
+
+    async def _play(self, make: Callable[..., Any], *arguments: Any) -> Any:
+        return await asyncio.get_running_loop().run_in_executor(self._player, make, *arguments)
 
     @property
     def _run(self) -> Watched:

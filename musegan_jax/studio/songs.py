@@ -1,8 +1,10 @@
 """Songs of the page as MIDI, score and sound, and files of others as melodies for the page."""
 
+import functools
 import io
 import re
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +13,7 @@ import numpy as np
 
 from musegan_jax.data import melodies, midi, notation
 from musegan_jax.data.melody_line import melody_likeness
-from musegan_jax.data.readers import scores
+from musegan_jax.data.readers import scores, workers
 from musegan_jax.errors import UserError
 from musegan_jax.files import AnyPath
 from musegan_jax.pianoroll import Track
@@ -21,6 +23,8 @@ from musegan_jax.studio.asking import KEYS, MINORS, TEMPOS, Sheet, Song, Voice, 
 # Where a tune of ABC begins: a file may hold thousands.
 TUNE = re.compile(rb"(?m)^(?:\xef\xbb\xbf)?[ \t]*X:")
 SIXTEENTHS = 4  # steps in a quarter note of a score, unless the notes need finer ones
+SECONDS = 30  # of a processor, in which a score must be read or written
+MEMORY = 2**30  # bytes, likewise
 OTHER = (
     "the file: not music that can be read here; open MIDI, MusicXML, ABC, kern or a saved session"
 )
@@ -66,6 +70,10 @@ def musicxml(song: Song) -> dict[str, Any]:
         UserError: if music21 is not installed, or cannot express it.
     """
     scores.check_installed()
+    return _bounded(_musicxml, song)
+
+
+def _musicxml(song: Song) -> dict[str, Any]:
     voices = _notated(song.voices)
     score = midi.parse(to_midi(song.sheet, voices), "the song")
     with tempfile.TemporaryDirectory() as folder:
@@ -137,9 +145,40 @@ def _read(content: bytes) -> tuple[midi.Score, list[str]]:
     begins = [found.start() for found in TUNE.finditer(content)] if suffix == ".abc" else []
     if len(begins) > 1:  # before it is parsed: of a large collection that takes minutes
         content = content[: begins[1]]
+    scores.check_installed()
+    tune, count = _bounded(_first_tune, content, suffix)
+    count = max(len(begins), count)
+    return tune, [f"the file has {count} tunes; this is the first"] if count > 1 else []
+
+
+def _first_tune(content: bytes, suffix: str) -> tuple[midi.Score, int]:
+    """The first tune of a score, and how many there are."""
     tunes = scores.from_bytes(content, suffix, "the file")
-    count = max(len(begins), len(tunes))
-    return tunes[0], [f"the file has {count} tunes; this is the first"] if count > 1 else []
+    return tunes[0], len(tunes)
+
+
+def _bounded(function: Callable[..., Any], *arguments: Any) -> Any:
+    """What a function makes of its arguments, in a process that may not take long, nor much memory.
+
+    So music21, which takes minutes for some files, holds up nobody and leaves nothing behind.
+
+    Raises:
+        UserError: if it takes too much; what the function raises of these.
+    """
+    work = functools.partial(_caught, function)
+    ((made,),) = workers.each(work, [[arguments]], 1, SECONDS, MEMORY)
+    if isinstance(made, workers.Ended):
+        raise UserError(f"the score {made.reason}: give a part of it")
+    if isinstance(made, UserError):
+        raise made
+    return made
+
+
+def _caught(function: Callable[..., Any], arguments: tuple[Any, ...]) -> Any:
+    try:
+        return function(*arguments)
+    except UserError as error:
+        return error
 
 
 def _score_suffix(content: bytes) -> str | None:

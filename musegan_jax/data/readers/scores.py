@@ -11,7 +11,7 @@ import io
 import itertools
 import warnings
 import zipfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from fractions import Fraction
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -30,6 +30,8 @@ from musegan_jax.pianoroll import Track
 XML, MXL, ABC, KERN = (".musicxml", ".xml"), (".mxl",), (".abc",), (".krn", ".kern")
 SUFFIXES = (*XML, *MXL, *ABC, *KERN)
 FORMATS = {**dict.fromkeys(ABC, "abc"), **dict.fromkeys(KERN, "humdrum")}
+MINORS = ("Abm", "Ebm", "Bbm", "Fm", "Cm", "Gm", "Dm", "Am", "Em", "Bm", "F#m", "C#m", "G#m",
+          "D#m", "A#m")  # fmt: skip
 VELOCITY = 90  # a score has none
 KEYS = ("Cb", "Gb", "Db", "Ab", "Eb", "Bb", "F", "C", "G", "D", "A", "E", "B", "F#", "C#")
 CHORDS = Track("Chords", 0)  # the part of the chord symbols
@@ -253,6 +255,16 @@ def _notes(flat: Any) -> tuple[list[_Row], int]:
     return rows, left_out
 
 
+def _keys(flat: Any) -> Iterable[Any]:
+    """Key signatures; of two at one place, that which knows its mode: kern has both."""
+    found: dict[Any, Any] = {}
+    for each in flat.getElementsByClass("KeySignature"):
+        known = hasattr(each, "mode")
+        if known or not hasattr(found.get(each.offset), "mode"):
+            found[each.offset] = each
+    return found.values()
+
+
 def _pitch(note: Any) -> int | None:
     """The MIDI pitch; of percussion, the key of the General MIDI drum kit."""
     if hasattr(note, "pitch"):
@@ -326,9 +338,10 @@ def _marks(flat: Any, late: Fraction) -> mido.MidiTrack:
     for each in flat.getElementsByClass("TimeSignature"):
         if 0 < each.numerator < 256:
             add(each, "time_signature", numerator=each.numerator, denominator=each.denominator)
-    for each in flat.getElementsByClass("KeySignature"):
+    for each in _keys(flat):
+        names = MINORS if getattr(each, "mode", None) == "minor" else KEYS
         if abs(each.sharps) <= 7:
-            add(each, "key_signature", key=KEYS[each.sharps + 7])
+            add(each, "key_signature", key=names[each.sharps + 7])
     for each in flat.getElementsByClass("MetronomeMark"):
         bpm = each.getQuarterBPM()
         low, high = limits.LIMITS["bpm"]

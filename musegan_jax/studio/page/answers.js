@@ -2,7 +2,7 @@
 import { ask, keptOf } from "./asking.js";
 import { clamp } from "./music.js";
 import * as paint from "./paint.js";
-import { store, songEnd, voicesOf } from "./store.js";
+import { dressed, songEnd, store, voicesOf } from "./store.js";
 import { player } from "./sound.js";
 import { showPlaying } from "./transport.js";
 
@@ -43,13 +43,12 @@ export class Answers {
     const keeping = kept.length ? store.state.kept : { tracks: [], spans: [] };
     const wanted = Array.from({ length: flavours }, (_, sample) => ({ ends: [[seed, sample]] }));
     const join = Symbol("flavours");
-    const programs = new Map(voicesOf(store.state).map((voice) => [voice.track, voice.program]));
     let answers = [];
     const all = await ask(wanted, kept, (n, voices, beginning) => {
       const made = {
         title: `Flavour ${n + 1}`, detail: `seed ${seed}${beginning ? ", beginning" : ""}`, group: FLAVOUR, model,
         ends: wanted[n].ends,
-        voices: voices.map((voice) => (programs.has(voice.track) ? { ...voice, program: programs.get(voice.track) } : voice)),
+        voices: dressed(store.state, voices),
       };
       answers = [...answers.slice(0, n), made, ...answers.slice(n + 1)];
       const first = answers.length === 1;
@@ -72,7 +71,7 @@ export class Answers {
     const place = Number(this.slider.value);
     const join = Symbol("walk");
     await ask([{ ends: [a.ends[0], b.ends[0]], place: [place, 0] }], keptOf(store.state), (_, voices) => {
-      const made = { title: "Between", detail: `${from + 1} to ${to + 1}, ${Math.round(place * 100)} %`, group: WALK, model: store.state.model, voices };
+      const made = { title: "Between", detail: `${from + 1} to ${to + 1}, ${Math.round(place * 100)} %`, group: WALK, model: store.state.model, voices: dressed(store.state, voices) };
       const others = store.state.answers.filter((answer) => answer.group !== WALK);
       store.change({ answers: [...others, made], chosen: others.length }, { join });
     });
@@ -88,7 +87,7 @@ export class Answers {
     await ask(wanted, keptOf(store.state), (n, voices, beginning) => {
       if (beginning) return;
       const { place } = wanted[n];
-      cells = [...cells, { title: `${place[0] * 100} %, ${place[1] * 100} %`, detail: "", group: GRID, model: store.state.model, voices }];
+      cells = [...cells, { title: `${place[0] * 100} %, ${place[1] * 100} %`, detail: "", group: GRID, model: store.state.model, voices: dressed(store.state, voices) }];
       const others = store.state.answers.filter((answer) => answer.group !== GRID);
       const chosen = clamp(store.state.chosen, 0, others.length - 1);
       store.change({ answers: [...others, ...cells], chosen }, { join });

@@ -10,7 +10,7 @@ import { Run } from "./run.js";
 import { bytes, json } from "./server.js";
 import * as session from "./session.js";
 import { context, listen, player, touch } from "./sound.js";
-import { about, blank, heard, songEnd, store, voicesOf, withVoice } from "./store.js";
+import { about, blank, heard, songEnd, store, voicesOf, withNotes } from "./store.js";
 import { loop, looping, marked, metronome, setLoop, showTransport } from "./transport.js";
 import { showVoices } from "./voices.js";
 
@@ -43,7 +43,7 @@ async function begin() {
   }
   store.change({ ...blank(), model: about.models[0].name, ...session.fromBrowser() }, { undo: false });
   const grid = () => Number(byId("snap").value);
-  const edit = (notes, join = null) => store.change(withVoice(store.state, store.state.voice, { notes }), { join });
+  const edit = (notes, join = null) => store.change(withNotes(store.state, store.state.voice, notes), { join });
   const current = () => voicesOf(store.state)[store.state.voice] ?? voicesOf(store.state)[0];
 
   const roll = new Roll(byId("roll"), byId("roll-frame"), {

@@ -47,11 +47,14 @@ export function pulled(notes, grid) {
   return byStart([...seen.values()]);
 }
 
-/** Notes with one more; what it covers at its pitch gives way. */
-export function withNote(notes, note) {
+/** Whether no two notes sound together; notes are by start. */
+const isLine = (notes) => notes.every((note, n) => n === 0 || notes[n - 1][1] <= note[0]);
+
+/** Notes with one more. What it covers gives way: in a line all, which stays a line; else what has its pitch. */
+export function withNote(notes, note, line = isLine(notes)) {
   const kept = [];
   for (const each of notes) {
-    if (each[2] !== note[2] || each[1] <= note[0] || each[0] >= note[1]) kept.push(each);
+    if ((!line && each[2] !== note[2]) || each[1] <= note[0] || each[0] >= note[1]) kept.push(each);
     else if (each[0] < note[0]) kept.push([each[0], note[0], each[2], each[3]]);
   }
   return byStart([...kept, note]);

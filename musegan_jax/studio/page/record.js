@@ -50,8 +50,9 @@ export class Recorder {
     for (const pitch of [...this.#open.keys()]) this.released(pitch);
     this.on = false;
     if (this.#made.length) {
+      // Of what is played no note gives way to another: chords are meant.
       const played = pulled(this.#made, this.hooks.grid());
-      this.hooks.edit(played.reduce((notes, note) => withNote(notes, note), this.hooks.notes()));
+      this.hooks.edit(played.reduce((notes, note) => withNote(notes, note, false), this.hooks.notes()));
     }
     this.hooks.changed();
   }

@@ -99,13 +99,31 @@ export function heard(state) {
     solo ? state.silent[n] === "solo" : state.silent[n] !== "mute");
 }
 
-/** The parts of the state that give voice `n` other notes or another program. */
-export function withVoice(state, n, parts) {
-  if (n === 0) return { melody: { ...state.melody, ...parts } };
+/** The parts of the state that give voice `n` another program: in all answers, so that it stays with the next one. */
+export function withProgram(state, n, program) {
+  if (n === 0) return { melody: { ...state.melody, program } };
+  const { model, voices } = state.answers[state.chosen];
+  const { track } = voices[n - 1];
+  const answers = state.answers.map((answer) =>
+    answer.model !== model
+      ? answer
+      : { ...answer, voices: answer.voices.map((voice) => (voice.track === track ? { ...voice, program } : voice)) });
+  return { answers };
+}
+
+/** The voices of a new answer, with the instruments of the one before. */
+export function dressed(state, voices) {
+  const programs = new Map(voicesOf(state).map((voice) => [voice.track, voice.program]));
+  return voices.map((voice) => (programs.has(voice.track) ? { ...voice, program: programs.get(voice.track) } : voice));
+}
+
+/** The parts of the state that give voice `n` other notes. */
+export function withNotes(state, n, notes) {
+  if (n === 0) return { melody: { ...state.melody, notes } };
   const answers = state.answers.map((answer, a) =>
     a !== state.chosen
       ? answer
-      : { ...answer, voices: answer.voices.map((voice, v) => (v === n - 1 ? { ...voice, ...parts } : voice)) });
+      : { ...answer, voices: answer.voices.map((voice, v) => (v === n - 1 ? { ...voice, notes } : voice)) });
   return { answers };
 }
 

@@ -1,5 +1,5 @@
 // The list of voices: which is edited, its instrument, mute, solo, keep, take as melody.
-import { about, heard, store, voicesOf, withVoice } from "./store.js";
+import { about, heard, store, voicesOf, withProgram } from "./store.js";
 
 function button(text, pressed, label, act, icon = null) {
   const made = document.createElement("button");
@@ -45,7 +45,7 @@ export function showVoices(element, { keep, take }) {
     instrument.setAttribute("aria-label", `Instrument of ${voice.name}`);
     about.instruments.forEach((each, program) => instrument.add(new Option(each, program, false, program === voice.program)));
     instrument.disabled = voice.is_drum;
-    instrument.addEventListener("change", () => store.change(withVoice(store.state, n, { program: Number(instrument.value) })));
+    instrument.addEventListener("change", () => store.change(withProgram(store.state, n, Number(instrument.value))));
     const how = (which) => () => {
       const silent = { ...store.state.silent };
       if (silent[n] === which) delete silent[n];
