@@ -11,6 +11,8 @@ from typing import Any, NamedTuple, cast
 
 import jax
 import numpy as np
+from jax.experimental.layout import Format
+from jax.experimental.layout import Layout as Order
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
 from musegan_jax import rng
@@ -20,7 +22,7 @@ from musegan_jax.errors import UserError, first_line
 from musegan_jax.runs.fingerprint import checksum
 from musegan_jax.training import fused
 from musegan_jax.training.several import train_steps
-from musegan_jax.training.state import TrainState, create_state
+from musegan_jax.training.state import TrainState, abstract_state, create_state
 from musegan_jax.training.step import Metrics, train_step
 
 AXIS = "data"
@@ -145,7 +147,39 @@ def make_layout(config: Config) -> Layout:
 
 def initial_state(config: Config, layout: Layout) -> TrainState:
     """The state before the first iteration, created on the devices."""
-    return jax.jit(lambda: create_state(config), out_shardings=layout.replicated)()
+    places = places_of(layout, abstract_state(config))
+    return jax.jit(lambda: create_state(config), out_shardings=places)()
+
+
+def restored_state(state: Any, layout: Layout) -> TrainState:
+    """A state of host arrays, the same in every process, on the devices."""
+    copied, places = layout.replicate(state), places_of(layout, state)
+    if not in_cudnns_order(layout):
+        return copied
+    return jax.jit(lambda state: state, donate_argnums=0, out_shardings=places)(copied)
+
+
+def places_of(layout: Layout, state: Any) -> Any:
+    """Where the arrays of a state lie: replicated, and for cuDNN the large kernels in its order.
+
+    It reads a kernel `(h, w, C, D)` with the channels of the smaller map first. With the state in
+    another order, every iteration would transpose parameters and moments on the way in and out.
+    """
+
+    def place(path: Any, leaf: Any) -> Any:
+        if leaf.ndim != 4 or leaf.size < fused.SMALL:
+            return layout.replicated
+        upsampling = "UpsampleConv" in jax.tree_util.keystr(path)
+        return Format(Order((2, 0, 1, 3) if upsampling else (3, 0, 1, 2)), layout.replicated)
+
+    if not in_cudnns_order(layout):
+        return jax.tree.map(lambda _: layout.replicated, state)
+    return jax.tree_util.tree_map_with_path(place, state)
+
+
+def in_cudnns_order(layout: Layout) -> bool:
+    """Whether the state's kernels lie as cuDNN reads them. `pmap` has its own ideas of layouts."""
+    return is_fused(layout) and layout.strategy != "pmap"
 
 
 @functools.cache
@@ -293,8 +327,8 @@ def lower(
             # The step averages gradients itself; with the check on, JAX would also sum them.
             check_vma=False,
         )
-    shardings = (layout.replicated, layout.replicated)
-    compiling = jax.jit(function, donate_argnums=0, out_shardings=shardings)
+    places = (places_of(layout, state), layout.replicated)
+    compiling = jax.jit(function, donate_argnums=0, out_shardings=places)
     return compiling.lower(state, data, root, examples)
 
 
