@@ -4,7 +4,8 @@ The same rule, keys and updates as `step.train_step`, which CPUs and TPUs run; r
 rounding. At small batches a GPU is bound by its launches, so what `step` does for each update is
 done once for all of them: keys, draws, and the generator's answers, which no critic update changes.
 The critic's gradient is one pass (`critic_gradient.joint`), where that pays, and the squares of all
-updates' gradients are summed together. Counted by `benchmarks/gpu_compile.py`; `benchmarks/NOTES.md` has the figures.
+updates' gradients are summed together. Counted by `benchmarks/gpu_compile.py`;
+`benchmarks/NOTES.md` has the figures.
 """
 
 from collections.abc import Sequence
