@@ -21,7 +21,6 @@ from musegan_jax.data.batches import HostBatch, Windows, choose, gather
 from musegan_jax.errors import UserError, first_line
 from musegan_jax.runs.fingerprint import checksum
 from musegan_jax.training import fused
-from musegan_jax.training.several import train_steps
 from musegan_jax.training.state import TrainState, abstract_state, create_state
 from musegan_jax.training.step import Metrics, train_step
 
@@ -262,21 +261,23 @@ def is_fused(layout: Layout) -> bool:
     return layout.devices[0].platform in ("gpu", "cuda")
 
 
+def step_for(layout: Layout) -> Callable[..., tuple[TrainState, Metrics]]:
+    """The form of `train_step` for the devices."""
+    return fused.train_step if is_fused(layout) else train_step
+
+
 def compile_step(
     config: Config,
     layout: Layout,
     state: TrainState,
     data: Windows | HostBatch,
-    iterations: int = 1,
+    step: Callable[..., tuple[TrainState, Metrics]] | None = None,
 ) -> CompiledStep:
-    """Compile `train_step` ahead of time for these shapes, in the form for the devices.
+    """Compile a step ahead of time for these shapes: by default `step_for` the devices.
 
-    Then a call with other shapes is an error, not a silent second compilation. With more than one
-    iteration it is `train_steps`, for data on the device.
+    Then a call with other shapes is an error, not a silent second compilation.
     """
-    step = fused.train_step if is_fused(layout) else train_step
-    if iterations > 1:
-        step = functools.partial(train_steps, step, iterations)
+    step = step or step_for(layout)
     root = jax.jit(lambda: rng.root_key(config.training.seed), out_shardings=layout.replicated)()
     examples = layout.distribute(layout.rows(config.training.batch_size))
     if layout.strategy == "pmap":
