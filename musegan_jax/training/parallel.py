@@ -152,10 +152,10 @@ def initial_state(config: Config, layout: Layout) -> TrainState:
 
 def restored_state(state: Any, layout: Layout) -> TrainState:
     """A state of host arrays, the same in every process, on the devices."""
-    copied, places = layout.replicate(state), places_of(layout, state)
+    copied = layout.replicate(state)
     if not in_cudnns_order(layout):
         return copied
-    return jax.jit(lambda state: state, donate_argnums=0, out_shardings=places)(copied)
+    return jax.jit(lambda state: state, out_shardings=places_of(layout, state))(copied)
 
 
 def places_of(layout: Layout, state: Any) -> Any:
