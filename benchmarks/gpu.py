@@ -1,8 +1,9 @@
 """Benchmark an accelerator in ten minutes: everything that we could not measure without one.
 
 COMMAND   uv run --extra cuda --with torch python benchmarks/gpu.py --name h100
-NEEDS     the extra `cuda`; torch for the peers, which are otherwise left out. In an image that has
-          jax, flax, optax, orbax-checkpoint and numpy, uv is not needed: python benchmarks/gpu.py
+NEEDS     the extra `cuda`; torch for the peers, which are otherwise left out; keras and tensorflow
+          for Keras beside it. In an image that has jax, flax, optax, orbax-checkpoint and numpy,
+          uv is not needed: python benchmarks/gpu.py
 TIME      at most `--limit` seconds, 570 by default
 
 Runs the other scripts one after another, each in its own process, the most telling first: our step
@@ -69,7 +70,9 @@ def parts(
 
     made = [Part("train_step.py", [*bf16, *rows, "--wall", "1000", *record("train_step")], 3)]
     if importlib.util.find_spec("torch"):
-        peers = ["--peers", "torch,torch-eager", "--iterations", "5"]
+        both = all(map(importlib.util.find_spec, ("keras", "tensorflow")))
+        names = ",".join(["torch", *(["keras"] if both else []), "torch-eager"])
+        peers = ["--peers", names, "--iterations", "5"]
         made.append(Part("peers.py", [*bf16, *peers, *record("peers")], 3))
     made += [
         Part("kernels.py", [*traced, *record("kernels")], 1, TRACED if on_gpu else ""),

@@ -77,10 +77,11 @@ def layout_of(name: str, **described: Any) -> parallel.Layout:
 def abstract_arguments(config: configs.Config, layout: parallel.Layout) -> tuple:
     """Shapes of a step's arguments, with data as large as the chorales."""
 
-    def whole(tree):
+    def whole(tree, places):
         return jax.tree.map(
-            lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=layout.replicated),
+            lambda leaf, place: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=place),
             tree,
+            places,
         )
 
     steps, windows, tracks = 68316, 2072, config.model.tracks
@@ -93,7 +94,9 @@ def abstract_arguments(config: configs.Config, layout: parallel.Layout) -> tuple
     )
     examples = shape((config.training.batch_size,), np.int32, sharding=layout.sharded)
     root = jax.eval_shape(lambda: rng.root_key(0))
-    return whole(abstract_state(config)), whole(data), whole(root), examples
+    state = abstract_state(config)
+    data, root = (whole(x, jax.tree.map(lambda _: layout.replicated, x)) for x in (data, root))
+    return whole(state, parallel.places_of(layout, state)), data, root, examples
 
 
 def lower(part: str, config: configs.Config, layout: parallel.Layout) -> Any:

@@ -13,6 +13,7 @@ time of collectives. XLA's bytes include both copying into the chip's fast memor
 so a step may be faster.
 """
 
+import importlib.metadata
 import importlib.util
 import os
 import re
@@ -90,14 +91,20 @@ def run() -> None:
                 f"--topology {topology}: use {', '.join(TPUS)} and a shape, as in v5e:16x16"
             )
     # If libtpu is not installed as a package, this variable may give its path.
-    if importlib.util.find_spec("libtpu") is None and "TPU_LIBRARY_PATH" not in os.environ:
+    packaged = importlib.util.find_spec("libtpu") is not None
+    if not packaged and "TPU_LIBRARY_PATH" not in os.environ:
         raise UserError(
             "the compiler for TPUs, libtpu, is not installed; install it with the extra `tpu`: "
             "uv run --extra tpu python benchmarks/tpu_compile.py"
         )
     loaded = configs.load(arguments.config)
     base = programs.configured(loaded, overrides, 1, arguments.batch_per_chip)
-    record = {"benchmark": "tpu_compile", "environment": environment(base), "slices": []}
+    record = {
+        "benchmark": "tpu_compile",
+        "environment": environment(base),
+        "compiler": {"libtpu": importlib.metadata.version("libtpu")} if packaged else {},
+        "slices": [],
+    }
     # Check all slices first, so that an error does not show after minutes of compiling.
     layouts = {topology: layout_of(topology) for topology in arguments.topology}
     for topology, layout in layouts.items():

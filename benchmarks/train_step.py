@@ -22,6 +22,7 @@ import jax.numpy as jnp
 import numpy as np
 
 import records
+import several
 from musegan_jax import config as configs
 from musegan_jax.data.batches import Windows
 from musegan_jax.errors import UserError, first_line
@@ -101,7 +102,7 @@ def measure(config: configs.Config, turns: int, together: int = 1) -> dict:
         data = layout.replicate(synthetic_windows(config))
         state = parallel.initial_state(config, layout)
         begin = time.perf_counter()
-        step = parallel.compile_step(config, layout, state, data, together)
+        step = several.compile_steps(config, layout, state, data, together)
         compile_s = time.perf_counter() - begin
         seconds, count = [], 1
         for turn in range(WARM_UP + turns):

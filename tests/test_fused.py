@@ -1,16 +1,18 @@
 """The iteration in the form for GPUs is the iteration, up to rounding."""
 
+import json
 import types
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 
 from musegan_jax import config as configs
 from musegan_jax import rng
 from musegan_jax.data import batches
-from musegan_jax.training import critic_gradient, fused, losses, parallel
+from musegan_jax.training import critic_gradient, fused, loop, losses, parallel
 from musegan_jax.training import step as steps
 from musegan_jax.training.state import create_state
 
@@ -87,6 +89,50 @@ def test_an_iteration_for_gpus_is_the_iteration(tiny, data):
         jax.tree.leaves(found.batch_stats), jax.tree.leaves(expected.batch_stats), strict=True
     ):
         np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-6)
+
+
+def test_norms_are_those_of_optax():
+    keys = jax.random.split(jax.random.key(0), 4)
+    shapes = [(4, 4, 32, 64), (3,), (4, 4, 64, 32), (2, 5)]  # two of them are summed in parts
+    trees = [
+        [scale * jax.random.normal(*one) for one in zip(keys, shapes, strict=True)]
+        for scale in (1, 3)
+    ]
+    assert sum(leaf.size >= fused.SMALL for leaf in trees[0]) == 2
+    found = fused.length([fused.squares(tree) for tree in trees])
+    np.testing.assert_allclose(found, [optax.tree.norm(tree) for tree in trees], rtol=1e-6)
+
+
+def test_a_state_in_the_order_of_cudnn_trains_saves_and_resumes(tiny, tmp_path, monkeypatch):
+    """As on a GPU, but for the platform: the same numbers, and every bit after a resumption."""
+    wide = ["--model.critic_filters=32,64", "--model.generator_filters=32,64"]
+    config = configs.override(tiny, [*wide, "--training.iterations=2"])
+    layout = parallel.make_layout(config)
+    plain = parallel.initial_state(config, layout)
+    monkeypatch.setattr(parallel, "in_cudnns_order", lambda layout: True)
+    turned = parallel.initial_state(config, layout)
+    orders = {
+        jax.tree_util.keystr(path): leaf.format.layout.major_to_minor
+        for path, leaf in jax.tree_util.tree_leaves_with_path(turned)
+    }
+    assert orders[".critic_opt[0].mu['DownConv_1']['kernel']"] == (3, 0, 1, 2)
+    assert orders[".generator_params['UpsampleConv_0']['kernel']"] == (2, 0, 1, 3)
+    assert orders[".critic_params['DownConv_0']['kernel']"] == (0, 1, 2, 3)  # it is small
+    restored = parallel.restored_state(jax.device_get(plain), layout)
+    for ours, other, before in zip(*map(jax.tree.leaves, (turned, restored, plain)), strict=True):
+        assert ours.format == other.format
+        np.testing.assert_array_equal(ours, before)
+        np.testing.assert_array_equal(other, before)
+
+    loop.train(config, tmp_path / "resumed")
+    more = configs.override(config, ["--training.iterations=4"])
+    loop.train(more, tmp_path / "resumed")
+    loop.train(more, tmp_path / "straight")
+    marks = [
+        (tmp_path / name / "fingerprints.jsonl").read_text() for name in ("resumed", "straight")
+    ]
+    last = [[json.loads(line) for line in lines.splitlines()][-1] for lines in marks]
+    assert last[0] == last[1] and last[0]["iteration"] == 4
 
 
 def test_gpus_run_that_form_and_others_the_plain_one():

@@ -16,7 +16,7 @@ from musegan_jax.data import batches
 from musegan_jax.models import layers
 from musegan_jax.models.critic import make_critic
 from musegan_jax.models.generator import make_generator
-from musegan_jax.training import losses, parallel, several
+from musegan_jax.training import losses, parallel
 from musegan_jax.training import step as steps
 from musegan_jax.training.state import create_state, inference_variables
 
@@ -209,33 +209,6 @@ def test_an_examples_noise_does_not_depend_on_the_batch_it_is_drawn_in(tiny, dat
 
     whole, half = draw([0, 1, 2, 3]), draw([2, 3])
     assert (jax.random.key_data(whole[2:]) == jax.random.key_data(half)).all()
-
-
-def test_several_iterations_in_one_program_are_the_iterations(tiny, data):
-    config = on_one_device(configs.override(tiny, ["--training.critic_updates=1"]))
-    state, windows, root, *_ = setup(config, data)
-    layout = parallel.make_layout(config)
-    together = parallel.compile_step(config, layout, state, windows, iterations=2)
-    apart, expected = compile_step(config, state, windows), setup(config, data)[0]
-    found, metrics = together(state, windows)
-    for n in range(2):
-        expected, one = apart(expected, windows)
-        for name, value in one.items():
-            np.testing.assert_allclose(metrics[name][n], value, rtol=1e-4, atol=1e-5)
-    assert int(found.step) == 2
-    for ours, plain in zip(jax.tree.leaves(found), jax.tree.leaves(expected), strict=True):
-        np.testing.assert_allclose(ours, plain, rtol=1e-3, atol=1e-5)
-
-    traced = jax.jit(functools.partial(several.train_steps, steps.train_step, 9, config)).trace(
-        expected, windows, root, jnp.arange(config.training.batch_size)
-    )
-    # A loop on accelerators; unrolled on CPU, where convolutions in loops are slow.
-    cuda, cpu = (traced.lower(lowering_platforms=(kind,)).as_text() for kind in ("cuda", "cpu"))
-    assert len(cuda) < len(cpu) / 4
-    with pytest.raises(TypeError, match="Windows"):
-        several.train_steps(
-            steps.train_step, 2, config, expected, batches.HostBatch(None, None, None), root, None
-        )
 
 
 def test_another_seed_is_another_run(tiny, data):

@@ -3,11 +3,12 @@
 The same rule, keys and updates as `step.train_step`, which CPUs and TPUs run; results differ by
 rounding. At small batches a GPU is bound by its launches, so what `step` does for each update is
 done once for all of them: keys, draws, and the generator's answers, which no critic update changes.
-The critic's Adam takes all small arrays as one; its gradient is one pass (`critic_gradient.joint`),
-where that pays. Counted by `benchmarks/gpu_compile.py`; `benchmarks/NOTES.md` has the figures.
+The critic's gradient is one pass (`critic_gradient.joint`), where that pays, and the squares of all
+updates' gradients are summed together. Counted by `benchmarks/gpu_compile.py`;
+`benchmarks/NOTES.md` has the figures.
 """
 
-from collections.abc import Callable
+from collections.abc import Sequence
 from typing import Any
 
 import jax
@@ -21,7 +22,7 @@ from musegan_jax.shapes import Array, Float, Int, Key
 from musegan_jax.training import critic_gradient, losses, step
 from musegan_jax.training.state import TrainState, at_rate, make_optimizers
 
-SMALL = 2**14  # elements; arrays of fewer are packed into one
+SMALL = 2**14  # elements; squares of fewer are summed with all others
 # Examples on a device, up to which the critic's gradient is one pass: for each, that moves 0.46 MB
 # more, to put the tangents into their place, and it saves some 20 launches an update.
 FEW = 128
@@ -51,7 +52,7 @@ def train_step(
     state, more = generator_step(config, state, reals[last], own, axis, positions[last])
     # As in `step`: finite only if all that a checkpoint would hold is.
     everything = (state.generator_params, state.batch_stats, state.critic_params)
-    more["parameter_norm"] = optax.tree.norm(pack(everything))
+    more["parameter_norm"] = length([squares(everything)])[0]
     return state._replace(step=state.step + 1), {**metrics, **more}
 
 
@@ -81,7 +82,9 @@ def _answers(
     """The generator's answers for all critic updates, in one pass."""
     position = None if positions[0] is None else jnp.concatenate(positions[: len(reals)])
     answers = step.answer(config, state, jnp.concatenate(reals), keys.reshape(-1), position)
-    return jnp.split(answers, len(reals))
+    # In the dtype of the critic's first convolution: half the bytes in bf16. Without the barrier
+    # XLA keeps them in float32, from which blended rolls are made.
+    return jax.lax.optimization_barrier(jnp.split(answers.astype(config.model.dtype), len(reals)))
 
 
 def critic_steps(
@@ -101,29 +104,25 @@ def critic_steps(
     params, found = state.critic_params, []
     one_pass = critic_gradient.knows(config.model, params) and len(reals[0]) <= FEW
     form = critic_gradient.joint if one_pass else critic_gradient.plain
-    packed, opt = finished((pack(params), packed_opt(state.critic_opt, params)))
+    opt = state.critic_opt
     for real, fake, weight, position in zip(reals, fakes, weights, positions, strict=True):
         condition = step.condition_of(config, real, position)
         mixed = losses.blend(real, fake, weight)
-        gradient, wasserstein, penalty = form(
-            config, unpack(packed, params), real, fake, mixed, condition
-        )
         gradient, wasserstein, penalty = step.mean_over(
-            axis, (finished(pack(gradient)), wasserstein, penalty)
+            axis, form(config, params, real, fake, mixed, condition)
         )
-        updates, opt = optimizer.update(gradient, opt, packed)
-        moved = optax.apply_updates(packed, at_rate(config, state, updates))
-        packed, opt = finished((moved, opt))
-        found.append((wasserstein, penalty, optax.tree.norm(gradient)))
-    wasserstein, penalty, length = (jnp.mean(jnp.stack(each)) for each in zip(*found, strict=True))
+        updates, opt = optimizer.update(gradient, opt, params)
+        params = optax.apply_updates(params, at_rate(config, state, updates))
+        found.append((wasserstein, penalty, squares(gradient)))
+    *means, vectors = zip(*found, strict=True)
+    wasserstein, penalty = (jnp.mean(jnp.stack(each)) for each in means)
     metrics = {
         "critic_loss": -wasserstein + config.training.penalty_weight * penalty,
         "wasserstein": wasserstein,
         "penalty": penalty,
-        "critic_gradient_norm": length,
+        "critic_gradient_norm": jnp.mean(length(vectors)),
     }
-    opt = unpacked_opt(opt, params)
-    return state._replace(critic_params=unpack(packed, params), critic_opt=opt), metrics
+    return state._replace(critic_params=params, critic_opt=opt), metrics
 
 
 def generator_step(
@@ -144,7 +143,7 @@ def generator_step(
     ema = state.ema_params
     if ema is not None:
         ema = optax.incremental_update(params, ema, 1 - config.training.ema_decay)
-    metrics["generator_gradient_norm"] = optax.tree.norm(pack(gradient))
+    metrics["generator_gradient_norm"] = length([squares(gradient)])[0]
     state = state._replace(
         generator_params=params, batch_stats=batch_stats, ema_params=ema, generator_opt=opt
     )
@@ -163,48 +162,24 @@ def _without_void(params: Any) -> Any:
     return {**params, **held}
 
 
-def pack(tree: Any) -> list[jax.Array]:
-    """The large arrays of a tree, then all small ones end to end as one."""
-    leaves = jax.tree.leaves(tree)
-    large = [leaf for leaf in leaves if leaf.size >= SMALL]
-    small = [leaf.ravel() for leaf in leaves if leaf.size < SMALL]
-    return [*large, jnp.concatenate(small)]
+def squares(tree: Any) -> jax.Array:
+    """A vector whose sum is that of all squares in a tree.
 
-
-def unpack(packed: list[jax.Array], like: Any) -> Any:
-    """The tree, shaped as `like`, that `pack` made a list of."""
-    (*large, small), begin, found = packed, 0, []
-    for leaf in jax.tree.leaves(like):
-        if leaf.size >= SMALL:
-            found.append(large.pop(0))
-        else:
-            found.append(small[begin : begin + leaf.size].reshape(leaf.shape))
-            begin += leaf.size
-    return jax.tree.unflatten(jax.tree.structure(like), found)
-
-
-def finished(tree: Any) -> Any:
-    """Arrays of `pack`, the small ones behind a barrier.
-
-    Without it, XLA computes concatenation and Adam anew for each array that is cut out of them.
+    A large array is summed along all axes but one: the kernel that writes it can do so in passing.
     """
-    return jax.tree.map(lambda x: jax.lax.optimization_barrier(x) if x.ndim == 1 else x, tree)
+
+    def vector(leaf: jax.Array) -> jax.Array:
+        if leaf.size < SMALL:
+            return leaf.ravel() ** 2
+        kept = max(range(leaf.ndim), key=lambda axis: leaf.shape[axis])
+        return jnp.sum(leaf**2, axis=[axis for axis in range(leaf.ndim) if axis != kept])
+
+    return jnp.concatenate([vector(leaf) for leaf in jax.tree.leaves(tree)])
 
 
-def packed_opt(opt: Any, params: Any) -> Any:
-    """An optimizer's state with what is shaped as the parameters packed."""
-    return _mapped(pack, opt, params)
+def length(vectors: Sequence[jax.Array]) -> jax.Array:
+    """The norms of trees, from their `squares`.
 
-
-def unpacked_opt(opt: Any, params: Any) -> Any:
-    """An optimizer's state, back from `packed_opt`."""
-    return _mapped(lambda packed: unpack(packed, params), opt, pack(params))
-
-
-def _mapped(change: Callable[[Any], Any], opt: Any, like: Any) -> Any:
-    whole = jax.tree.structure(like)
-
-    def is_whole(node: Any) -> bool:
-        return jax.tree.structure(node) == whole
-
-    return jax.tree.map(lambda x: change(x) if is_whole(x) else x, opt, is_leaf=is_whole)
+    All at once, and behind a barrier: XLA would make a sum of its own of each array put together.
+    """
+    return jnp.sqrt(jnp.sum(jax.lax.optimization_barrier(jnp.stack(vectors)), axis=1))

@@ -148,7 +148,8 @@ def _begin(
         state = parallel.initial_state(config, run.layout)
     else:
         empty = jax.tree.map(lambda a: np.zeros(a.shape, a.dtype), abstract_state(config))
-        state = run.layout.replicate(processes.broadcast(empty if saved is None else saved.state))
+        found_state = processes.broadcast(empty if saved is None else saved.state)
+        state = parallel.restored_state(found_state, run.layout)
     clock = Clock(seconds)
     kinds = [device.device_kind for device in run.layout.devices]
     with contextlib.closing(Log(config, run.workdir, first, clock, kinds)) as log:

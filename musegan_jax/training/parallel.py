@@ -11,6 +11,8 @@ from typing import Any, NamedTuple, cast
 
 import jax
 import numpy as np
+from jax.experimental.layout import Format
+from jax.experimental.layout import Layout as Order
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
 from musegan_jax import rng
@@ -19,8 +21,7 @@ from musegan_jax.data.batches import HostBatch, Windows, choose, gather
 from musegan_jax.errors import UserError, first_line
 from musegan_jax.runs.fingerprint import checksum
 from musegan_jax.training import fused
-from musegan_jax.training.several import train_steps
-from musegan_jax.training.state import TrainState, create_state
+from musegan_jax.training.state import TrainState, abstract_state, create_state
 from musegan_jax.training.step import Metrics, train_step
 
 AXIS = "data"
@@ -145,7 +146,39 @@ def make_layout(config: Config) -> Layout:
 
 def initial_state(config: Config, layout: Layout) -> TrainState:
     """The state before the first iteration, created on the devices."""
-    return jax.jit(lambda: create_state(config), out_shardings=layout.replicated)()
+    places = places_of(layout, abstract_state(config))
+    return jax.jit(lambda: create_state(config), out_shardings=places)()
+
+
+def restored_state(state: Any, layout: Layout) -> TrainState:
+    """A state of host arrays, the same in every process, on the devices."""
+    copied = layout.replicate(state)
+    if not in_cudnns_order(layout):
+        return copied
+    return jax.jit(lambda state: state, out_shardings=places_of(layout, state))(copied)
+
+
+def places_of(layout: Layout, state: Any) -> Any:
+    """Where the arrays of a state lie: replicated, and for cuDNN the large kernels in its order.
+
+    It reads a kernel `(h, w, C, D)` with the channels of the smaller map first. With the state in
+    another order, every iteration would transpose parameters and moments on the way in and out.
+    """
+
+    def place(path: Any, leaf: Any) -> Any:
+        if leaf.ndim != 4 or leaf.size < fused.SMALL:
+            return layout.replicated
+        upsampling = "UpsampleConv" in jax.tree_util.keystr(path)
+        return Format(Order((2, 0, 1, 3) if upsampling else (3, 0, 1, 2)), layout.replicated)
+
+    if not in_cudnns_order(layout):
+        return jax.tree.map(lambda _: layout.replicated, state)
+    return jax.tree_util.tree_map_with_path(place, state)
+
+
+def in_cudnns_order(layout: Layout) -> bool:
+    """Whether the state's kernels lie as cuDNN reads them. `pmap` has its own ideas of layouts."""
+    return is_fused(layout) and layout.strategy != "pmap"
 
 
 @functools.cache
@@ -228,21 +261,23 @@ def is_fused(layout: Layout) -> bool:
     return layout.devices[0].platform in ("gpu", "cuda")
 
 
+def step_for(layout: Layout) -> Callable[..., tuple[TrainState, Metrics]]:
+    """The form of `train_step` for the devices."""
+    return fused.train_step if is_fused(layout) else train_step
+
+
 def compile_step(
     config: Config,
     layout: Layout,
     state: TrainState,
     data: Windows | HostBatch,
-    iterations: int = 1,
+    step: Callable[..., tuple[TrainState, Metrics]] | None = None,
 ) -> CompiledStep:
-    """Compile `train_step` ahead of time for these shapes, in the form for the devices.
+    """Compile a step ahead of time for these shapes: by default `step_for` the devices.
 
-    Then a call with other shapes is an error, not a silent second compilation. With more than one
-    iteration it is `train_steps`, for data on the device.
+    Then a call with other shapes is an error, not a silent second compilation.
     """
-    step = fused.train_step if is_fused(layout) else train_step
-    if iterations > 1:
-        step = functools.partial(train_steps, step, iterations)
+    step = step or step_for(layout)
     root = jax.jit(lambda: rng.root_key(config.training.seed), out_shardings=layout.replicated)()
     examples = layout.distribute(layout.rows(config.training.batch_size))
     if layout.strategy == "pmap":
@@ -293,8 +328,8 @@ def lower(
             # The step averages gradients itself; with the check on, JAX would also sum them.
             check_vma=False,
         )
-    shardings = (layout.replicated, layout.replicated)
-    compiling = jax.jit(function, donate_argnums=0, out_shardings=shardings)
+    places = (places_of(layout, state), layout.replicated)
+    compiling = jax.jit(function, donate_argnums=0, out_shardings=places)
     return compiling.lower(state, data, root, examples)
 
 

@@ -1,4 +1,7 @@
-"""Several iterations in one program."""
+"""Several iterations in one program, to see what a dispatch by the host costs.
+
+The training loop has no use for it: NOTES.md says why.
+"""
 
 import functools
 from collections.abc import Callable
@@ -11,6 +14,7 @@ from musegan_jax import limits
 from musegan_jax.config import Config
 from musegan_jax.data.batches import Windows
 from musegan_jax.shapes import Array, Int, Key
+from musegan_jax.training import parallel
 from musegan_jax.training.state import TrainState
 from musegan_jax.training.step import Metrics
 
@@ -58,3 +62,13 @@ def train_steps(
 
     looped = functools.partial(jax.lax.scan, one, length=iterations)
     return jax.lax.platform_dependent(state, cpu=unrolled, default=looped)
+
+
+def compile_steps(
+    config: Config, layout: parallel.Layout, state: TrainState, data: Windows, iterations: int
+) -> parallel.CompiledStep:
+    """`parallel.compile_step` of several iterations; of one, that of training."""
+    step = parallel.step_for(layout)
+    if iterations > 1:
+        step = functools.partial(train_steps, step, iterations)
+    return parallel.compile_step(config, layout, state, data, step)
