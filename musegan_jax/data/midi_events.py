@@ -2,6 +2,11 @@
 
 `mido` itself refuses a file for one wrong byte, reads numbers of any length, and loses the time
 before a meta message of unknown type.
+
+symusic 0.5.9 takes 0.07 ms for a file of 330 messages (this, with its notes, 0.9), but reads other
+notes: two of a pitch that is struck again while it sounds overlap; those without an end are left
+out; data above 127 gives pitch -1. It reads type 2 as type 1, a resolution of 0 and notes of length
+0, makes tracks of a channel's programs, and reads nothing of a damaged file.
 """
 
 import collections
