@@ -86,8 +86,8 @@ def _build_folder(arguments: Arguments, kind: Any, options: Any) -> None:
 
     check(arguments, "workers")
     shard = _shard(arguments.shard)
-    few = kind.bounded and len(files_below(arguments.folder, kind)) <= FEW
-    if few and shard is None and arguments.workers is None:
+    here = kind.bounded and shard is None and arguments.workers is None
+    if here and len(files_below(arguments.folder, kind)) <= FEW:
         _save_reading(read_folder(arguments.folder, kind, options), arguments.out)
         return
     processes = arguments.workers or _processors()

@@ -29,6 +29,7 @@ MAX_TRACKS = 256
 MAX_XML_BYTES = 16 * 2**20  # a score as MusicXML, unpacked
 MAX_TEXT_BYTES = 2**20  # a score as ABC or kern
 MAX_COLLECTION_BYTES = 256 * 2**20  # a file of many pieces that is read as a whole
+MAX_PICKLED = 2**22  # objects in a pickle, each array one: ten times JSB's, if each pitch were one
 MAX_PIECES = 1_000_000  # in one file
 
 

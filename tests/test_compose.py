@@ -46,7 +46,9 @@ def model() -> Model:
     variables = make_generator(config).init(jax.random.key(0), condition, noise, train=False)
     tracks = (Track("Tune", 40), Track("Alto", 41), Track("Kit", 0, True), Track("Bass", 43))
     ranges = ((60, 81),) + ((0, 127),) * (len(tracks) - 1)
-    return Model(config, 32, TrainingMusic(tracks, 4, ranges, (False,) * len(tracks)), variables)
+    return Model(
+        config, 32, TrainingMusic(tracks, 4, ranges, (True, False, False, False)), variables
+    )
 
 
 def make_song(lines=None, meter=(4, 4), resolution=480, tempo=500_000) -> midi.Score:
@@ -209,7 +211,7 @@ def test_more_tracks_than_channels_share_them(model):
         tracks=tracks,
         config=ModelConfig(tracks=20, pitches=PITCHES),
         ranges=((0, 127),) * 20,
-        single_lines=(False,) * 20,
+        single_lines=(True,) + (False,) * 19,
     )
     song = make_song({("Tune", 5): [(0, 1, 60)]})
     melody = prepare(model, song)
@@ -461,6 +463,20 @@ def test_the_other_tracks_of_the_file_stay_if_asked(model):
         left == "left out, the file's other tracks: Bass, Kit (they stay with --keep-accompaniment)"
     )
     assert not [line for line in arrangement.remarks(melody, style) if "left out" in line]
+
+
+def test_a_model_that_was_given_chords_is_given_all_notes(model):
+    """As in training; those outside of its rows, 28 to 91, in the nearest octave within."""
+    chords = [(0, 2, 60), (0, 2, 64), (1, 2, 67), (2, 3, 20), (2, 3, 60), (3, 4, 104)]
+    score = make_song({("Piano", 0): chords})
+    line = prepare(model, score)
+    assert line.condition.sum(axis=1).max() == 1 and not line.on_line.all()
+    melody = prepare_part(score, score.parts[0], changed(model, single_lines=(False,) * 4), shift=0)
+    assert melody.on_line.all() and melody.folded == 2
+    wanted = midi.to_roll(np.array([(4 * s, 4 * e, p, 0) for s, e, p in chords]), 16)
+    wanted[8:12, [20, 32]], wanted[12:16, [104, 80]] = (False, True), (False, True)
+    np.testing.assert_array_equal(melody.condition[:16], wanted)
+    assert not melody.condition[16:].any()
 
 
 def test_a_left_hand_goes_if_asked(model):

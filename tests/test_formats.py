@@ -12,7 +12,7 @@ import mido
 import numpy as np
 import pytest
 
-from musegan_jax import cli, pianoroll
+from musegan_jax import cli, limits, pianoroll
 from musegan_jax.data import dataset, export, merge, midi, notation
 from musegan_jax.data.readers import chorales, jsb, lpd, midi_folder, musegan, scores
 from musegan_jax.data.readers.songs import NO_MELODY, SEVENTEEN, Options
@@ -228,6 +228,23 @@ def test_jsb_npz_whole_or_pickled(tmp_path, capsys):
             jsb.read_jsb(tmp_path / "evil.npz", pickled=True)
     assert "run!" not in capsys.readouterr().out
     assert pickle.loads(pickle.dumps(_Evil())) is None  # it would have run
+
+
+def test_a_small_pickle_cannot_ask_for_much_memory(tmp_path):
+    """One that files an object under a huge number, and one of lists that hold another twice."""
+    laughs: list = [60]
+    for _ in range(40):
+        laughs = [laughs, laughs]
+    huge = (limits.MAX_PICKLED + 1).to_bytes(4, "little")
+    header = np.zeros(1, object)
+    for content in (b"\x80\x04]r" + huge + b".", pickle.dumps(laughs)):
+        np.savez(tmp_path / "a.npz", train=header)
+        with zipfile.ZipFile(tmp_path / "a.npz") as archive:
+            start = archive.read("train.npy")[:128]
+        with zipfile.ZipFile(tmp_path / "a.npz", "w") as archive:
+            archive.writestr("train.npy", start + content)
+        with pytest.raises(UserError, match=r"a\.npz: .*its pickle has more than \d+ objects"):
+            jsb.read_jsb(tmp_path / "a.npz", pickled=True)
 
 
 def write_phrases(path, rolls: np.ndarray, order: str = "C", **changes) -> None:

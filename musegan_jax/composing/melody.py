@@ -6,7 +6,6 @@ from typing import NamedTuple
 
 import numpy as np
 
-from musegan_jax import pianoroll
 from musegan_jax.data import melodies, midi
 from musegan_jax.data.melody_line import close_to, melody_line, namesakes, of_line
 from musegan_jax.data.readers import scores
@@ -24,7 +23,8 @@ class Melody(NamedTuple):
     Attributes:
         score: the file.
         part: the part's original notes, in ticks.
-        condition: bool `(T, 128)`, the part's melody line in the model's range, from step `offset`.
+        condition: bool `(T, 128)`, the part's melody line in the model's range, from step `offset`;
+            all its notes if the model was given chords in training.
         offset: the step at which the first sounding bar begins.
         steps: length; `condition` is padded beyond it to a multiple of the network's stride.
         shift: semitones from the part's original pitches to those of the condition.
@@ -86,8 +86,8 @@ def _begins_as_midi(path: str) -> bool:
 def prepare(score: midi.Score, part: midi.Part, model: Model, shift: int | None = None) -> Melody:
     """Put a part on the model's grid and into its range.
 
-    Of notes that sound together only the melody line is used; notes of it that are outside the
-    model's pitches are moved by octaves.
+    Of notes that sound together only the melody line is used, unless the model was given chords in
+    training. Notes that are outside the model's pitches are moved by octaves.
 
     Args:
         score: the file.
@@ -111,22 +111,65 @@ def prepare(score: midi.Score, part: midi.Part, model: Model, shift: int | None 
             f"the melody lasts {steps / model.steps_per_beat:.0f} beats from its first note; up to "
             f"{MAX_STEPS // model.steps_per_beat} are accompanied by this model: give a part of it"
         )
-    line = melody_line(notes, model.steps_per_beat)
-    on_line = of_line(notes, line)
-    line = line[offset:]
-    shift = _octaves(line[line >= 0], model) if shift is None else shift
-    given, folded = fold(np.where(line >= 0, line + shift, REST), model)
-    if (given == REST).all():
+    single = model.music.single_lines[model.config.condition_track]
+    given = (_line if single else _chords)(notes, model, shift)
+    if not len(given.notes):
         raise UserError(
             "none of the melody's pitch classes is among the model's pitches; transpose it (key)"
         )
     # With silence after the end, as in training: beyond the array the network sees neither notes
     # nor silence.
     room = (-(-steps // model.stride) + 1) * model.stride
-    condition = np.zeros((room, pianoroll.MIDI_PITCHES), bool)
-    sounding = np.flatnonzero(given != REST)
-    condition[sounding, given[sounding]] = True
-    return Melody(score, part, condition, offset, steps, shift, on_line, lines - offset, folded)
+    condition = midi.to_roll(given.notes - [offset, offset, 0, 0], room)
+    return Melody(
+        score,
+        part,
+        condition,
+        offset,
+        steps,
+        given.shift,
+        given.used,
+        lines - offset,
+        given.folded,
+    )
+
+
+class _Given(NamedTuple):
+    """Notes in steps as the network is given them, their shift, which of the part's they are made
+    of, and how many were moved by further octaves.
+    """
+
+    notes: np.ndarray
+    shift: int
+    used: np.ndarray
+    folded: int
+
+
+def _line(notes: np.ndarray, model: Model, shift: int | None) -> _Given:
+    """The melody line of a part's notes."""
+    line = melody_line(notes, model.steps_per_beat)
+    used = of_line(notes, line)
+    shift = _octaves(line[line >= 0], model) if shift is None else shift
+    # Folded from the first note on.
+    first = int(notes[0, 0])
+    given, folded = fold(np.where(line >= 0, line + shift, REST)[first:], model)
+    steps = np.flatnonzero(given != REST)
+    pitches = given[steps]
+    steps += first
+    return _Given(np.column_stack([steps, steps + 1, pitches, pitches]), shift, used, folded)
+
+
+def _chords(notes: np.ndarray, model: Model, shift: int | None) -> _Given:
+    """All of a part's notes, each that is outside the model's pitches in the nearest octave."""
+    sounding = np.repeat(notes[:, 2], notes[:, 1] - notes[:, 0])
+    shift = _octaves(sounding, model) if shift is None else shift
+    low, high = model.pitch_range
+    given = notes + [0, 0, shift, 0]
+    below, above = np.maximum(low - given[:, 2], 0), np.maximum(given[:, 2] - high, 0)
+    octaves = -(-below // 12) + -above // 12
+    given[:, 2] += 12 * octaves
+    fits = (low <= given[:, 2]) & (given[:, 2] <= high)  # not all: where there is no octave of rows
+    return _Given(given[fits], shift, np.ones(len(notes), bool), int((octaves[fits] != 0).sum()))
 
 
 def _octaves(pitches: np.ndarray, model: Model) -> int:

@@ -93,9 +93,10 @@ class Dataset:
 
     def edges(self) -> np.ndarray:
         """The lowest and the highest pitch at each step, uint8 `(S, K, 2)` (`pianoroll.edges`)."""
-        if "_edges" in self.__dict__:
-            return self.__dict__["_edges"]
-        return np.concatenate([*map(pianoroll.edges, _chunks(self.timeline))])
+        if "_edges" not in self.__dict__:  # of no file, or of one that does not say: found once
+            found = np.concatenate([*map(pianoroll.edges, _chunks(self.timeline))])
+            object.__setattr__(self, "_edges", found)
+        return self.__dict__["_edges"]
 
     def bounds(self, pieces: np.ndarray | None = None) -> list[tuple[int, int]]:
         """The lowest and the highest pitch of each track, in some pieces only, if given.
@@ -191,9 +192,8 @@ def save(dataset: Dataset, path: str | Path, shard: dict[str, Any] | None = None
         name: Streamed(array.shape, array.dtype, _chunks(array))
         for name, array in _arrays(dataset).items()
     }
-    edges = map(pianoroll.edges, _chunks(dataset.timeline))
-    shape = (*dataset.timeline.shape[:2], 2)
-    arrays["edges"] = Streamed(shape, np.dtype(np.uint8), edges)
+    edges = dataset.edges()
+    arrays["edges"] = Streamed(edges.shape, edges.dtype, _chunks(edges))
     with files.replacing(path) as temporary, open(temporary, "wb") as file:
         archive.write(file, arrays, lambda: about)
 

@@ -242,4 +242,4 @@ def _cheapest(
 
 def of_line(notes: Int[np.ndarray, "N 4"], line: Int[np.ndarray, " T"]) -> Bool[np.ndarray, " N"]:
     """Which notes, in steps, a line goes through at any step: bool `(N,)`."""
-    return np.array([bool((line[s:e] == p).any()) for s, e, p, _ in notes], bool)
+    return np.array([p in line[s:e] for s, e, p, _ in notes.tolist()], bool)

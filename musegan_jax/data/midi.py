@@ -98,8 +98,12 @@ class Score:
     def bar_lines(self) -> np.ndarray:
         """Ticks of all bar lines, from 0 to the end of the bar in which the last note ends.
 
-        float64, increasing; one more than there are bars. There is at least one bar.
+        float64, increasing, read-only; one more than there are bars. There is at least one bar.
         """
+        return self._bar_lines
+
+    @functools.cached_property  # asked for by each part, too
+    def _bar_lines(self) -> np.ndarray:
         bars: list[np.ndarray] = []
         stops = [tick for tick, _, _ in self.meters[1:]] + [max(self.end, 1)]
         length = 0.0
@@ -107,7 +111,9 @@ class Score:
             length = self.ticks_per_beat * 4 * beats / beat_type
             bars.append(np.arange(start, max(stop, start), length))
         starts = np.concatenate(bars)
-        return np.append(starts, starts[-1] + length)
+        lines = np.append(starts, starts[-1] + length)
+        lines.flags.writeable = False
+        return lines
 
 
 def read(path: str | Path) -> Score:
@@ -213,26 +219,26 @@ def _parts_of(index: int, track: mido.MidiTrack) -> Iterator[Part]:
     first_program: dict[int, int] = {}
     sounding: dict[tuple[int, int], tuple[int, int]] = {}
     notes: dict[int, list[tuple[int, int, int, int]]] = {}
-
-    def close(channel: int, pitch: int) -> None:
-        start, velocity = sounding.pop((channel, pitch), (tick, 0))
-        if tick > start:
-            notes.setdefault(channel, []).append((start, tick, pitch, velocity))
-
     for message in track:
         tick += message.time
-        if message.type == "track_name":
-            name = name or _as_utf8(message.name).strip()[: pianoroll.MAX_NAME]
-        elif message.type == "program_change":
-            programs[message.channel] = message.program
-        elif message.type in ("note_on", "note_off"):
+        kind = message.type
+        if kind in ("note_on", "note_off"):
+            channel, pitch = key = message.channel, message.note
             # A second onset of a sounding pitch ends the first: one key cannot be down twice.
-            close(message.channel, message.note)
-            if message.type == "note_on" and message.velocity > 0:
-                first_program.setdefault(message.channel, programs[message.channel])
-                sounding[message.channel, message.note] = (tick, message.velocity)
-    for channel, pitch in list(sounding):
-        close(channel, pitch)
+            if key in sounding:
+                start, velocity = sounding.pop(key)
+                if tick > start:
+                    notes.setdefault(channel, []).append((start, tick, pitch, velocity))
+            if kind == "note_on" and message.velocity > 0:
+                first_program.setdefault(channel, programs[channel])
+                sounding[key] = (tick, message.velocity)
+        elif kind == "track_name":
+            name = name or _as_utf8(message.name).strip()[: pianoroll.MAX_NAME]
+        elif kind == "program_change":
+            programs[message.channel] = message.program
+    for (channel, pitch), (start, velocity) in sounding.items():
+        if tick > start:
+            notes.setdefault(channel, []).append((start, tick, pitch, velocity))
     for channel in sorted(notes):
         array = np.array(sorted(notes[channel]), np.int64)
         yield Part(name, index, channel, first_program[channel], array)
@@ -282,7 +288,7 @@ def quantise(notes: np.ndarray, ticks_per_step: float) -> np.ndarray:
 def to_roll(notes: np.ndarray, length: int) -> np.ndarray:
     """Notes in steps, int `(N, 4)`, -> bool `(length, 128)`; notes are cut at its end."""
     roll = np.zeros((length, pianoroll.MIDI_PITCHES), bool)
-    for start, end, pitch, _ in notes:
+    for start, end, pitch, _ in notes.tolist():
         roll[start:end, pitch] = True
     return roll
 

@@ -2,9 +2,15 @@
 
 `mido` itself refuses a file for one wrong byte, reads numbers of any length, and loses the time
 before a meta message of unknown type.
+
+symusic 0.5.9 takes 0.07 ms for a file of 330 messages (this, with its notes, 0.9), but reads other
+notes: two of a pitch that is struck again while it sounds overlap; those without an end are left
+out; data above 127 gives pitch -1. It reads type 2 as type 1, a resolution of 0 and notes of length
+0, makes tracks of a channel's programs, and reads nothing of a damaged file.
 """
 
 import collections
+import functools
 import struct
 from typing import Any, NamedTuple
 
@@ -94,39 +100,36 @@ def _track(body: bytes, odd: collections.Counter[str]) -> tuple[mido.MidiTrack, 
     """The messages of a track up to the first damage, and what that is; counts lesser damage."""
     track = mido.MidiTrack()
     now, status, waited = 0, 0, 0
+    new, end = mido.Message.__new__, len(body)
     try:
-        while now < len(body):
-            delta, now = _number(body, now)
+        while now < end:
+            delta = body[now]
+            now += 1
+            if delta > 127:
+                delta, now = _number(body, now - 1)
             waited += delta  # also for messages that are left out
-            if body[now] >= 0x80:
-                code = body[now]
+            code = body[now]
+            if code > 127:
                 now += 1
             else:
                 code = status  # the status byte of the message before
-            if code < 0x80:
-                raise _Damage("has data without a message")
-            if code == 0xFF:
-                kind = body[now]
-                size, now = _number(body, now + 1)
-                message = _meta(kind, _take(body, now, size), odd)
-            elif code in (0xF0, 0xF7):
-                size, now = _number(body, now)
-                data = _take(body, now, size)
-                data = data[data[:1] == b"\xf0" :]
-                data = data[: len(data) - (data[-1:] == b"\xf7")]
-                message = mido.Message("sysex", data=_clipped(data, odd))
-            elif code in SYSTEM:
-                size, message = SYSTEM[code], None
-            elif code > 0xF0:
-                raise _Damage(f"has an unknown message {code:#x}")
-            else:
+            if 0x80 <= code < 0xF0:
                 status = code
-                size = 1 if 0xC0 <= code < 0xE0 else 2
-                data = _clipped(_take(body, now, size), odd)
-                message = mido.Message.from_bytes([code, *data])
-            now += size
+                first, second = body[now], 0
+                now += 1
+                if not 0xC0 <= code < 0xE0:
+                    second = body[now]
+                    now += 1
+                if first > 127 or second > 127:
+                    first, second = _clipped(bytes((first, second)), odd)
+                message = new(mido.Message)
+                vars(message).update(_values(code, first, second))
+            elif code:
+                message, now = _other(code, body, now, odd)
+            else:
+                raise _Damage("has data without a message")
             if message is not None:
-                message.time = waited
+                vars(message)["time"] = waited  # `message.time = ...` would check it: half the time
                 track.append(message)
                 waited = 0
     except IndexError:
@@ -134,6 +137,35 @@ def _track(body: bytes, odd: collections.Counter[str]) -> tuple[mido.MidiTrack, 
     except _Damage as error:
         return track, str(error)
     return track, ""
+
+
+@functools.lru_cache(4096)
+def _values(code: int, first: int, second: int) -> dict[str, Any]:
+    """The attributes of the message of these bytes; to decode it, mido takes ten times as long."""
+    data = [first, second][: 1 if 0xC0 <= code < 0xE0 else 2]
+    return vars(mido.Message.from_bytes([code, *data]))
+
+
+def _other(
+    code: int, body: bytes, now: int, odd: collections.Counter[str]
+) -> tuple[Any | None, int]:
+    """The meta or system message whose data begins at `now`, and where it ends.
+
+    None for one that is left out.
+    """
+    if code == 0xFF:
+        kind = body[now]
+        size, now = _number(body, now + 1)
+        return _meta(kind, _take(body, now, size), odd), now + size
+    if code in (0xF0, 0xF7):
+        size, now = _number(body, now)
+        data = _take(body, now, size)
+        data = data[data[:1] == b"\xf0" :]
+        data = data[: len(data) - (data[-1:] == b"\xf7")]
+        return mido.Message("sysex", data=_clipped(data, odd)), now + size
+    if code in SYSTEM:
+        return None, now + SYSTEM[code]
+    raise _Damage(f"has an unknown message {code:#x}")
 
 
 def _number(body: bytes, now: int) -> tuple[int, int]:

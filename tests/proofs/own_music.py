@@ -90,8 +90,8 @@ def scores(model, data, melody_of) -> dict[str, float]:
     return {name: float(np.concatenate(found).mean()) for name, found in right.items()}
 
 
-def silence(model, steps: int) -> np.ndarray:
-    """The answer to a silent melody: bool `(steps, 128, K)`."""
+def silence(model, steps: int, bars: np.ndarray | None = None) -> np.ndarray:
+    """The answer to a silent melody: bool `(steps, 128, K)`; bars begin at `bars`, else 4/4."""
     import jax.numpy as jnp
 
     import musegan_jax as mg
@@ -100,7 +100,7 @@ def silence(model, steps: int) -> np.ndarray:
 
     condition = np.zeros((1, -(-steps // model.stride) * model.stride, 128), bool)
     keys = mg.example_keys(mg.update_key(mg.root_key(0), "eval", 0, 0), jnp.zeros(1, jnp.int32))
-    signed = mg.answer(model, condition, keys)[0]
+    signed = mg.answer(model, condition, keys, bars=[bars])[0]
     roll = decoding.decode(model, signed, condition[0], "lines")
     return pianoroll.uncrop(roll, model.config.lowest_pitch)[:steps]
 

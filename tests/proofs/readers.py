@@ -291,7 +291,9 @@ def main() -> int:
                     kept.mkdir(exist_ok=True)
                     copy = kept / f"{name}-{len(outcomes)}{READERS[name][0]}"
                     copy.write_bytes(path.read_bytes())
-                    print(f"{name}: {outcome} ({copy})\n{full}", flush=True)
+                    # What it says of a file may be no text that a terminal can show.
+                    shown = full.encode(errors="backslashreplace").decode()
+                    print(f"{name}: {outcome} ({copy})\n{shown}", flush=True)
                 outcomes[outcome] += 1
             distinct = sum(outcome.startswith("FAILURE") for outcome in outcomes)
             grown = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before

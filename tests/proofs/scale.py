@@ -85,7 +85,7 @@ def interrupted(words: list[object], index: Path, count: int) -> None:
     )
     wanted = f'"files": {count // 2 // 32 * 32}'.encode()
     while process.poll() is None and not (index.exists() and wanted in index.read_bytes()):
-        time.sleep(0.5)
+        time.sleep(0.05)
     assert process.poll() is None, "it ended before it was interrupted: give a larger --count"
     os.killpg(process.pid, signal.SIGKILL)
     process.wait()

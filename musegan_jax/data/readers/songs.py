@@ -231,11 +231,12 @@ def _to_piece(
     lines = midi.quantise_ticks(score.bar_lines(), per_step)
     bars = np.unique(lines[lines < end])
     length = min((int(line) for line in lines if line >= end), default=end)
-    rolls = np.zeros((length, pianoroll.MIDI_PITCHES, len(voices)), bool)
+    # With pitches last, as they are packed: otherwise packing takes ten times as long.
+    rolls = np.zeros((length, len(voices), pianoroll.MIDI_PITCHES), bool)
     for k, track in enumerate(voices):
         if track:
-            rolls[:, :, k] = midi.to_roll(np.concatenate(track), length)
-    return Piece(name, pianoroll.pack(rolls), bars)
+            rolls[:, k] = midi.to_roll(np.concatenate(track), length)
+    return Piece(name, pianoroll.pack(rolls.swapaxes(1, 2)), bars)
 
 
 def _remarks(names: Sequence[str], songs: Sequence[Facts], options: Options) -> Iterator[str]:
