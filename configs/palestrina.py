@@ -2,7 +2,7 @@
 
 COMMAND   musegan-jax train --config palestrina --workdir runs/palestrina
 TIME      an hour on two CPU cores beside other jobs
-RESULT    chords in .92 of the beats (Palestrina .94), Fréchet distance 1.69 (training music .65), split test
+RESULT    chords in .92 of the beats (Palestrina .94), Fréchet distance 1.69 (training music .65)
 
 The data are the movements in 4/2 of exactly four voices, Cantus, Altus, Tenor and Bassus, in the
 corpus of music21; the melody is the Cantus. A written half note is a beat.

@@ -164,18 +164,18 @@ def test_bars_follow_the_time_signatures(path):
     marks = meter(0, 3, 4) + meter(2880, 6, 8) + meter(720, 4, 4) + meter(3840, 5, 16)
     wanted = [0, 1440, 2880, 3600, 5520, 7440, 8040]
     score = read(path, smf(marks + END, on(7440, 60) + off(1000, 60) + END))
-    np.testing.assert_array_equal(score.bar_lines()[:-1], wanted)
+    np.testing.assert_array_equal(score.bar_lines[:-1], wanted)
     # Bars of no length, of a 32nd, and of 64 beats are damage: the 4/4 before them goes on.
     odd = meter(0, 0, 4) + meter(0, 1, 32) + meter(0, 64, 4)
     # A meter after the last note has no bars, though it may lie anywhere.
     odd += meter(FAR // 2, 3, 4) + meter(FAR // 2, 2, 4)
     score = read(path, smf(odd + END, on(0, 60) + off(1921, 60) + END))
-    np.testing.assert_array_equal(score.bar_lines(), [0, 1920, 3840])
+    np.testing.assert_array_equal(score.bar_lines, [0, 1920, 3840])
     # 3/8 at 7 ticks a beat: bars of 10.5 ticks.
     score = read(path, smf(meter(0, 3, 8) + on(0, 60) + off(42, 60) + END, resolution=7))
-    np.testing.assert_array_equal(score.bar_lines(), [0, 10.5, 21, 31.5, 42])
+    np.testing.assert_array_equal(score.bar_lines, [0, 10.5, 21, 31.5, 42])
     # No notes: one bar, not none, or whoever asks for the first would fail.
-    np.testing.assert_array_equal(read(path, smf(END)).bar_lines()[:-1], [0])
+    np.testing.assert_array_equal(read(path, smf(END)).bar_lines[:-1], [0])
 
 
 def test_quantise_rounds_to_the_grid_and_keeps_short_notes():
@@ -387,7 +387,7 @@ def test_a_piece_of_the_longest_length_is_read(path):
     content += tempo(FAR // 2, 10_000) + meter(FAR // 4, 3, 4)
     score = read(path, smf(content, resolution=1))
     np.testing.assert_allclose(score.seconds(score.end), 3600)
-    assert score.end == 10_000 and len(score.bar_lines()) == 2_501
+    assert score.end == 10_000 and len(score.bar_lines) == 2_501
 
 
 def survive(path, content: bytes) -> None:
@@ -395,7 +395,7 @@ def survive(path, content: bytes) -> None:
     tracemalloc.start()
     try:
         score = read(path, content)
-        bars = score.bar_lines()[:-1]
+        bars = score.bar_lines[:-1]
         assert np.all(np.diff(bars) > 0) and np.isfinite(score.seconds(score.end))
         for part in score.parts:
             assert np.all(part.notes[:, 0] < part.notes[:, 1])

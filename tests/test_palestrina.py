@@ -109,7 +109,7 @@ def test_the_installed_corpus_as_music21_reads_it(tmp_path):
         for track, part in enumerate(score.parts):
             roll = midi.to_roll(midi.quantise(part.notes, per_step), len(built.packed(piece)))
             assert pianoroll.runs(roll).tolist() == notes(built, piece, track)
-        bars = midi.quantise_ticks(score.bar_lines(), per_step)[:-1]
+        bars = midi.quantise_ticks(score.bar_lines, per_step)[:-1]
         assert (bars + built.boundaries[piece]).tolist() == built.bars_of(piece).tolist()
 
 

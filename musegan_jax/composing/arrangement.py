@@ -186,7 +186,7 @@ def completed(
     """
     last = int(np.flatnonzero(melody.condition.any(axis=1))[-1])
     per_step = melody.score.ticks_per_beat / model.steps_per_beat
-    lines = midi.quantise_ticks(melody.score.bar_lines(), per_step) - melody.offset
+    lines = midi.quantise_ticks(melody.score.bar_lines, per_step) - melody.offset
     end = int(lines[np.searchsorted(lines, last, side="right")])
     pitched = [k for k, track in enumerate(model.tracks) if not track.is_drum]
     held = roll.copy()
@@ -221,7 +221,7 @@ def _humanised(
     Notes that begin together are delayed together, or they would echo. Releases do not move.
     """
     starts, which = np.unique(ticks[:, 0], return_inverse=True)
-    on_bar = np.isin(starts, score.bar_lines())
+    on_bar = np.isin(starts, score.bar_lines)
     on_beat = starts % score.ticks_per_beat == 0
     accents = np.select([on_bar, on_beat], ACCENTS[:2], ACCENTS[2])
     velocities = midi.VELOCITY + accents + generator.integers(-JITTER, JITTER + 1, len(starts))

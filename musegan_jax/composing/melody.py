@@ -101,7 +101,7 @@ def prepare(score: midi.Score, part: midi.Part, model: Model, shift: int | None 
     """
     per_step = score.ticks_per_beat / model.steps_per_beat
     notes = midi.quantise(part.notes, per_step)
-    lines = midi.quantise_ticks(score.bar_lines(), per_step)
+    lines = midi.quantise_ticks(score.bar_lines, per_step)
     offset = int(lines[lines <= notes[0, 0]].max())
     end = int(notes[:, 1].max())
     # To the end of the last bar, so that the accompaniment fills it.

@@ -32,7 +32,7 @@ def write_song(
 
 def beginning(score: midi.Score) -> int:
     """The tick of the bar line a bar before the bar in which the first note begins, 0 at least."""
-    lines = score.bar_lines()
+    lines = score.bar_lines
     first = min((int(part.notes[0, 0]) for part in score.parts), default=0)
     bar = int(np.searchsorted(lines, first, side="right")) - 1
     return int(lines[max(bar - 1, 0)])

@@ -81,7 +81,7 @@ def melody_likeness(score: midi.Score, part: midi.Part) -> float:
     sounding = int((ends - starts).sum())
     # Overlap with the notes before: 0 for a single line, near 1 for chords.
     overlap = np.maximum(np.maximum.accumulate(ends)[:-1] - starts[1:], 0).sum() / max(sounding, 1)
-    lines = score.bar_lines()
+    lines = score.bar_lines
     used = np.unique(np.searchsorted(lines, starts, side="right"))
     coverage = len(used) / max(len(lines) - 1, 1)
     effects = 2.0 if part.program in EFFECTS else 0.0

@@ -15,7 +15,7 @@ import mido
 import numpy as np
 
 from musegan_jax import files, pianoroll
-from musegan_jax.data.midi_events import read_events
+from musegan_jax.data.midi_events import as_utf8, read_events
 from musegan_jax.errors import UserError
 
 DRUM_CHANNEL = 9
@@ -95,15 +95,12 @@ class Score:
         which = np.searchsorted(starts, ticks, side="right") - 1
         return offsets[which] + (ticks - starts[which]) * rate[which]
 
+    @functools.cached_property  # asked for by each part, too
     def bar_lines(self) -> np.ndarray:
         """Ticks of all bar lines, from 0 to the end of the bar in which the last note ends.
 
         float64, increasing, read-only; one more than there are bars. There is at least one bar.
         """
-        return self._bar_lines
-
-    @functools.cached_property  # asked for by each part, too
-    def _bar_lines(self) -> np.ndarray:
         bars: list[np.ndarray] = []
         stops = [tick for tick, _, _ in self.meters[1:]] + [max(self.end, 1)]
         length = 0.0
@@ -233,7 +230,7 @@ def _parts_of(index: int, track: mido.MidiTrack) -> Iterator[Part]:
                 first_program.setdefault(channel, programs[channel])
                 sounding[key] = (tick, message.velocity)
         elif kind == "track_name":
-            name = name or _as_utf8(message.name).strip()[: pianoroll.MAX_NAME]
+            name = name or as_utf8(message.name).strip()[: pianoroll.MAX_NAME]
         elif kind == "program_change":
             programs[message.channel] = message.program
     for (channel, pitch), (start, velocity) in sounding.items():
@@ -242,14 +239,6 @@ def _parts_of(index: int, track: mido.MidiTrack) -> Iterator[Part]:
     for channel in sorted(notes):
         array = np.array(sorted(notes[channel]), np.int64)
         yield Part(name, index, channel, first_program[channel], array)
-
-
-def _as_utf8(text: str) -> str:
-    """Text that mido read as Latin-1, decoded as UTF-8 where valid: most programs write UTF-8."""
-    try:
-        return text.encode("latin-1").decode("utf-8")
-    except UnicodeError:
-        return text
 
 
 def check_length(score: Score, name: str) -> None:

@@ -84,6 +84,14 @@ def with_values(message: Any, **values: int) -> Any:
     return copied
 
 
+def as_utf8(text: str) -> str:
+    """Text that mido read as Latin-1, decoded as UTF-8 where valid: most programs write UTF-8."""
+    try:
+        return text.encode("latin-1").decode("utf-8")
+    except UnicodeError:
+        return text
+
+
 def _body(content: bytes, start: int) -> tuple[bytes, int, str]:
     """The events of the track chunk at `start`, where the next chunk is, and what is wrong."""
     first = start + 8

@@ -63,7 +63,7 @@ def write(score: midi.Score, path: files.AnyPath, title: str, steps_per_beat: in
 
     grid, exact = grid_of(score, steps_per_beat)
     per_step = score.ticks_per_beat / grid
-    lines = np.unique(midi.quantise_ticks(score.bar_lines(), per_step)).tolist()
+    lines = np.unique(midi.quantise_ticks(score.bar_lines, per_step)).tolist()
     marks = list(_marks(score, per_step, grid))
     whole = stream.Score()
     whole.metadata = metadata.Metadata(title=title)

@@ -42,7 +42,7 @@ def piano_roll(score: midi.Score, title: str, path: files.AnyPath, start: int = 
     """
     from matplotlib.figure import Figure
 
-    lines = score.bar_lines()
+    lines = score.bar_lines
     skipped = min(int(np.searchsorted(lines, start)), len(lines) - 2)
     lines = lines[skipped:]
     bars = len(lines) - 1

@@ -193,7 +193,7 @@ def main() -> int:
         song = arrangement.to_midi(model, heard, roll, arrangement.Style(humanise=0))
         list(write_song(song, out, f"{name} song", name))
         own, *generated = midi.parse(song, name).parts
-        lines = score.bar_lines()
+        lines = score.bar_lines
         last_bar = lines[np.searchsorted(lines, heard.part.notes[:, 1].max())]
         late = max(int(part.notes[:, 1].max()) for part in generated) > last_bar
         right = line_right(heard, made.tune)

@@ -118,7 +118,7 @@ OPTIONS = (
 def use_midi(path: Path, model, chance: random.Random) -> str:
     """As `compose` does, but for the network: its answer is drawn."""
     score = midi.read(path)
-    score.bar_lines()
+    assert len(score.bar_lines) > 1
     audio.excerpt(score)
     track = chance.choice((*10 * [None], "2", "Lead", "\x1b[2J"))
     part = melody_line.pick_part(score, track, str(path))

@@ -29,11 +29,10 @@ from musegan_jax.pianoroll import Track
 
 XML, MXL, ABC, KERN = (".musicxml", ".xml"), (".mxl",), (".abc",), (".krn", ".kern")
 SUFFIXES = (*XML, *MXL, *ABC, *KERN)
-FORMATS = {**dict.fromkeys(ABC, "abc"), **dict.fromkeys(KERN, "humdrum")}
-MINORS = ("Abm", "Ebm", "Bbm", "Fm", "Cm", "Gm", "Dm", "Am", "Em", "Bm", "F#m", "C#m", "G#m",
-          "D#m", "A#m")  # fmt: skip
 VELOCITY = 90  # a score has none
+FORMATS = {**dict.fromkeys(ABC, "abc"), **dict.fromkeys(KERN, "humdrum")}
 KEYS = ("Cb", "Gb", "Db", "Ab", "Eb", "Bb", "F", "C", "G", "D", "A", "E", "B", "F#", "C#")
+MINORS = tuple(f"{key}m" for key in (*KEYS[3:], "G#", "D#", "A#"))
 CHORDS = Track("Chords", 0)  # the part of the chord symbols
 
 
@@ -257,12 +256,8 @@ def _notes(flat: Any) -> tuple[list[_Row], int]:
 
 def _keys(flat: Any) -> Iterable[Any]:
     """Key signatures; of two at one place, that which knows its mode: kern has both."""
-    found: dict[Any, Any] = {}
-    for each in flat.getElementsByClass("KeySignature"):
-        known = hasattr(each, "mode")
-        if known or not hasattr(found.get(each.offset), "mode"):
-            found[each.offset] = each
-    return found.values()
+    found = sorted(flat.getElementsByClass("KeySignature"), key=lambda key: hasattr(key, "mode"))
+    return {key.offset: key for key in found}.values()
 
 
 def _pitch(note: Any) -> int | None:
@@ -332,8 +327,8 @@ def _marks(flat: Any, late: Fraction) -> mido.MidiTrack:
 
     def add(element: Any, kind: str, **values: Any) -> None:
         offset = _exact(element.offset)
-        message = mido.MetaMessage(kind, **values)
-        timed.append((_tick(offset + late) if offset else 0, message))
+        tick = _tick(offset + late) if offset else 0
+        timed.append((tick, mido.MetaMessage(kind, **values)))
 
     for each in flat.getElementsByClass("TimeSignature"):
         if 0 < each.numerator < 256:

@@ -228,7 +228,7 @@ def _to_piece(
 ) -> Piece:
     """Merge the notes of each track into one roll; its length is whole bars."""
     end = max(int(notes[:, 1].max()) for track in voices for notes in track)
-    lines = midi.quantise_ticks(score.bar_lines(), per_step)
+    lines = midi.quantise_ticks(score.bar_lines, per_step)
     bars = np.unique(lines[lines < end])
     length = min((int(line) for line in lines if line >= end), default=end)
     # With pitches last, as they are packed: otherwise packing takes ten times as long.
