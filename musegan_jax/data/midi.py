@@ -98,12 +98,8 @@ class Score:
     def bar_lines(self) -> np.ndarray:
         """Ticks of all bar lines, from 0 to the end of the bar in which the last note ends.
 
-        float64, increasing, read-only; one more than there are bars. There is at least one bar.
+        float64, increasing; one more than there are bars. There is at least one bar.
         """
-        return self._bar_lines
-
-    @functools.cached_property  # asked for by each part, too
-    def _bar_lines(self) -> np.ndarray:
         bars: list[np.ndarray] = []
         stops = [tick for tick, _, _ in self.meters[1:]] + [max(self.end, 1)]
         length = 0.0
@@ -111,9 +107,7 @@ class Score:
             length = self.ticks_per_beat * 4 * beats / beat_type
             bars.append(np.arange(start, max(stop, start), length))
         starts = np.concatenate(bars)
-        lines = np.append(starts, starts[-1] + length)
-        lines.flags.writeable = False
-        return lines
+        return np.append(starts, starts[-1] + length)
 
 
 def read(path: str | Path) -> Score:
