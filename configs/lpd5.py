@@ -2,7 +2,10 @@
 
 COMMAND   musegan-jax train --config lpd5 --workdir runs/lpd5
 TIME      not measured
-RESULT    not trained on LPD-5 itself; tests/test_formats.py runs it, shrunk, on made-up files
+RESULT    not trained on LPD-5 itself. On made-up songs, with half of the filters and 500 iterations
+          (tests/proofs/five_tracks.py), held-out ones: the bass has the chord's root in 99.5 % of
+          the steps, the strings the chord in 93 %, the guitar its note in 99 %, drums are exact in
+          94 %
 
 The dataset is `lpd5.npz`, of `musegan-jax data build lpd FOLDER --melody none --out lpd5.npz`: the
 tracks Drums, Piano, Guitar, Bass, Strings, as in the files. Any of them may be the one that is
