@@ -245,8 +245,8 @@ def _check_opcodes(content: bytes) -> None:
         ValueError: if it is such a pickle.
     """
     for count, (opcode, argument, _) in enumerate(pickletools.genops(content)):
-        filed = isinstance(argument, int) and opcode.name.endswith("PUT")
-        if count >= limits.MAX_PICKLED or (filed and argument >= limits.MAX_PICKLED):
+        number = argument if opcode.name.endswith("PUT") else 0
+        if max(count, number or 0) >= limits.MAX_PICKLED:
             raise ValueError(f"its pickle has more than {limits.MAX_PICKLED} objects")
 
 
