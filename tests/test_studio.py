@@ -532,7 +532,7 @@ def test_models_are_told_apart(shipped, tmp_path):
         (tmp_path / folder).mkdir()
         mg.save(changed(shipped), tmp_path / folder / "mine.safetensors")
     files = [str(tmp_path / folder / "mine.safetensors") for folder in ("a", "b")]
-    assert list(load_models(files)) == ["chorales", "mine", "mine 2"]
+    assert list(load_models(files)) == ["chorales", "palestrina", "mine", "mine 2"]
 
 
 @pytest.mark.parametrize(
