@@ -47,7 +47,7 @@ class Studio:
         """
         self._models, self.worker, self.watched = models, worker, watched
         self._report = report
-        self._playing, self._reading = asyncio.Semaphore(1), asyncio.Semaphore(1)
+        self._reading = asyncio.Semaphore(1)
         # One thread for all sounds: the player keeps some 50 MB for each that it was ever used in.
         self._player = ThreadPoolExecutor(1, "sound")
         self._sounds = 0
@@ -140,14 +140,13 @@ class Studio:
             return JSONResponse({"error": "too many wait already: try again in a while"}, 503)
         self._sounds += 1
         try:
-            async with self._playing:
-                folder = tempfile.TemporaryDirectory()
-                path = Path(folder.name) / "song.wav"
-                try:
-                    await self._play(songs.write_wav, song, path)
-                except BaseException:
-                    folder.cleanup()
-                    raise
+            folder = tempfile.TemporaryDirectory()
+            path = Path(folder.name) / "song.wav"
+            try:
+                await self._play(songs.write_wav, song, path)
+            except BaseException:
+                folder.cleanup()
+                raise
         finally:
             self._sounds -= 1
         return FileResponse(path, media_type="audio/wav", background=BackgroundTask(folder.cleanup))
@@ -162,8 +161,7 @@ class Studio:
 
     async def sample_sound(self, request: Request) -> Response:
         """The sound of a sample; one is made at a time."""
-        async with self._playing:
-            sound = await self._play(self._run.sound, *_numbers(request))
+        sound = await self._play(self._run.sound, *_numbers(request))
         return Response(sound, media_type="audio/wav")
 
     async def _play(self, make: Callable[..., Any], *arguments: Any) -> Any:
