@@ -1,7 +1,7 @@
 """A small run: four voices after a few minutes.
 
 COMMAND   musegan-jax train --config quickstart --workdir runs/quickstart
-TIME      2 to 4 min on two CPU cores, by machine, with the compiled programs of an earlier start at hand
+TIME      2 to 4 min on two CPU cores, with the compiled programs of an earlier start at hand
 RESULT    Twinkle in four voices; held-out chorales: parallel fifths and octaves rarer than in Bach,
           95 % of the beats a triad or a seventh chord (Bach 89 %), 99 % end in root position
 
