@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import time
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -17,6 +18,7 @@ from musegan_jax.errors import UserError, first_line
 from musegan_jax.runs.fingerprint import Fingerprint, fingerprint
 
 FOLDER = "checkpoints"
+_CLEANING = 5.0  # seconds to remove what is still being written
 KNOWN = "checkpoints.json"  # the names of the checkpoints: a listing of a folder may be older
 
 
@@ -289,9 +291,15 @@ class Checkpoints:
 
     def _clean(self) -> None:
         """Remove the remains of a failed save, which would keep a full disk full."""
-        for path in self._folder.glob("*.orbax-checkpoint-tmp"):
-            with contextlib.suppress(OSError):
-                path.rmtree()
+        end = time.monotonic() + _CLEANING
+        while remains := list(self._folder.glob("*.orbax-checkpoint-tmp")):
+            for path in remains:
+                with contextlib.suppress(OSError):
+                    path.rmtree()
+            # Of Orbax's threads one has failed, and others may still be writing there.
+            if time.monotonic() > end:
+                return
+            time.sleep(0.1)
 
 
 def _preservation(output: OutputConfig) -> policies.PreservationPolicy:

@@ -165,14 +165,14 @@ def told(channel: str) -> dict[str, Any]:
     return {key.rpartition("/")[2]: json.loads(value) for key, value in found}
 
 
-def linger(channel: str) -> None:
+def linger(channel: str, seconds: float = LINGER) -> None:
     """In process 0, which serves the notes, wait until all have left one in the channel, and end.
 
     JAX aborts a process that loses process 0, with a page of text.
     """
     if jax.process_index():
         return
-    end = time.monotonic() + LINGER
+    end = time.monotonic() + seconds
     while len(told(channel)) < jax.process_count() and time.monotonic() < end:
         time.sleep(0.1)
     time.sleep(1)

@@ -191,6 +191,9 @@ class Stop:
                     f"a stop request was not answered within {self._seconds:.0f} s: this process "
                     "or another one of the run hangs; the run continues from its newest checkpoint",
                     2,
+                    # One that hangs never hears it, and may send no heartbeats: then JAX aborts
+                    # this process as early as half their time after the request.
+                    linger=5.0,
                 )
 
     def _read_notes(self) -> None:
@@ -201,24 +204,24 @@ class Stop:
         if "stop" in notes and self._asked is None:
             self._request(notes["stop"])
 
-    def _leave(self, message: str, status: int) -> None:
+    def _leave(self, message: str, status: int, linger: float = processes.LINGER) -> None:
         """End this process, wherever its main thread is."""
         self._ending = True
         terminal.say(f"musegan-jax: {message}")
-        self._tell_end(message, status)
+        self._tell_end(message, status, linger)
         distributed.leave(status)
 
-    def _tell_end(self, message: str, status: int) -> None:
+    def _tell_end(self, message: str, status: int, linger: float = processes.LINGER) -> None:
         def tell() -> None:
             processes.tell(self._notes, "end", [status, message])
             processes.tell(self._acknowledged, str(jax.process_index()), True)
-            processes.linger(self._acknowledged)
+            processes.linger(self._acknowledged, linger)
 
         if self._several:
             # In a thread: process 0, which keeps the notes, may hang.
             telling = threading.Thread(target=tell, daemon=True)
             telling.start()
-            telling.join(processes.LINGER + 5)
+            telling.join(linger + 5)
 
     def _failed(self, error: BaseException) -> None:
         if self._several and isinstance(error.__cause__, jax.errors.JaxRuntimeError):
