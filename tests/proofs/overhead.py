@@ -1,13 +1,13 @@
 """What checkpoints and samples cost the training: quickstart whole and bare; stalls of large saves.
 
-COMMAND   python tests/proofs/overhead.py --pairs 3
+COMMAND   python tests/proofs/overhead.py --pairs 1
           python tests/proofs/overhead.py --saves --megabytes 500
-TIME      5 min a pair; 10 min for the saves, on two quiet cores
+TIME      7 min a pair; 10 min for the saves, on two quiet cores
 
 The first trains `configs/quickstart.py` with its own output, and without any, in turns, in one
-process, and compares what passes between the first and the last step: seconds of the clock, and
-seconds of a processor, which equal runs repeat more closely. A short run comes before, so that
-nothing is compiled in what is measured. The second saves a state of
+process. Equal runs differ by some per cent, so besides the seconds of both it prints what each run
+lost itself: by how much the steps after each output took longer than as many usual steps. What the
+bare run lost there is taken off. The second saves a state of
 the given size every 20 iterations, and says how much longer the step after a save is begun than
 after the others. Both take their times where steps are begun, so that other versions of the loop
 can be measured alike: run the script with PYTHONPATH set to their checkout.
@@ -28,44 +28,50 @@ BARE = (
     "--output.held_out=0", "--output.keep_best=0",
 )  # fmt: skip
 EVERY = 20
+AFTER = 25  # steps by which samples and a checkpoint are done
 
 
-def begun(config: configs.Config) -> tuple[list[float], list[float]]:
-    """Train in a new folder; when each step was begun, in seconds: of the clock, of processors."""
-    times, used, step = [], [], parallel.CompiledStep.__call__
+def begun(config: configs.Config) -> list[float]:
+    """Train in a new folder; when each step was begun, and when the run was done, in seconds."""
+    times, step = [], parallel.CompiledStep.__call__
 
     def timed(self, state, data):
         times.append(time.perf_counter())
-        used.append(time.process_time())
         return step(self, state, data)
 
     parallel.CompiledStep.__call__ = timed
     try:
         with tempfile.TemporaryDirectory() as folder:
             loop.train(config, Path(folder) / "run")
+            times.append(time.perf_counter())
     finally:
         parallel.CompiledStep.__call__ = step
-    return times, used
+    return times
 
 
 def whole_and_bare(pairs: int, iterations: int) -> None:
     whole = configs.override(
         configs.load("configs/quickstart.py"), [f"--training.iterations={iterations}"]
     )
-    begun(configs.override(whole, ["--training.iterations=10"]))
-    clock, processor = [], []
+    every, shares = whole.output.save_every, []
+    begun(configs.override(whole, [*BARE, "--training.iterations=10"]))  # compiles the step
     for pair in range(pairs):
-        both = (whole, configs.override(whole, BARE))
-        took = {}
+        both, cost = (whole, configs.override(whole, BARE)), {}
         for config in both if pair % 2 else both[::-1]:
-            took[config is whole] = [each[-1] - each[0] for each in begun(config)]
-        for name, ratios, ours, bare in zip(
-            ("clock", "processor"), (clock, processor), took[True], took[False], strict=True
-        ):
-            ratios.append(ours / bare - 1)
-            print(f"{name}: whole {ours:.1f} s, bare {bare:.1f} s: {ratios[-1]:+.1%}", flush=True)
-    for name, ratios in (("clock", clock), ("processor", processor)):
-        print(f"overhead by the {name}: median {statistics.median(ratios):+.1%} of {pairs} pairs")
+            times = begun(config)
+            gaps = [b - a for a, b in zip(times[:-2], times[1:-1], strict=True)]
+            usual, total = statistics.median(gaps), times[-1] - times[0]
+            lost = sum(gap - usual for n, gap in enumerate(gaps) if n % every < AFTER)
+            last = times[-1] - times[-2]
+            name = "whole" if config is whole else "bare"
+            print(
+                f"{name}: {total:.1f} s, a step {usual:.3f} s; lost in the {AFTER} steps after "
+                f"each {every} {lost:.2f} s, in the last step and after it {last - usual:.2f} s",
+                flush=True,
+            )
+            cost[name] = lost + last - usual
+        shares.append((cost["whole"] - cost["bare"]) / total)
+    print(f"overhead: median {statistics.median(shares):+.1%} of {pairs} pairs")
 
 
 def stalls(megabytes: int, saves: int) -> None:
@@ -81,7 +87,7 @@ def stalls(megabytes: int, saves: int) -> None:
             "--parallel.strategy=jit",
         ],
     )  # fmt: skip
-    times, _ = begun(config)
+    times = begun(config)[:-1]
     gaps = [after - before for before, after in zip(times, times[1:], strict=False)][3:]
     # Gap n lies between the steps of iterations n + 3 and n + 4; a save comes before the latter.
     at_saves = [gap for n, gap in enumerate(gaps) if (n + 4) % EVERY == 0]
@@ -95,7 +101,7 @@ def stalls(megabytes: int, saves: int) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--pairs", type=int, default=3)
+    parser.add_argument("--pairs", type=int, default=1)
     parser.add_argument("--iterations", type=int, default=1000)
     parser.add_argument("--saves", type=int, nargs="?", const=3, default=0)
     parser.add_argument("--megabytes", type=int, default=500)
