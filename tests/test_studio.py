@@ -9,6 +9,8 @@ import shutil
 import signal
 import subprocess
 import sys
+import threading
+import time
 import urllib.request
 import wave
 import zipfile
@@ -352,17 +354,45 @@ def results_of(worker, *works):
 
 
 def test_jobs_are_done_in_their_order_and_faults_are_told():
-    faults = []
-    worker = Worker(iter([lambda: 1 / 0]), faults.append)
+    faults, go = [], threading.Event()
+    worker = Worker(iter([lambda: 1 / 0, go.wait]), faults.append)
 
     def wrong():
         yield 1
         raise UserError("the melody is wrong")
 
     found = results_of(worker, lambda: [1, 2], wrong, lambda: 1 / 0, lambda: [3])
+    # Also while something that nobody has asked for is being done.
     assert found == [[1, 2], [1, {"error": "the melody is wrong"}], [{"error": jobs.FAULT}], [3]]
+    while len(faults) < 2:
+        time.sleep(0.01)
+    assert not worker.end(0.1)
+    go.set()
     assert worker.end(10)
     assert [type(fault) for fault in faults] == [ZeroDivisionError] * 2
+
+
+def test_what_nobody_asked_for_begins_when_no_job_is_left():
+    order, working = [], threading.Event()
+
+    def idle():
+        yield lambda: working.wait(10) and order.append("first")
+        yield lambda: order.append("second")
+
+    worker = Worker(idle(), pytest.fail)
+
+    def work():
+        working.set()
+        while "first" not in order:
+            time.sleep(0.01)
+        yield 1
+        time.sleep(0.2)  # the second would be done by now
+        order.append("job")
+
+    results_of(worker, work)
+    while len(order) < 3:
+        time.sleep(0.01)
+    assert order == ["first", "job", "second"] and worker.end(10)
 
 
 def test_whoever_leaves_cancels_and_the_queue_is_bounded(monkeypatch):

@@ -66,7 +66,7 @@ def answers(model: Model, ask: Ask) -> Iterator[dict[str, Any]]:
 
 
 def _answer(model: Model, prepared: Melody, wanted: Wanted, temperature: float) -> np.ndarray:
-    """The raw answer. Only the worker's thread comes here."""
+    """The raw answer."""
     if len(wanted.ends) == 1:
         return answer_melody(model, prepared, *wanted.ends[0], temperature)
     return walk.answer_between(model, prepared, wanted.ends, wanted.place, temperature)

@@ -1,11 +1,13 @@
 """A queue of jobs and the thread that does them, one after the other.
 
-One thread, because the network and the search use all that there is of a processor.
+One thread, because the network and the search use all that there is of a processor. What is done
+unasked has a thread of its own: whoever asks while it compiles need not wait for its end.
 """
 
 import asyncio
 import collections
 import threading
+import time
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator
 from typing import Any
 
@@ -61,18 +63,22 @@ class Job:
 
 
 class Worker:
-    """The queue with its thread."""
+    """The queue with its threads."""
 
     def __init__(
         self, idle: Iterator[Callable[[], Any]], report: Callable[[BaseException], None]
     ) -> None:
-        """Begin. `idle` are things to do while there is no job; `report` is told of faults."""
+        """Begin. `idle` are things to begin while there is no job; `report` is told of faults."""
         self._waiting: collections.deque[Job] = collections.deque()
         self._changed = threading.Condition()
-        self._ended = False
+        self._busy = self._ended = False
         self._idle, self._report = idle, report
-        self._thread = threading.Thread(target=self._run, name="studio", daemon=True)
-        self._thread.start()
+        self._threads = [
+            threading.Thread(target=self._run, name="studio", daemon=True),
+            threading.Thread(target=self._unasked, name="studio-idle", daemon=True),
+        ]
+        for thread in self._threads:
+            thread.start()
 
     def submit(self, job: Job) -> Job:
         """Add a job.
@@ -85,7 +91,7 @@ class Worker:
             if len(waiting) >= LONGEST:
                 raise Full
             self._waiting = collections.deque([*waiting, job])
-            self._changed.notify()
+            self._changed.notify_all()
         return job
 
     def ahead(self, job: Job) -> int:
@@ -96,29 +102,35 @@ class Worker:
         return sum(not each.cancelled for each in waiting[:place])
 
     def end(self, seconds: float) -> bool:
-        """Stop after the step that is being done; whether it has stopped within so many seconds."""
+        """Stop after the steps that are being done; whether that was within so many seconds."""
         with self._changed:
             self._ended = True
-            self._changed.notify()
-        self._thread.join(seconds)
-        return not self._thread.is_alive()
+            self._changed.notify_all()
+        latest = time.monotonic() + seconds
+        for thread in self._threads:
+            thread.join(max(0.0, latest - time.monotonic()))
+        return not any(thread.is_alive() for thread in self._threads)
 
-    def _next(self) -> Job | Callable[[], Any] | None:
+    def _next(self) -> Job | None:
         with self._changed:
-            while not self._ended:
-                if self._waiting:
-                    return self._waiting.popleft()
-                idle = next(self._idle, None)
-                if idle is not None:
-                    return idle
-                self._changed.wait()
-        return None
+            self._busy = False
+            self._changed.notify_all()
+            self._changed.wait_for(lambda: self._ended or self._waiting)
+            if self._ended:
+                return None
+            self._busy = True
+            return self._waiting.popleft()
 
     def _run(self) -> None:
-        while (task := self._next()) is not None:
-            if isinstance(task, Job):
-                self._do(task)
-                continue
+        while (job := self._next()) is not None:
+            self._do(job)
+
+    def _unasked(self) -> None:
+        for task in self._idle:
+            with self._changed:
+                self._changed.wait_for(lambda: self._ended or not (self._busy or self._waiting))
+                if self._ended:
+                    return
             try:
                 task()
             except Exception as error:

@@ -12,7 +12,7 @@ of the largest process.
 `bars` writes a dataset of five tracks, and prints: seconds to load it, to find its windows, and to
 collect the facts of its music, with the peak memory of a process that does this; the time of an
 iteration of `--config lpd5` shrunk to small networks with the dataset on the device and fed by the
-host, in turns, three times each, and their ratio.
+host, in turns, three times each, and the ratio of each turn.
 """
 
 import argparse
@@ -187,8 +187,8 @@ def bars(count: int, iterations: int) -> None:
                 times[where].append(_iteration(run_folder / "metrics.jsonl"))
                 print(f"{where}: {times[where][-1]:.3f} s an iteration, {spent:.0f} s in all")
                 shutil.rmtree(run_folder)
-        device, host = (float(np.median(each)) for each in times.values())
-        print(f"host-fed / device-resident: {host / device:.3f}")
+        ratios = sorted(np.divide(times["host"], times["device"]))
+        print(f"host-fed / device-resident, in turns: {', '.join(f'{r:.3f}' for r in ratios)}")
 
 
 def _iteration(path: Path) -> float:
