@@ -5,11 +5,13 @@ import itertools
 import numpy as np
 import pytest
 
+from conftest import make_dataset
+from musegan_jax import pianoroll
 from musegan_jax.composing.decoding import joint, lines
 from musegan_jax.composing.decoding.frame import Frame, frame_of
 from musegan_jax.composing.decoding.scores import Weights, key_scores, make_tables
-from musegan_jax.config import ModelConfig
-from musegan_jax.data import statistics
+from musegan_jax.config import ModelConfig, override
+from musegan_jax.data import statistics, training_music
 from musegan_jax.data.training_music import TrainingMusic
 from musegan_jax.models.model import Model
 from musegan_jax.pianoroll import Track
@@ -429,3 +431,16 @@ def test_statistics_are_stored_with_the_facts_of_the_music():
     assert TrainingMusic.from_dict({**values, "statistics": None}, 0).statistics is None
     with pytest.raises(ValueError, match="statistics"):
         TrainingMusic.from_dict({**values, "statistics": "AAAA"}, 0)
+
+
+def test_of_a_large_dataset_pieces_spread_over_it_are_counted(tiny, monkeypatch):
+    data = make_dataset()
+    config = override(tiny, ["--data.splits=train,valid,test"])
+    whole = training_music.training_music(data, config)
+    assert whole.statistics.last_sonorities.sum() == 12
+    monkeypatch.setattr(training_music, "MOST_STEPS", 4 * 64)
+    some = training_music.training_music(data, config)
+    wanted = counted(*(pianoroll.unpack(data.packed(n)) for n in (0, 3, 6, 9)))
+    for name, values in zip(wanted._fields, wanted, strict=True):
+        np.testing.assert_array_equal(getattr(some.statistics, name), values)
+    assert some.ranges == whole.ranges  # these are of all pieces
