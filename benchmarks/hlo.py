@@ -5,7 +5,9 @@ gives the text alone. Every instruction of the scheduled entry computation is on
 call or copy, in the order of launch, but for those that only name a result. Bytes are those of an
 instruction's operands and results: what it would read and write if it touched each byte once. Of
 an operand that a fusion only slices, the slices count; and of one that it updates in place, the
-part that is written.
+part that is written. A TPU's compiler keeps arrays in the chip's fast memory where they fit (memory
+space 1), and copies others there ahead of their use: what moves in the main memory (space 0) is
+counted apart.
 """
 
 import itertools
@@ -29,8 +31,9 @@ FREE = {
     "opt-barrier",
 }
 SLICES, UPDATE = ("slice", "dynamic-slice"), "dynamic-update-slice"
+AHEAD = {"copy-start": 0, "slice-start": 1}  # which of its results is the copy
 CALLS = {"call", "conditional", "async-start"}
-ARRAY = re.compile(r"\b([a-z]+\d*(?:e\d+m\d+\w*)?)\[([\d,]*)\]")
+ARRAY = re.compile(r"\b([a-z]+\d*(?:e\d+m\d+\w*)?)\[([\d,]*)\](?:\{[^{}]*?(?:S\((\d+)\))?\})?")
 OPCODE = re.compile(r"\s*([\w-]+)\(")
 COLLECTIVES = re.compile(
     r"(all-reduce|all-gather|reduce-scatter|all-to-all|collective-permute)(-start)?"
@@ -38,10 +41,11 @@ COLLECTIVES = re.compile(
 
 
 class Shape(NamedTuple):
-    """An array's dtype by its name in HLO, and its dimensions."""
+    """An array's dtype by its name in HLO, its dimensions and its memory space."""
 
     dtype: str
     dims: tuple[int, ...]
+    space: int = 0
 
     @property
     def size(self) -> int:
@@ -101,6 +105,7 @@ class Kernel(NamedTuple):
         times: how often it runs: loops of a known length are counted.
         transposes: shapes of the arrays that it writes in another order of axes.
         bytes: operands and results, once; of a collective, as much in as out.
+        main_bytes: those of them in the main memory.
     """
 
     instruction: Instruction
@@ -111,6 +116,7 @@ class Kernel(NamedTuple):
     times: int
     transposes: tuple[Shape, ...]
     bytes: int
+    main_bytes: int
 
 
 def _names(text: str) -> list[str]:
@@ -120,8 +126,8 @@ def _names(text: str) -> list[str]:
 def shapes_of(text: str) -> tuple[Shape, ...]:
     """The arrays of an HLO type such as `(f32[64]{0}, bf16[4,4]{1,0})`; tokens are none."""
     return tuple(
-        Shape(dtype, tuple(int(n) for n in dims.split(",") if n))
-        for dtype, dims in ARRAY.findall(text)
+        Shape(dtype, tuple(int(n) for n in dims.split(",") if n), int(space or 0))
+        for dtype, dims, space in ARRAY.findall(text)
         if dtype in SIZES
     )
 
@@ -236,15 +242,22 @@ def _kernel(program: Program, one: Instruction, reads: tuple[Shape, ...], times:
     if one.op == "fusion-start":  # on a stream of its own; its type repeats the operands'
         kind, one = "fusion", one._replace(shapes=one.shapes[len(reads) : -1])
     if kind == "collective":  # whose result may be named together with its operands
-        moved = 2 * sum(shape.bytes for shape in reads)
+        moved = [(shape, 2 * shape.bytes) for shape in reads]
+    elif one.op in AHEAD:  # its type repeats the operands', which it may only take a slice of
+        copy = one.shapes[AHEAD[one.op]]
+        moved = [(reads[0], copy.bytes), (copy, copy.bytes)]
     else:
         moved = _moved(one, reads, inside if kind == "fusion" else [])
-    return Kernel(one, kind, reads, float(flops), dtypes, times, turned, moved)
+    every = sum(size for _, size in moved)
+    main = sum(size for shape, size in moved if not shape.space)
+    return Kernel(one, kind, reads, float(flops), dtypes, times, turned, every, main)
 
 
-def _moved(one: Instruction, reads: tuple[Shape, ...], inside: list[Instruction]) -> int:
-    """Bytes that an instruction reads and writes; `inside` are those of a fusion."""
-    read, written = [shape.bytes for shape in reads], sum(shape.bytes for shape in one.shapes)
+def _moved(
+    one: Instruction, reads: tuple[Shape, ...], inside: list[Instruction]
+) -> list[tuple[Shape, int]]:
+    """Bytes that an instruction moves of its operands and results; `inside` is a fusion."""
+    read, written = [shape.bytes for shape in reads], [shape.bytes for shape in one.shapes]
     held = {each.name: each for each in inside}
     for each in inside:
         if each.op != "parameter":
@@ -261,8 +274,8 @@ def _moved(one: Instruction, reads: tuple[Shape, ...], inside: list[Instruction]
             read[number] = sum(user.shapes[0].size * size for user in users)
         elif inside[-1].op == UPDATE and users == [inside[-1]] and users[0].operands[0] in names:
             read[number] = 0
-            written = held[inside[-1].operands[1]].shapes[0].bytes
-    return sum(read) + written
+            written = [held[inside[-1].operands[1]].shapes[0].bytes]
+    return list(zip((*reads, *one.shapes), (*read, *written), strict=True))
 
 
 def _numbers(pattern: str, text: str, separator: str) -> list[int]:

@@ -29,8 +29,9 @@ TABLES = {
     "tpu_compile": """
         slice {slice} | batch a chip {batch_size} | part {part} | GFLOP {flops:/1e9 .0f} |
         times the minimum {over_minimum:.2f} | GB moved {bytes_accessed:/1e9 .2f} |
-        MB temporary {temporary_bytes:/1e6 .0f} | gradient all-reduces {gradients} |
-        roofline, ms {roofline_s:/1e-3 .2f}""",
+        in the main memory {main_bytes:?/1e9 .2f} | MB temporary {temporary_bytes:/1e6 .0f} |
+        gradient all-reduces {gradients} | roofline, ms {bound_s:?/1e-3 .2f} |
+        MFU it allows {mfu:?.0%}""",
     "gpu_compile": """
         GPUs {slice} | batch a GPU {batch_size} | part {part} | kernels {kernels} |
         of them cuDNN's {convolutions} | copies {copies} | with a transpose {with_transpose} |
@@ -68,7 +69,8 @@ BENCHMARKS = (
     *("input_pipeline", "compose"),
 )
 COMPILED = {  # what may have been otherwise before, by benchmark
-    "tpu_compile": "flops over_minimum bytes_accessed temporary_bytes gradients roofline_s".split(),
+    "tpu_compile": """flops over_minimum bytes_accessed main_bytes temporary_bytes gradients bound_s
+        mfu""".split(),
     "gpu_compile": """kernels convolutions copies with_transpose of_activations bytes_moved
         outside_bytes temporary_bytes flops dtypes gradients roofline_s mfu""".split(),
 }
@@ -287,8 +289,11 @@ def compiled_note(record: dict) -> str:
     """How to read what is compiled, and by which compiler."""
     if record["benchmark"] == "tpu_compile":
         note = """Compiled, not run. For one chip; GFLOP: operations of the part as compiled, beside
-            them how many times the least that it needs (`peaks.minimum`); roofline from published
-            peaks of operations and memory, without the time of collectives."""
+            them how many times the least that it needs (`peaks.minimum`). GB moved: XLA's count, in
+            which a copy from the main memory to the chip's fast memory counts twice, and what moves
+            in the fast memory counts as well. Roofline: the longer of the operations and the bytes
+            in the main memory at the published peaks, without the time of collectives and of the
+            fast memory; MFU: the least operations in that time."""
     else:
         note = """Compiled, not run. For one GPU; roofline: for each kernel the longer of its
             operations and its bytes at the published peaks, summed, without launches and
@@ -320,6 +325,8 @@ def compiled_parts(record: dict) -> dict[tuple[str, int, str], dict]:
             }
             if record["benchmark"] == "gpu_compile":
                 figures |= gpu_figures(part, least)
+            elif "bound_s" in part:  # not in records of earlier versions
+                figures["mfu"] = least / part["peak_flops"] / part["bound_s"]
             found[one["topology"], batch, name] = figures
     return found
 
@@ -346,6 +353,6 @@ def compiled_rows(record: dict) -> list[dict]:
         row = dict(zip(("slice", "batch_size", "part"), place, strict=True))
         parts = [version.get(place) for version in versions]
         for key in COMPILED[record["benchmark"]]:
-            row[key] = tuple(None if part is None else part[key] for part in parts)
+            row[key] = tuple(None if part is None else part.get(key) for part in parts)
         rows.append(row)
     return rows

@@ -7,10 +7,11 @@ TIME      9 minutes on two CPU cores, half of it the whole iteration
 
 The compiler is the real one, so operations, bytes, temporary memory and collectives are exact and
 free of noise. The two kinds of update are compiled separately, because an iteration contains
-several of them; then the whole iteration, for its memory. Figures are for one chip. "Roofline" is
-the larger of FLOPs / peak and bytes / bandwidth: an estimate, not a measurement, and without the
-time of collectives. XLA's bytes include both copying into the chip's fast memory and reading there,
-so a step may be faster.
+several of them; then the whole iteration, for its memory. Figures are for one chip. XLA's count of
+bytes includes what moves in the chip's fast memory, where the compiler keeps most activations; the
+bytes of the main memory are read from the program (`hlo.py`). "Roofline" is the larger of FLOPs /
+peak and main memory's bytes / its bandwidth: an estimate, not a measurement, and without the time
+of collectives and of the fast memory.
 """
 
 import importlib.metadata
@@ -50,19 +51,22 @@ def measure(part: str, config: configs.Config, layout: parallel.Layout, kind: st
     """Compile one part and return the compiler's figures for one chip."""
     compiled = programs.lower(part, config, layout).compile()
     costs, memory = compiled.cost_analysis(), compiled.memory_analysis()
-    flops, moved = costs["flops"], costs["bytes accessed"]
+    flops, text = costs["flops"], compiled.as_text()
+    main = sum(one.main_bytes * one.times for one in hlo.kernels(hlo.parse(text)))
     peak = peaks.PEAKS[kind]
     collectives = [
         {"kind": name, "bytes": sum(array.bytes for array in hlo.shapes_of(result))}
-        for result, name, _ in COLLECTIVE.findall(compiled.as_text())
+        for result, name, _ in COLLECTIVE.findall(text)
     ]
     return {
         "flops": flops,
-        "bytes_accessed": moved,
+        "bytes_accessed": costs["bytes accessed"],
+        "main_bytes": main,
         "temporary_bytes": memory.temp_size_in_bytes,
         "argument_bytes": memory.argument_size_in_bytes,
         "collectives": collectives,
-        "roofline_s": max(flops / peak.flops, moved / peak.bandwidth),
+        "peak_flops": peak.flops,
+        "bound_s": max(flops / peak.flops, main / peak.bandwidth),
     }
 
 
@@ -112,7 +116,8 @@ def run() -> None:
         config = programs.configured(loaded, overrides, chips, arguments.batch_per_chip)
         print(
             f"{topology}: {chips} x {arguments.batch_per_chip} examples, {config.model.dtype}; for "
-            "one chip: operations, bytes moved,\n  temporary memory, collectives, roofline",
+            "one chip: operations, bytes moved\n  (in the main memory), temporary memory, "
+            "collectives, roofline",
             flush=True,
         )
         parts = {}
@@ -121,9 +126,10 @@ def run() -> None:
             reduced = [collective["bytes"] for collective in found["collectives"]]
             print(
                 f"  {name:<17}{found['flops'] / 1e9:7.0f} GFLOP"
-                f"{found['bytes_accessed'] / 1e9:7.2f} GB{found['temporary_bytes'] / 1e6:7.0f} MB"
+                f"{found['bytes_accessed'] / 1e9:7.2f} GB ({found['main_bytes'] / 1e9:.2f})"
+                f"{found['temporary_bytes'] / 1e6:7.0f} MB"
                 f"{len(reduced):4d} collectives of {sum(reduced) / 1e6:.1f} MB"
-                f"{found['roofline_s'] * 1e3:7.2f} ms",
+                f"{found['bound_s'] * 1e3:7.2f} ms",
                 flush=True,
             )
         record["slices"].append(

@@ -135,6 +135,39 @@ def test_bytes_moved_while_a_collective_runs(kernels):
     assert found == {"all-reduce-start": kernels["k5"].bytes + kernels["up"].bytes}
 
 
+FAST = """HloModule jit_fast, is_scheduled=true
+
+%fused (p: f32[4,8,128], q: f32[1,8,128]) -> bf16[8,128] {
+  %p = f32[4,8,128]{2,1,0:T(8,128)S(1)} parameter(0)
+  %q = f32[1,8,128]{2,1,0:T(8,128)S(1)} parameter(1)
+  ROOT %r = bf16[8,128]{1,0:T(8,128)(2,1)} custom-call(%p, %q)
+}
+
+ENTRY %main (k: f32[4,8,128]) -> bf16[8,128] {
+  %k = f32[4,8,128]{2,1,0:T(8,128)} parameter(0)
+  %whole = (f32[4,8,128]{2,1,0:T(8,128)S(1)}, f32[4,8,128]{2,1,0:T(8,128)}, u32[]{:S(2)}) \
+copy-start(%k)
+  %part = ((f32[4,8,128]{2,1,0:T(8,128)}), f32[1,8,128]{2,1,0:T(8,128)S(1)}, s32[]{:S(2)}) \
+slice-start(%k), slice={[0:1], [0:8], [0:128]}
+  %whole.1 = f32[4,8,128]{2,1,0:T(8,128)S(1)} copy-done(%whole)
+  %part.1 = f32[1,8,128]{2,1,0:T(8,128)S(1)} slice-done(%part)
+  ROOT %sum = bf16[8,128]{1,0:T(8,128)(2,1)} fusion(%whole.1, %part.1), kind=kLoop, calls=%fused
+}
+"""
+
+
+def test_what_moves_in_the_fast_memory_of_a_chip_is_apart(scripts):
+    import hlo
+
+    found = {one.instruction.name: one for one in hlo.kernels(hlo.parse(FAST))}
+    one = 8 * 128 * 4
+    assert {name: (each.bytes, each.main_bytes) for name, each in found.items()} == {
+        "whole": (2 * 4 * one, 4 * one),
+        "part": (2 * one, one),
+        "sum": (5 * one + one // 2, one // 2),
+    }
+
+
 SLICED = """HloModule jit_slices, is_scheduled=true
 
 %third (p: f32[9,8], q: f32[3,8]) -> bf16[3,8] {

@@ -92,7 +92,8 @@ def compose() -> dict:
 
 def tpu_compile(scale: float) -> dict:
     part = {"flops": scale * 1e12, "bytes_accessed": scale * 8e9, "temporary_bytes": scale * 3e8}
-    part |= {"roofline_s": scale * 0.01, "collectives": [{"bytes": 1024}, {"bytes": 11_000_000}]}
+    part |= {"main_bytes": scale * 1e9, "bound_s": scale * 0.01, "peak_flops": 197e12}
+    part |= {"collectives": [{"bytes": 1024}, {"bytes": 11_000_000}]}
     one = {"topology": "v5e:1x2", "chips": 2, "parts": {"critic update": part, "iteration": part}}
     config = CONFIG | {"training": {"batch_size": 512}}
     return record("tpu_compile", slices=[one | {"config": config}])
@@ -215,14 +216,18 @@ def test_a_section_says_its_config_and_command(report):
 
 def test_compiled_before_and_after_stand_side_by_side(report, folder):
     earlier = tpu_compile(2.0)
-    del earlier["slices"][0]["parts"]["iteration"]
+    parts = earlier["slices"][0]["parts"]
+    parts["critic update"] = parts.pop("iteration")
+    for name in ("main_bytes", "bound_s"):  # which earlier versions did not have
+        del parts["critic update"][name]
     text = page(report, folder, tpu_compile=tpu_compile(1.0), tpu_compile_before=earlier)
     assert "## tpu_compile\n" in text and "## tpu_compile_before" not in text
     least = report.tables.peaks.minimum(configs.from_dict(CONFIG))["critic_update"]
     before, after = 2e12 / (256 * least), 1e12 / (256 * least)
     assert (
         f"| v5e:1x2 | 256 | critic update | 2000 → 1000 | {before:.2f} → {after:.2f} "
-        "| 16.00 → 8.00 | 600 → 300 | 1 (11.0 MB) → 1 (11.0 MB) | 20.00 → 10.00 |"
+        "| 16.00 → 8.00 | - → 1.00 | 600 → 300 | 1 (11.0 MB) → 1 (11.0 MB) | - → 10.00 "
+        f"| - → {least * 256 / 197e12 / 0.01:.0%} |"
     ) in text.splitlines()
     assert "| v5e:1x2 | 256 | iteration | - → 1000 |" in text
     (folder / "results" / "tpu_compile_before.json").unlink()
