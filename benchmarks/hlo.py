@@ -33,7 +33,9 @@ FREE = {
 SLICES, UPDATE = ("slice", "dynamic-slice"), "dynamic-update-slice"
 AHEAD = {"copy-start": 0, "slice-start": 1}  # which of its results is the copy
 CALLS = {"call", "conditional", "async-start"}
-ARRAY = re.compile(r"\b([a-z]+\d*(?:e\d+m\d+\w*)?)\[([\d,]*)\](?:\{[^{}]*?(?:S\((\d+)\))?\})?")
+ARRAY = re.compile(
+    r"\b([a-z]+\d*(?:e\d+m\d+\w*)?)\[([\d,]*)\](?:\{(?:[^{}]*?S\((\d+)\))?[^{}]*\})?"
+)
 OPCODE = re.compile(r"\s*([\w-]+)\(")
 COLLECTIVES = re.compile(
     r"(all-reduce|all-gather|reduce-scatter|all-to-all|collective-permute)(-start)?"
@@ -247,7 +249,7 @@ def _kernel(program: Program, one: Instruction, reads: tuple[Shape, ...], times:
         copy = one.shapes[AHEAD[one.op]]
         moved = [(reads[0], copy.bytes), (copy, copy.bytes)]
     else:
-        moved = _moved(one, reads, inside if kind == "fusion" else [])
+        moved = _moved(one, reads, inside if one.op.startswith("fusion") else [])
     every = sum(size for _, size in moved)
     main = sum(size for shape, size in moved if not shape.space)
     return Kernel(one, kind, reads, float(flops), dtypes, times, turned, every, main)

@@ -145,7 +145,7 @@ def table(name: str, rows: Sequence[dict]) -> str:
         measured = [cell for cell, row in zip(cells, rows, strict=True) if "failed" not in row]
         if not any(", " in cell for cell in measured):  # there is no more than a median
             header = header.replace(": median, p10, p90", "")
-        if any(cells) or not rows:
+        if any(cell.strip("-→ ") for cell in cells) or not rows:
             # A compiler's message may hold what ends a cell or a line.
             cells = [" ".join(cell.replace("|", "/").split()) for cell in cells]
             columns.append([header, "---", *cells])

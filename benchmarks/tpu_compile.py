@@ -14,6 +14,7 @@ peak and main memory's bytes / its bandwidth: an estimate, not a measurement, an
 of collectives and of the fast memory.
 """
 
+import collections
 import importlib.metadata
 import importlib.util
 import os
@@ -47,14 +48,19 @@ def layout_of(topology: str) -> parallel.Layout:
     return programs.layout_of(topology, platform="tpu", topology_name=topology, **bounds)
 
 
-def measure(part: str, config: configs.Config, layout: parallel.Layout, kind: str) -> dict:
+def measure(part: str, config: configs.Config, layout: parallel.Layout, chip: str) -> dict:
     """Compile one part and return the compiler's figures for one chip."""
     compiled = programs.lower(part, config, layout).compile()
     costs, memory = compiled.cost_analysis(), compiled.memory_analysis()
     flops, text = costs["flops"], compiled.as_text()
-    main = sum(one.main_bytes * one.times for one in hlo.kernels(hlo.parse(text)))
-    peak = peaks.PEAKS[kind]
-    collectives = [
+    by_kind = collections.defaultdict(lambda: [0, 0, 0])  # how many, bytes, in the main memory
+    for one in hlo.kernels(hlo.parse(text)):
+        kind = "copy ahead" if one.instruction.op in hlo.AHEAD else one.kind
+        for n, value in enumerate((1, one.bytes, one.main_bytes)):
+            by_kind[kind][n] += value * one.times
+    main = sum(values[2] for values in by_kind.values())
+    peak = peaks.PEAKS[chip]
+    summed = [
         {"kind": name, "bytes": sum(array.bytes for array in hlo.shapes_of(result))}
         for result, name, _ in COLLECTIVE.findall(text)
     ]
@@ -62,10 +68,12 @@ def measure(part: str, config: configs.Config, layout: parallel.Layout, kind: st
         "flops": flops,
         "bytes_accessed": costs["bytes accessed"],
         "main_bytes": main,
+        "by_kind": dict(by_kind),
         "temporary_bytes": memory.temp_size_in_bytes,
         "argument_bytes": memory.argument_size_in_bytes,
-        "collectives": collectives,
+        "collectives": summed,
         "peak_flops": peak.flops,
+        # Not "roofline_s": in earlier records that is of all bytes, whatever their memory.
         "bound_s": max(flops / peak.flops, main / peak.bandwidth),
     }
 

@@ -331,6 +331,25 @@ def test_a_fingerprint_sees_every_bit_and_nothing_else(saved):
 
 @pytest.mark.slow
 @pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() != 0, reason="mounting needs root")
+def test_what_a_failed_save_leaves_is_removed_though_others_still_write(
+    tiny, tmp_path, monkeypatch
+):
+    saves = checkpoint.Checkpoints(epath.Path(tmp_path), tiny.output)
+    remains = tmp_path / "checkpoints" / "3.orbax-checkpoint-tmp"
+    (remains / "state").mkdir(parents=True)
+    tries, remove = [], type(epath.Path(tmp_path)).rmtree
+
+    def not_yet(path):
+        tries.append(path)
+        if len(tries) < 3:  # a file has come while the others were removed
+            raise OSError(39, "Directory not empty")
+        remove(path)
+
+    monkeypatch.setattr(type(epath.Path(tmp_path)), "rmtree", not_yet)
+    saves.close()
+    assert len(tries) == 3 and not remains.exists()
+
+
 @pytest.mark.parametrize(
     ("kibibytes", "melody"), [(60, ""), (400, ""), (60, "twinkle"), (1500, "twinkle")]
 )

@@ -150,7 +150,7 @@ copy-start(%k)
   %part = ((f32[4,8,128]{2,1,0:T(8,128)}), f32[1,8,128]{2,1,0:T(8,128)S(1)}, s32[]{:S(2)}) \
 slice-start(%k), slice={[0:1], [0:8], [0:128]}
   %whole.1 = f32[4,8,128]{2,1,0:T(8,128)S(1)} copy-done(%whole)
-  %part.1 = f32[1,8,128]{2,1,0:T(8,128)S(1)} slice-done(%part)
+  %part.1 = f32[1,8,128]{2,1,0:T(8,128)S(1)SC(1:64)} slice-done(%part)
   ROOT %sum = bf16[8,128]{1,0:T(8,128)(2,1)} fusion(%whole.1, %part.1), kind=kLoop, calls=%fused
 }
 """

@@ -441,6 +441,7 @@ def test_of_a_large_dataset_pieces_spread_over_it_are_counted(tiny, monkeypatch)
     monkeypatch.setattr(training_music, "MOST_STEPS", 4 * 64)
     some = training_music.training_music(data, config)
     wanted = counted(*(pianoroll.unpack(data.packed(n)) for n in (0, 3, 6, 9)))
+    wanted = wanted._replace(ranges=whole.statistics.ranges)  # what may be played: of all pieces
     for name, values in zip(wanted._fields, wanted, strict=True):
         np.testing.assert_array_equal(getattr(some.statistics, name), values)
-    assert some.ranges == whole.ranges  # these are of all pieces
+    assert some.ranges == whole.ranges

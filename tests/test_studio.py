@@ -354,8 +354,9 @@ def results_of(worker, *works):
 
 
 def test_jobs_are_done_in_their_order_and_faults_are_told():
-    faults, go = [], threading.Event()
-    worker = Worker(iter([lambda: 1 / 0, go.wait]), faults.append)
+    faults, began, go = [], threading.Event(), threading.Event()
+    worker = Worker(iter([lambda: 1 / 0, lambda: (began.set(), go.wait(60))]), faults.append)
+    assert began.wait(60)
 
     def wrong():
         yield 1
@@ -364,8 +365,6 @@ def test_jobs_are_done_in_their_order_and_faults_are_told():
     found = results_of(worker, lambda: [1, 2], wrong, lambda: 1 / 0, lambda: [3])
     # Also while something that nobody has asked for is being done.
     assert found == [[1, 2], [1, {"error": "the melody is wrong"}], [{"error": jobs.FAULT}], [3]]
-    while len(faults) < 2:
-        time.sleep(0.01)
     assert not worker.end(0.1)
     go.set()
     assert worker.end(10)
@@ -373,26 +372,36 @@ def test_jobs_are_done_in_their_order_and_faults_are_told():
 
 
 def test_what_nobody_asked_for_begins_when_no_job_is_left():
-    order, working = [], threading.Event()
+    order, began, working, done = [], *(threading.Event() for _ in range(3))
 
     def idle():
-        yield lambda: working.wait(10) and order.append("first")
-        yield lambda: order.append("second")
-
-    worker = Worker(idle(), pytest.fail)
+        yield lambda: (began.set(), working.wait(60), order.append("first"))
+        yield lambda: (order.append("second"), done.set())
 
     def work():
         working.set()
-        while "first" not in order:
-            time.sleep(0.01)
-        yield 1
-        time.sleep(0.2)  # the second would be done by now
+        time.sleep(0.3)  # the second would be done by now
         order.append("job")
+        yield 1
 
-    results_of(worker, work)
-    while len(order) < 3:
-        time.sleep(0.01)
-    assert order == ["first", "job", "second"] and worker.end(10)
+    worker = Worker(idle(), pytest.fail)
+    assert began.wait(60)
+    assert results_of(worker, work) == [[1]]
+    assert done.wait(60) and worker.end(10)
+    assert order == ["first", "job", "second"]
+
+
+def test_a_task_that_cannot_be_made_does_not_end_those_after_it():
+    faults, done = [], threading.Event()
+
+    def of_one_model():
+        raise UserError("not this model")
+        yield
+
+    tasks = itertools.chain.from_iterable(f() for f in (of_one_model, lambda: [done.set]))
+    worker = Worker(tasks, faults.append)
+    assert done.wait(60) and worker.end(10)
+    assert [str(fault) for fault in faults] == ["not this model"]
 
 
 def test_whoever_leaves_cancels_and_the_queue_is_bounded(monkeypatch):

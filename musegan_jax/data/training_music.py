@@ -29,9 +29,9 @@ class TrainingMusic(NamedTuple):
         steps_per_beat: time steps in a quarter note.
         ranges: lowest and highest MIDI pitch of each track, including random transposition.
         single_lines: for each track, whether it never has two pitches at once.
-        statistics: counts of the music's lines, of large datasets from pieces spread evenly over
-            it; None for files of earlier versions, and where there are more lines than
-            `statistics.MOST_LINES`.
+        statistics: counts of the music's lines; of large datasets from pieces spread evenly over
+            it, but for the ranges; None for files of earlier versions, and where there are more
+            lines than `statistics.MOST_LINES`.
     """
 
     tracks: tuple[Track, ...]
@@ -145,10 +145,13 @@ def training_music(dataset: Dataset, config: Config) -> TrainingMusic:
 def _count(dataset: Dataset, pieces: np.ndarray, lines: list[int], melody: int) -> Statistics:
     pitched = [k for k, track in enumerate(dataset.tracks) if not track.is_drum]
     counts = empty(len(lines), dataset.steps_per_beat)
-    # All of a million bars would take the best part of a minute, in which every process waits for
-    # this one.
-    apart = -(-int(np.diff(dataset.boundaries)[pieces].sum()) // MOST_STEPS)
-    for piece in pieces[:: max(apart, 1)]:  # one by one: unpacked, they take eight times the memory
+    # All of a million bars would take the best part of a minute, in which every process waits.
+    steps = int(np.diff(dataset.boundaries)[pieces].sum())
+    few = max(1, len(pieces) * MOST_STEPS // max(steps, 1))
+    all_ = few >= len(pieces)
+    for piece in (
+        pieces if all_ else pieces[np.arange(few) * len(pieces) // few]
+    ):  # one by one: unpacked, they take eight times the memory
         bars = dataset.bars_of(piece) - dataset.boundaries[piece]
         count(
             counts,
@@ -157,4 +160,7 @@ def _count(dataset: Dataset, pieces: np.ndarray, lines: list[int], melody: int) 
             [pitched.index(k) for k in lines],
             pitched.index(melody),
         )
+    if not all_:  # what may be played is what all pieces have
+        edges = np.array(dataset.bounds(pieces))[lines]
+        counts.ranges[:] = np.where(edges[:, :1] == SILENT, -1, edges)
     return counts

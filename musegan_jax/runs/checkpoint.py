@@ -292,7 +292,7 @@ class Checkpoints:
     def _clean(self) -> None:
         """Remove the remains of a failed save, which would keep a full disk full."""
         end = time.monotonic() + _CLEANING
-        while remains := list(self._folder.glob("*.orbax-checkpoint-tmp")):
+        while remains := self._remains():
             for path in remains:
                 with contextlib.suppress(OSError):
                     path.rmtree()
@@ -300,6 +300,11 @@ class Checkpoints:
             if time.monotonic() > end:
                 return
             time.sleep(0.1)
+
+    def _remains(self) -> list[epath.Path]:
+        with contextlib.suppress(OSError):
+            return list(self._folder.glob("*.orbax-checkpoint-tmp"))
+        return []
 
 
 def _preservation(output: OutputConfig) -> policies.PreservationPolicy:

@@ -1,7 +1,7 @@
-"""A queue of jobs and the thread that does them, one after the other.
+"""A queue of jobs, done one after the other, and tasks that nobody has asked for.
 
-One thread, because the network and the search use all that there is of a processor. What is done
-unasked has a thread of its own: whoever asks while it compiles need not wait for its end.
+All jobs have one thread, because the network and the search use all that there is of a processor.
+The other tasks have another one: whoever asks while it compiles need not wait for its end.
 """
 
 import asyncio
@@ -68,7 +68,7 @@ class Worker:
     def __init__(
         self, idle: Iterator[Callable[[], Any]], report: Callable[[BaseException], None]
     ) -> None:
-        """Begin. `idle` are things to begin while there is no job; `report` is told of faults."""
+        """Begin. Each of `idle` begins while no job waits or runs; `report` is told of faults."""
         self._waiting: collections.deque[Job] = collections.deque()
         self._changed = threading.Condition()
         self._busy = self._ended = False
@@ -126,12 +126,16 @@ class Worker:
             self._do(job)
 
     def _unasked(self) -> None:
-        for task in self._idle:
+        while True:
             with self._changed:
                 self._changed.wait_for(lambda: self._ended or not (self._busy or self._waiting))
                 if self._ended:
                     return
             try:
+                # In here, as making the next task may fail: then the one after it is taken.
+                task = next(self._idle, None)
+                if task is None:
+                    return
                 task()
             except Exception as error:
                 self._report(error)

@@ -26,6 +26,7 @@ _SIGNALS = tuple(
 )
 _POLL = 1.0  # seconds between looks at what other processes tell
 _HEARD = 3.0  # seconds to hear from a process why it ended, before the connection to it is blamed
+_HANGING = 5.0  # seconds to tell the others that one hangs
 _NEVER = 2**31
 _runs = itertools.count()  # in this process, which is the same in all
 
@@ -192,8 +193,8 @@ class Stop:
                     "or another one of the run hangs; the run continues from its newest checkpoint",
                     2,
                     # One that hangs never hears it, and may send no heartbeats: then JAX aborts
-                    # this process as early as half their time after the request.
-                    linger=5.0,
+                    # this process, at the earliest half of `HEARTBEAT_SECONDS` after the request.
+                    linger=_HANGING,
                 )
 
     def _read_notes(self) -> None:

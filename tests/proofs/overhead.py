@@ -5,12 +5,12 @@ COMMAND   python tests/proofs/overhead.py --pairs 1
 TIME      7 min a pair; 10 min for the saves, on two quiet cores
 
 The first trains `configs/quickstart.py` with its own output, and without any, in turns, in one
-process. Equal runs differ by some per cent, so besides the seconds of both it prints what each run
-lost itself: by how much the steps after each output took longer than as many usual steps. What the
-bare run lost there is taken off. The second saves a state of
-the given size every 20 iterations, and says how much longer the step after a save is begun than
-after the others. Both take their times where steps are begun, so that other versions of the loop
-can be measured alike: run the script with PYTHONPATH set to their checkout.
+process; both save their last state. Equal runs differ by some per cent, so besides the seconds of
+both it prints, for each run, by how much the steps from each output on took longer than as many
+usual steps. The overhead is the difference of these, as a share of the run with output. The second
+saves a state of the given size every 20 iterations, and says how much longer the step after a save
+is begun than after the others. Both take their times where steps are begun, so that other versions
+of the loop can be measured alike: run the script with PYTHONPATH set to their checkout.
 """
 
 import argparse
@@ -56,22 +56,24 @@ def whole_and_bare(pairs: int, iterations: int) -> None:
     every, shares = whole.output.save_every, []
     begun(configs.override(whole, [*BARE, "--training.iterations=10"]))  # compiles the step
     for pair in range(pairs):
-        both, cost = (whole, configs.override(whole, BARE)), {}
+        both, cost, seconds = (whole, configs.override(whole, BARE)), {}, {}
         for config in both if pair % 2 else both[::-1]:
             times = begun(config)
             gaps = [b - a for a, b in zip(times[:-2], times[1:-1], strict=True)]
             usual, total = statistics.median(gaps), times[-1] - times[0]
-            lost = sum(gap - usual for n, gap in enumerate(gaps) if n % every < AFTER)
+            # Gap n lies before the step of iteration n + 2; what iteration n + 1 gives out, too.
+            near = (gap for n, gap in enumerate(gaps, 1) if n >= every and n % every < AFTER)
+            lost = sum(gap - usual for gap in near)
             last = times[-1] - times[-2]
             name = "whole" if config is whole else "bare"
             print(
-                f"{name}: {total:.1f} s, a step {usual:.3f} s; lost in the {AFTER} steps after "
-                f"each {every} {lost:.2f} s, in the last step and after it {last - usual:.2f} s",
+                f"{name}: {total:.1f} s, a step {usual:.3f} s; longer than usual: {AFTER} steps "
+                f"from each {every} on by {lost:.2f} s, last step and end by {last - usual:.2f} s",
                 flush=True,
             )
-            cost[name] = lost + last - usual
-        shares.append((cost["whole"] - cost["bare"]) / total)
-    print(f"overhead: median {statistics.median(shares):+.1%} of {pairs} pairs")
+            cost[name], seconds[name] = lost + last - usual, total
+        shares.append((cost["whole"] - cost["bare"]) / seconds["whole"])
+    print("overhead:", ", ".join(f"{share:+.1%}" for share in shares))
 
 
 def stalls(megabytes: int, saves: int) -> None:

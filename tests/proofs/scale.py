@@ -187,7 +187,7 @@ def bars(count: int, iterations: int) -> None:
                 times[where].append(_iteration(run_folder / "metrics.jsonl"))
                 print(f"{where}: {times[where][-1]:.3f} s an iteration, {spent:.0f} s in all")
                 shutil.rmtree(run_folder)
-        ratios = sorted(np.divide(times["host"], times["device"]))
+        ratios = np.divide(times["host"], times["device"])
         print(f"host-fed / device-resident, in turns: {', '.join(f'{r:.3f}' for r in ratios)}")
 
 

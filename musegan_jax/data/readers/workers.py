@@ -167,7 +167,7 @@ def _after(worker: _Worker, full: bool, function: Callable, seconds: int, memory
 def _work(connection: Connection, function: Callable, seconds: int, memory: int) -> None:
     """In the worker: batches of items come, and a result for each goes back."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C: the parent ends
-    gc.freeze()  # else what was imported is searched for garbage all the time: an eighth of it
+    gc.freeze()  # else every search for garbage goes through all imports: an eighth of the time
     if resource is not None:
         _bound(memory)
     # Without its parent, the connection ends.
