@@ -7,10 +7,10 @@ NEEDS     the extra `cuda`; torch for the peers, which are otherwise left out; k
 TIME      at most `--limit` seconds, 570 by default
 
 Runs the other scripts one after another, each in its own process, the most telling first: our step
-in bf16 (with the lab's 1000 iterations), compiled and eager PyTorch beside it, the time of every
-kernel beside its bytes, float32 with products in TF32, what bit-for-bit equality costs, ten
-iterations in one dispatch, and two flags of XLA's that nobody has run here yet: short CUDA graphs,
-and convolutions fused with what follows them.
+in bf16 (with the lab's 1000 iterations), compiled and eager PyTorch beside it, Keras in float32,
+the time of every kernel beside its bytes, float32 with products in TF32, what bit-for-bit equality
+costs, ten iterations in one dispatch, and two flags of XLA's that nobody has run here yet: short
+CUDA graphs, and convolutions fused with what follows them.
 A script whose share of the time is up is stopped, with all that it has started. It keeps what it
 has written by then: rows, modes, rounds with the peers; only `kernels.py` writes once, at its end.
 """
@@ -70,10 +70,12 @@ def parts(
 
     made = [Part("train_step.py", [*bf16, *rows, "--wall", "1000", *record("train_step")], 3)]
     if importlib.util.find_spec("torch"):
-        both = all(map(importlib.util.find_spec, ("keras", "tensorflow")))
-        names = ",".join(["torch", *(["keras"] if both else []), "torch-eager"])
-        peers = ["--peers", names, "--iterations", "5"]
+        peers = ["--peers", "torch,torch-eager", "--iterations", "5"]
         made.append(Part("peers.py", [*bf16, *peers, *record("peers")], 3))
+    if all(map(importlib.util.find_spec, ("keras", "tensorflow"))):
+        # Apart, since the Keras peer computes in float32 only.
+        peers = ["--peers", "keras", "--iterations", "5"]
+        made.append(Part("peers.py", [*base, *peers, *record("peers_float32")], 2))
     made += [
         Part("kernels.py", [*traced, *record("kernels")], 1, TRACED if on_gpu else ""),
         Part("train_step.py", [*base, *rows, *record("train_step_float32")], 3),

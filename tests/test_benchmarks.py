@@ -238,6 +238,11 @@ def test_ten_minutes_on_a_gpu_leave_a_record_of_each_part(monkeypatch):
         "out/train_step_fused_x.json": gpu.FUSED,
     }
     assert "--training.batch_size=256" in parts[2].words  # the middle one is traced
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: name)
+    peers = [part.words for part in gpu.parts("x", "x", Path("out"), "8", [], on_gpu=True)][1:3]
+    assert [words[words.index("--peers") + 1] for words in peers] == ["torch,torch-eager", "keras"]
+    # Keras's peer refuses bf16, and would take PyTorch's with it.
+    assert ["--model.dtype=bfloat16" in words for words in peers] == [True, False]
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
     left = gpu.parts("x", "configs/tiny.py", Path("out"), "8", [], on_gpu=False)
     assert [part.script for part in left] == [
