@@ -1,7 +1,7 @@
 """Train `--config lpd5` on made-up songs of five tracks whose right accompaniment is known.
 
 COMMAND   uv run python tests/proofs/five_tracks.py [--beats 3] [--files 40] [--picture FILE]
-TIME      28 minutes on a tenth of two loaded CPU cores; not measured on quiet ones
+TIME      18 minutes on two CPU cores beside two other jobs
 RESULT    exit status 0 if, in held-out songs, root of the bass, chord of the strings, note of the
           guitar and drums are each right in 90 % of the steps, and root and drums are not where the
           piano is silent or plays random chords
