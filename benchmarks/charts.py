@@ -150,10 +150,10 @@ def _compiled(record: dict, moved: str, device: str) -> Figure | None:
             values = [(row[moved][k] or math.nan) / 1e9 for row in here]
             bars = axes.barh(y, values, 0.736 / len(versions), color=colour, label=version)
             axes.bar_label(bars, fmt="%#.3g", padding=3)
-        axes.set_title(f"{one[0]}, {one[1]} examples a {device}", loc="left", fontsize="medium")
+        axes.set_title(f"{one[0]}, batch {one[1]}", loc="left", fontsize="medium")
         axes.set_yticks(range(len(parts)), parts)
         axes.margins(x=0.14)  # for the numbers at the bars' ends
-        axes.set_xlabel(f"GB moved, one {device}")
+        axes.set_xlabel(f"GB moved by one {device}")
     panels[0].invert_yaxis()  # shared
     if len(versions) > 1:
         handles = panels[0].get_legend_handles_labels()
