@@ -154,6 +154,7 @@ def _compiled(record: dict, moved: str, device: str) -> Figure | None:
         axes.set_yticks(range(len(parts)), parts)
         axes.margins(x=0.14)  # for the numbers at the bars' ends
         axes.set_xlabel(f"GB moved by one {device}")
+        axes.tick_params(labelbottom=True)  # also where no panel is below
     panels[0].invert_yaxis()  # shared
     if len(versions) > 1:
         handles = panels[0].get_legend_handles_labels()
