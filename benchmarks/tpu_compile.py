@@ -60,7 +60,7 @@ def measure(part: str, config: configs.Config, layout: parallel.Layout, chip: st
             by_kind[kind][n] += value * one.times
     main = sum(values[2] for values in by_kind.values())
     peak = peaks.PEAKS[chip]
-    summed = [
+    collectives = [
         {"kind": name, "bytes": sum(array.bytes for array in hlo.shapes_of(result))}
         for result, name, _ in COLLECTIVE.findall(text)
     ]
@@ -71,7 +71,7 @@ def measure(part: str, config: configs.Config, layout: parallel.Layout, chip: st
         "by_kind": dict(by_kind),
         "temporary_bytes": memory.temp_size_in_bytes,
         "argument_bytes": memory.argument_size_in_bytes,
-        "collectives": summed,
+        "collectives": collectives,
         "peak_flops": peak.flops,
         # Not "roofline_s": in earlier records that is of all bytes, whatever their memory.
         "bound_s": max(flops / peak.flops, main / peak.bandwidth),

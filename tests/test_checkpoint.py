@@ -329,8 +329,6 @@ def test_a_fingerprint_sees_every_bit_and_nothing_else(saved):
     assert fingerprint(reordered)["step"] != fingerprint(state)["step"]
 
 
-@pytest.mark.slow
-@pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() != 0, reason="mounting needs root")
 def test_what_a_failed_save_leaves_is_removed_though_others_still_write(
     tiny, tmp_path, monkeypatch
 ):
@@ -350,6 +348,8 @@ def test_what_a_failed_save_leaves_is_removed_though_others_still_write(
     assert len(tries) == 3 and not remains.exists()
 
 
+@pytest.mark.slow
+@pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() != 0, reason="mounting needs root")
 @pytest.mark.parametrize(
     ("kibibytes", "melody"), [(60, ""), (400, ""), (60, "twinkle"), (1500, "twinkle")]
 )

@@ -11,7 +11,7 @@ from musegan_jax.composing.decoding import joint, lines
 from musegan_jax.composing.decoding.frame import Frame, frame_of
 from musegan_jax.composing.decoding.scores import Weights, key_scores, make_tables
 from musegan_jax.config import ModelConfig, override
-from musegan_jax.data import statistics, training_music
+from musegan_jax.data import dataset, statistics, training_music
 from musegan_jax.data.training_music import TrainingMusic
 from musegan_jax.models.model import Model
 from musegan_jax.pianoroll import Track
@@ -434,13 +434,20 @@ def test_statistics_are_stored_with_the_facts_of_the_music():
 
 
 def test_of_a_large_dataset_pieces_spread_over_it_are_counted(tiny, monkeypatch):
-    data = make_dataset()
+    made = make_dataset()
+    rolls = [pianoroll.unpack(made.packed(n)) for n in range(12)]
+    rolls[1][:4, 90, 0] = True  # the highest note, in a piece that is not counted
+    pieces = [
+        dataset.Piece(f"{n:02d}", pianoroll.pack(r), made.bars[:4]) for n, r in enumerate(rolls)
+    ]
+    data = dataset.build(pieces, made.tracks, 4, "made up")
     config = override(tiny, ["--data.splits=train,valid,test"])
     whole = training_music.training_music(data, config)
     assert whole.statistics.last_sonorities.sum() == 12
     monkeypatch.setattr(training_music, "MOST_STEPS", 4 * 64)
     some = training_music.training_music(data, config)
-    wanted = counted(*(pianoroll.unpack(data.packed(n)) for n in (0, 3, 6, 9)))
+    wanted = counted(*(rolls[n] for n in (0, 3, 6, 9)))
+    assert wanted.ranges[0, 1] < 90 == whole.statistics.ranges[0, 1]
     wanted = wanted._replace(ranges=whole.statistics.ranges)  # what may be played: of all pieces
     for name, values in zip(wanted._fields, wanted, strict=True):
         np.testing.assert_array_equal(getattr(some.statistics, name), values)

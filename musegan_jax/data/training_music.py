@@ -147,11 +147,9 @@ def _count(dataset: Dataset, pieces: np.ndarray, lines: list[int], melody: int) 
     counts = empty(len(lines), dataset.steps_per_beat)
     # All of a million bars would take the best part of a minute, in which every process waits.
     steps = int(np.diff(dataset.boundaries)[pieces].sum())
-    few = max(1, len(pieces) * MOST_STEPS // max(steps, 1))
-    all_ = few >= len(pieces)
-    for piece in (
-        pieces if all_ else pieces[np.arange(few) * len(pieces) // few]
-    ):  # one by one: unpacked, they take eight times the memory
+    some = min(len(pieces), max(1, len(pieces) * MOST_STEPS // max(steps, 1)))
+    counted = pieces[np.arange(some) * len(pieces) // max(some, 1)]
+    for piece in counted:  # one by one: unpacked, they take eight times the memory
         bars = dataset.bars_of(piece) - dataset.boundaries[piece]
         count(
             counts,
@@ -160,7 +158,7 @@ def _count(dataset: Dataset, pieces: np.ndarray, lines: list[int], melody: int) 
             [pitched.index(k) for k in lines],
             pitched.index(melody),
         )
-    if not all_:  # what may be played is what all pieces have
+    if len(counted) < len(pieces):  # what may be played is what all pieces have
         edges = np.array(dataset.bounds(pieces))[lines]
         counts.ranges[:] = np.where(edges[:, :1] == SILENT, -1, edges)
     return counts

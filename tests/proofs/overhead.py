@@ -61,7 +61,7 @@ def whole_and_bare(pairs: int, iterations: int) -> None:
             times = begun(config)
             gaps = [b - a for a, b in zip(times[:-2], times[1:-1], strict=True)]
             usual, total = statistics.median(gaps), times[-1] - times[0]
-            # Gap n lies before the step of iteration n + 2; what iteration n + 1 gives out, too.
+            # Gap n lies before the step of iteration n + 1, and holds what iteration n gives out.
             near = (gap for n, gap in enumerate(gaps, 1) if n >= every and n % every < AFTER)
             lost = sum(gap - usual for gap in near)
             last = times[-1] - times[-2]
