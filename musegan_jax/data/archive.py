@@ -18,6 +18,8 @@ import numpy as np
 from musegan_jax.data import npz
 
 ABOUT, SEAL, CHECKS = "about", "seal", "crc32"
+# Of 9. The usual 6 takes twice the time, in which no other process can help; files a fifth smaller.
+LEVEL = 4
 
 
 class Streamed(NamedTuple):
@@ -35,7 +37,7 @@ def write(
 
     Equal content gives equal bytes.
     """
-    with zipfile.ZipFile(file, "w") as archive:
+    with zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED, compresslevel=LEVEL) as archive:
         for name, array in arrays.items():
             _write(archive, name, array)
         checks = {info.filename: info.CRC for info in archive.infolist()}
@@ -46,9 +48,8 @@ def write(
 
 
 def _write(archive: zipfile.ZipFile, name: str, array: Streamed) -> None:
-    member = zipfile.ZipInfo(f"{name}.npy")  # dated 1980: the bytes are the same tomorrow
-    member.compress_type = zipfile.ZIP_DEFLATED
-    with archive.open(member, "w", force_zip64=True) as file:
+    # Dated 1980, as `open` does to a name: the bytes are the same tomorrow.
+    with archive.open(f"{name}.npy", "w", force_zip64=True) as file:
         header = {
             "descr": np.lib.format.dtype_to_descr(array.dtype),
             "fortran_order": False,

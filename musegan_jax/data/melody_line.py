@@ -242,4 +242,9 @@ def _cheapest(
 
 def of_line(notes: Int[np.ndarray, "N 4"], line: Int[np.ndarray, " T"]) -> Bool[np.ndarray, " N"]:
     """Which notes, in steps, a line goes through at any step: bool `(N,)`."""
-    return np.array([p in line[s:e] for s, e, p, _ in notes.tolist()], bool)
+    starts, ends, pitches = notes[:, 0], notes[:, 1], notes[:, 2]
+    # The line's steps in the order of their pitches: a note's steps follow each other among them.
+    most = len(line) + 1
+    sounding = np.flatnonzero(line >= 0)
+    steps = np.append(np.sort(line[sounding] * most + sounding), 128 * most)
+    return steps[np.searchsorted(steps, pitches * most + starts)] < pitches * most + ends

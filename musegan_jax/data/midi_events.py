@@ -131,15 +131,19 @@ def _track(body: bytes, odd: collections.Counter[str]) -> tuple[mido.MidiTrack, 
                 if first > 127 or second > 127:
                     first, second = _clipped(bytes((first, second)), odd)
                 message = new(mido.Message)
-                vars(message).update(_values(code, first, second))
-            elif code:
-                message, now = _other(code, body, now, odd)
-            else:
-                raise _Damage("has data without a message")
-            if message is not None:
-                vars(message)["time"] = waited  # `message.time = ...` would check it: half the time
+                attributes = vars(message)  # `message.time = ...` would check it: half the time
+                attributes.update(_values(code, first, second))
+                attributes["time"] = waited
                 track.append(message)
                 waited = 0
+            elif code:
+                message, now = _other(code, body, now, odd)
+                if message is not None:
+                    message.time = waited
+                    track.append(message)
+                    waited = 0
+            else:
+                raise _Damage("has data without a message")
     except IndexError:
         return track, "ends inside an event"
     except _Damage as error:

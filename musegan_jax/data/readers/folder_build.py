@@ -186,7 +186,7 @@ class _Parts:
                 break
             end += len(line)
             if n:
-                self._know(value)
+                self._know(*_parsed(value))
         self._rolls.truncate(self.bytes)
         self._rolls.seek(self.bytes)
         self._index.truncate(end)
@@ -194,13 +194,10 @@ class _Parts:
         if not end:
             self._lines = [json.dumps(key)]
 
-    def _know(self, line: dict[str, Any]) -> None:
-        self.files, self.bytes = line["files"], line["bytes"]
-        self.skipped += [Skipped(*each) for each in line["skipped"]]
-        self.entries += [
-            Entry(name, steps, bars, Facts([(n, p) for n, p in labels], *facts))
-            for name, steps, bars, (labels, *facts) in line["entries"]
-        ]
+    def _know(self, count: int, size: int, entries: list[Entry], skipped: list[Skipped]) -> None:
+        self.files, self.bytes = count, size
+        self.entries += entries
+        self.skipped += skipped
 
     def add(self, count: int, songs: list[Song], skipped: list[Skipped]) -> None:
         """Append what some files gave."""
@@ -209,15 +206,11 @@ class _Parts:
         entries = [
             Entry(s.piece.name, len(s.piece.roll), s.piece.bars.tolist(), s.facts) for s in songs
         ]
-        size = sum(song.piece.roll.nbytes for song in songs)
-        line = {
-            "files": self.files + count,
-            "bytes": self.bytes + size,
-            "entries": entries,
-            "skipped": skipped,
-        }
+        count += self.files
+        size = self.bytes + sum(song.piece.roll.nbytes for song in songs)
+        line = {"files": count, "bytes": size, "entries": entries, "skipped": skipped}
         self._lines.append(json.dumps(line))
-        self._know(json.loads(self._lines[-1]))
+        self._know(count, size, entries, skipped)
         if time.monotonic() - self.saved > SAVE_EVERY:
             self.flush()
 
@@ -233,6 +226,15 @@ class _Parts:
         text = "".join(f"{line}\n" for line in self._lines)
         self._lines = []
         return text.encode()
+
+
+def _parsed(line: dict[str, Any]) -> tuple[int, int, list[Entry], list[Skipped]]:
+    """What a line of the index says: files, bytes of rolls, songs, and files that gave none."""
+    entries = [
+        Entry(name, steps, bars, Facts([(n, p) for n, p in labels], *facts))
+        for name, steps, bars, (labels, *facts) in line["entries"]
+    ]
+    return line["files"], line["bytes"], entries, [Skipped(*each) for each in line["skipped"]]
 
 
 def _opened(path: Path) -> IO[bytes]:
