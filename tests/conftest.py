@@ -4,13 +4,19 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 
 # What a shell starts in the background ignores SIGINT, and so would the runs that tests interrupt.
 if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
 os.environ["JAX_PLATFORMS"] = "cpu"
-os.environ["JAX_ENABLE_COMPILATION_CACHE"] = "false"  # nothing is left in anybody's home
+# What one test or process compiles, the others find, as users' commands do; in a folder of this run
+# of the tests, so that nothing is left in anybody's home.
+if "PYTEST_XDIST_WORKER" not in os.environ:
+    cache = tempfile.TemporaryDirectory(prefix="compiled-")  # removed when this process ends
+    os.environ["JAX_COMPILATION_CACHE_DIR"] = cache.name
+    os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0.3"
 os.environ["XLA_FLAGS"] = (
     os.environ.get("XLA_FLAGS", "") + " --xla_force_host_platform_device_count=4"
 )
