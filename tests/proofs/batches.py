@@ -20,19 +20,19 @@ from musegan_jax import config as configs
 from musegan_jax.runs import compilation_cache
 from musegan_jax.training import loop
 
+BASE = configs.load("configs/quickstart.py")
 RULES = {"same": 0.0, "root": 0.5, "linear": 1.0}
 SHOWN = ("distance", "harmony", "valid/semitone_clash", "critic_loss", "cross_entropy")
 
 
 def trained(size: int, rule: str, seed: int, iterations: int) -> dict[str, float]:
-    base = configs.load("configs/quickstart.py")
-    times = size / base.training.batch_size
+    times = size / BASE.training.batch_size
     rates = {
-        f"training.{name}": getattr(base.training, name) * times ** RULES[rule]
+        f"training.{name}": getattr(BASE.training, name) * times ** RULES[rule]
         for name in ("generator_learning_rate", "critic_learning_rate")
     }
     config = configs.override(
-        base,
+        BASE,
         [
             f"--training.batch_size={size}", f"--training.seed={seed}",
             f"--training.iterations={round(iterations / times)}", "--output.sample_every=0",
@@ -60,12 +60,13 @@ def main() -> None:
     compilation_cache.keep()
     print("size  rule    iterations  " + "  ".join(SHOWN))
     for size in arguments.sizes:
-        for rule in arguments.rules if size != arguments.sizes[0] else arguments.rules[:1]:
+        own = size == BASE.training.batch_size  # by every rule the same
+        for rule in arguments.rules[:1] if own else arguments.rules:
             found = [trained(size, rule, seed, arguments.iterations) for seed in arguments.seeds]
             means = "  ".join(
                 f"{statistics.mean(each[name] for each in found):{len(name)}.3f}" for name in SHOWN
             )
-            steps = round(arguments.iterations * arguments.sizes[0] / size)
+            steps = round(arguments.iterations * BASE.training.batch_size / size)
             print(f"{size:4}  {rule:6}  {steps:10}  {means}", flush=True)
 
 
