@@ -7,6 +7,7 @@ import dataclasses
 import io
 import json
 from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -178,24 +179,33 @@ def save(dataset: Dataset, path: str | Path, shard: dict[str, Any] | None = None
     Raises:
         UserError: if it cannot be written.
     """
-    about = {
-        "format": FORMAT,
-        "names": dataset.names,
-        "tracks": dataset.tracks,
-        "steps_per_beat": dataset.steps_per_beat,
-        "source": dataset.source,
-        "sha256": dataset.digest(),
-    }
-    if shard is not None:
-        about["shard"] = shard
     arrays = {
         name: Streamed(array.shape, array.dtype, _chunks(array))
         for name, array in _arrays(dataset).items()
     }
-    edges = dataset.edges()
-    arrays["edges"] = Streamed(edges.shape, edges.dtype, _chunks(edges))
-    with files.replacing(path) as temporary, open(temporary, "wb") as file:
-        archive.write(file, arrays, lambda: about)
+    with (
+        files.replacing(path) as temporary,
+        open(temporary, "wb") as file,
+        ThreadPoolExecutor(1) as beside,  # of gigabytes, each of the three takes many seconds
+    ):
+        digest, edges = beside.submit(dataset.digest), beside.submit(dataset.edges)
+
+        def about() -> dict[str, Any]:
+            return {
+                "format": FORMAT,
+                "names": dataset.names,
+                "tracks": dataset.tracks,
+                "steps_per_beat": dataset.steps_per_beat,
+                "source": dataset.source,
+                "sha256": digest.result(),
+            } | ({} if shard is None else {"shard": shard})
+
+        def found() -> Iterator[np.ndarray]:
+            yield from _chunks(edges.result())
+
+        shape = (*dataset.timeline.shape[:2], 2)
+        arrays["edges"] = Streamed(shape, np.dtype(np.uint8), found())
+        archive.write(file, arrays, about)
 
 
 def shard_of(dataset: Dataset) -> dict[str, Any] | None:
