@@ -11,12 +11,9 @@ if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
 os.environ["JAX_PLATFORMS"] = "cpu"
-# What one test or process compiles, the others find, as users' commands do; in a folder of this run
-# of the tests, so that nothing is left in anybody's home.
-if "PYTEST_XDIST_WORKER" not in os.environ:
-    cache = tempfile.TemporaryDirectory(prefix="compiled-")  # removed when this process ends
-    os.environ["JAX_COMPILATION_CACHE_DIR"] = cache.name
-    os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0.3"
+# Nothing is left in anybody's home. The workers of a run of the tests share a folder of their own.
+SHARED = "MUSEGAN_TEST_PROGRAMS"
+os.environ["JAX_ENABLE_COMPILATION_CACHE"] = "true" if SHARED in os.environ else "false"
 os.environ["XLA_FLAGS"] = (
     os.environ.get("XLA_FLAGS", "") + " --xla_force_host_platform_device_count=4"
 )
@@ -52,6 +49,20 @@ from musegan_jax import pianoroll
 from musegan_jax.data import dataset
 
 jax.config.update("jax_numpy_rank_promotion", "raise")
+
+
+def pytest_configure(config):
+    """What one worker or its processes compile, the others find, as users' commands do.
+
+    Not where the contract tests are compiled as users compile: there equal bits must come from
+    programs that were compiled twice.
+    """
+    if hasattr(config, "workerinput") or os.environ.get("MUSEGAN_TEST_OPTIMISED"):
+        return
+    folder = tempfile.TemporaryDirectory(prefix="compiled-")
+    config.add_cleanup(folder.cleanup)
+    os.environ[SHARED] = os.environ["JAX_COMPILATION_CACHE_DIR"] = folder.name
+    os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0.3"
 
 
 @pytest.fixture

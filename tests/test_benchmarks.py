@@ -9,6 +9,7 @@ import sys
 import time
 from pathlib import Path
 
+import jax
 import pytest
 
 from conftest import in_new_process
@@ -177,9 +178,15 @@ def test_what_cannot_be_measured_is_said_in_one_line(words, message, monkeypatch
 def status(words: list[str], monkeypatch) -> int:
     """Exit status of a script, run in this process: importing JAX again takes seconds."""
     monkeypatch.setattr(sys, "argv", words)
-    monkeypatch.setenv("TPU_SKIP_MDS_QUERY", "1")  # which tpu_compile.py sets: undone at the end
+    # What the scripts set is undone at the end.
+    monkeypatch.setenv("TPU_SKIP_MDS_QUERY", "1")
+    monkeypatch.setenv("JAX_ENABLE_COMPILATION_CACHE", "false")
+    cached = jax.config.jax_enable_compilation_cache
     script = runpy.run_path(f"benchmarks/{words[0]}")
-    return script["records"].command(script["run"])
+    try:
+        return script["records"].command(script["run"])
+    finally:
+        jax.config.update("jax_enable_compilation_cache", cached)
 
 
 def test_an_error_ends_the_process_without_a_traceback():

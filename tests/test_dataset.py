@@ -174,6 +174,8 @@ def test_equal_datasets_are_equal_files(data, tmp_path):
     for name in ("a", "b"):
         dataset.save(data, tmp_path / f"{name}.npz")
     assert (tmp_path / "a.npz").read_bytes() == (tmp_path / "b.npz").read_bytes()
+    with zipfile.ZipFile(tmp_path / "a.npz") as archive:  # nor do they tell the day
+        assert {each.date_time for each in archive.infolist()} == {(1980, 1, 1, 0, 0, 0)}
 
 
 def test_a_dataset_may_lie_at_a_remote_address(data, tmp_path, monkeypatch):

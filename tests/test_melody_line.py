@@ -99,6 +99,7 @@ def test_a_line_is_made_of_the_parts_own_notes(voice, steps_per_beat):
     sounding = np.flatnonzero(line >= 0)
     assert len(sounding) and roll[sounding, line[sounding]].all()
     chosen = of_line(notes, line)
+    assert chosen.tolist() == [pitch in line[start:end] for start, end, pitch, _ in notes]
     again = midi.to_roll(notes[chosen], len(roll))
     assert again[sounding, line[sounding]].all()
     if (roll.sum(axis=1) <= 1).all():

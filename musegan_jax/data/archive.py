@@ -18,7 +18,8 @@ import numpy as np
 from musegan_jax.data import npz
 
 ABOUT, SEAL, CHECKS = "about", "seal", "crc32"
-# Of 9. The usual 6 takes twice the time, in which no other process can help; files a fifth smaller.
+# zlib's, up to 9. The default, 6, takes twice the time, in which no other process can help, for
+# files that are a fifth (a folder of MIDI files) to a third (chorales) smaller.
 LEVEL = 4
 
 

@@ -183,29 +183,30 @@ def save(dataset: Dataset, path: str | Path, shard: dict[str, Any] | None = None
         name: Streamed(array.shape, array.dtype, _chunks(array))
         for name, array in _arrays(dataset).items()
     }
-    with (
-        files.replacing(path) as temporary,
-        open(temporary, "wb") as file,
-        ThreadPoolExecutor(1) as beside,  # of gigabytes, each of the three takes many seconds
-    ):
-        digest, edges = beside.submit(dataset.digest), beside.submit(dataset.edges)
+    # While zlib compresses, another core hashes and finds the edges: seconds for each GiB.
+    beside = ThreadPoolExecutor(1)
+    digest, edges = beside.submit(dataset.digest), beside.submit(dataset.edges)
 
-        def about() -> dict[str, Any]:
-            return {
-                "format": FORMAT,
-                "names": dataset.names,
-                "tracks": dataset.tracks,
-                "steps_per_beat": dataset.steps_per_beat,
-                "source": dataset.source,
-                "sha256": digest.result(),
-            } | ({} if shard is None else {"shard": shard})
+    def edges_found() -> Iterator[np.ndarray]:
+        yield from _chunks(edges.result())
 
-        def found() -> Iterator[np.ndarray]:
-            yield from _chunks(edges.result())
+    def about() -> dict[str, Any]:
+        return {
+            "format": FORMAT,
+            "names": dataset.names,
+            "tracks": dataset.tracks,
+            "steps_per_beat": dataset.steps_per_beat,
+            "source": dataset.source,
+            "sha256": digest.result(),
+        } | ({} if shard is None else {"shard": shard})
 
-        shape = (*dataset.timeline.shape[:2], 2)
-        arrays["edges"] = Streamed(shape, np.dtype(np.uint8), found())
-        archive.write(file, arrays, about)
+    shape = (*dataset.timeline.shape[:2], 2)
+    arrays["edges"] = Streamed(shape, np.dtype(np.uint8), edges_found())
+    try:
+        with files.replacing(path) as temporary, open(temporary, "wb") as file:
+            archive.write(file, arrays, about)
+    finally:  # an error does not wait for them
+        beside.shutdown(wait=False, cancel_futures=True)
 
 
 def shard_of(dataset: Dataset) -> dict[str, Any] | None:

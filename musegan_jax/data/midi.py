@@ -178,10 +178,13 @@ def parse(midi: mido.MidiFile, name: str) -> Score:
     tempos, meters = {0: DEFAULT_TEMPO}, {0: (4, 4)}
     parts = []
     for index, track in enumerate(midi.tracks):
-        try:
-            parts += _parts_of(index, track, tempos, meters)
-        except ValueError as error:
-            raise UserError(f"{name}: {error}: is the file damaged?") from error
+        if sum(message.time for message in track) > MAX_TICKS:
+            raise UserError(
+                f"{name}: a track is longer than {MAX_TICKS} ticks: is the file damaged?"
+            )
+        parts += _parts_of(index, track, tempos, meters)
+    if (fastest := min(tempos.values())) < SHORTEST_BEAT:
+        raise UserError(f"{name}: a tempo of {fastest} microseconds a beat: is it damaged?")
     score = Score(
         midi=midi,
         parts=tuple(parts),
@@ -198,10 +201,7 @@ def _parts_of(
 ) -> list[Part]:
     """The parts of one track, in the order of their channels; adds its tempos and meters.
 
-    One loop: where folders of files are read, it takes a fifth of the time.
-
-    Raises:
-        ValueError: if a tick or tempo is out of range.
+    One loop over the messages: it is a fifth of the time of reading a folder.
     """
     tick = 0
     programs = [0] * 16
@@ -227,16 +227,12 @@ def _parts_of(
         elif kind == "program_change":
             programs[message.channel] = message.program
         elif kind == "set_tempo":
-            if message.tempo < SHORTEST_BEAT:
-                raise ValueError(f"a tempo of {message.tempo} microseconds a beat")
             tempos[tick] = message.tempo
         elif kind == "time_signature":
             # Bars shorter than a sixteenth or longer than 32 quarters are damage; a bar of length 0
             # would be an endless loop.
             if 0.25 <= 4 * message.numerator / message.denominator <= 32:
                 meters[tick] = (message.numerator, message.denominator)
-    if tick > MAX_TICKS:
-        raise ValueError(f"a track is longer than {MAX_TICKS} ticks")
     for (channel, pitch), (start, velocity) in sounding.items():
         if tick > start:
             notes.setdefault(channel, []).append((start, tick, pitch, velocity))
