@@ -297,6 +297,7 @@ def test_saved_on_one_topology_restored_on_another(saved, tmp_path):
     assert [session["from"] for session in sessions] == [0, 4]
 
 
+@pytest.mark.slow
 def test_the_best_stay_beside_the_newest(tiny, tmp_path, monkeypatch):
     faults = iter([0.4, 0.1, float("nan"), 0.2, 0.3, 0.5])
     monkeypatch.setattr(

@@ -182,6 +182,7 @@ def test_no_chorales(tmp_path, monkeypatch):
         chorales.read_chorales()
 
 
+@pytest.mark.slow
 def test_the_installed_chorales():
     """The counts of `data_sources.md`: a music21 that brings other music should be noticed."""
     built, skipped = chorales.read_chorales()

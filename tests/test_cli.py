@@ -100,6 +100,7 @@ def test_a_run_is_exported_and_composed_with(workdir, tmp_path, capsys):
         assert programs[-3:] == [0, 3, 2]
 
 
+@pytest.mark.slow
 def test_own_music_needs_no_override(tmp_path, capsys, monkeypatch):
     """Twelve songs with the melody on the last track, by the README's commands."""
     from proofs.own_music import song
@@ -149,6 +150,7 @@ def test_evaluate(workdir, tmp_path, capsys):
     assert columns["model"] == columns[workdir.name]  # the same run twice
 
 
+@pytest.mark.slow
 def test_evaluate_takes_a_model_file(workdir, tmp_path, capsys):
     """By its own decoding rule, and its column is the run's whose model it is."""
     dataset.save(make_dataset(pieces=60), tmp_path / "many.npz")

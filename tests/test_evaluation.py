@@ -78,6 +78,7 @@ def test_equal_sets_are_alike():
     assert near.overlap_area > wide.overlap_area and near.divergence < wide.divergence
 
 
+@pytest.mark.slow
 def test_a_density_that_is_known():
     # Distances between normal values are folded normals of standard deviation sqrt 2; against
     # values moved by 10 they are normal around 10. They share nearly nothing.

@@ -492,6 +492,7 @@ SHRUNK = (
 )  # fmt: skip
 
 
+@pytest.mark.slow
 def test_five_tracks_from_an_lpd_folder_to_a_song(tmp_path, capsys):
     """`configs/lpd5.py`, shrunk: built, trained, composed from, and back to notation."""
     (tmp_path / "lpd").mkdir()

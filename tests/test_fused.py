@@ -103,6 +103,7 @@ def test_norms_are_those_of_optax():
     np.testing.assert_allclose(found, [optax.tree.norm(tree) for tree in trees], rtol=1e-6)
 
 
+@pytest.mark.slow
 def test_a_state_in_the_order_of_cudnn_trains_saves_and_resumes(tiny, tmp_path, monkeypatch):
     """As on a GPU, but for the platform: the same numbers, and every bit after a resumption."""
     wide = ["--model.critic_filters=32,64", "--model.generator_filters=32,64"]

@@ -169,6 +169,7 @@ def test_evaluation_shows_the_bars_of_the_pieces(model, data, monkeypatch):
     assert {tuple(np.diff(each)) for each in given} >= {(16, 16), (12, 12, 16, 16)}
 
 
+@pytest.mark.slow
 def test_a_beat_on_every_second_step_is_learnt_beyond_the_windows():
     """In windows of any beat; then in a piece four times as long, all but its ends.
 

@@ -96,6 +96,7 @@ def test_movements_of_a_mass_are_in_one_split(tmp_path):
     assert set.union(*splits.values()) == {0, 1, 2}
 
 
+@pytest.mark.slow
 def test_the_installed_corpus_as_music21_reads_it(tmp_path):
     """All movements; three of them note for note and bar for bar."""
     pytest.importorskip("music21")

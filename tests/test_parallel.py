@@ -132,6 +132,7 @@ def test_the_first_losses_are_those_of_every_supported_jax(tiny, data):
         np.testing.assert_allclose(found[2], values[2], rtol=4e-3, err_msg=name)
 
 
+@pytest.mark.slow
 def test_bf16_over_several_devices_is_that_of_one(tiny, data):
     """Rounding differs with the size of a device's part; the devices' states do not differ."""
     half = configs.override(tiny, ["--model.dtype=bfloat16"])

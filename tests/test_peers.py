@@ -38,6 +38,7 @@ def test_a_peer_computes_the_same(name, packages, config, monkeypatch):
         peer.stop()
 
 
+@pytest.mark.slow
 def test_the_checks_can_fail(tiny, monkeypatch):
     monkeypatch.syspath_prepend("benchmarks")
     from peers import checks, ours

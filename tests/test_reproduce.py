@@ -55,6 +55,7 @@ def test_a_part_of_the_run_can_be_compared(recorded, tmp_path, capsys):
     assert (tmp_path / "again" / "run.json").exists()  # a named folder stays
 
 
+@pytest.mark.slow
 def test_where_another_run_first_differs(recorded, tmp_path, capsys):
     """On another topology the order of additions differs, and the command says from where on."""
     status, out, err = reproduce(capsys, recorded, "--parallel.strategy=jit")
@@ -267,6 +268,7 @@ def test_every_setting_that_changes_bits_is_recorded():
     assert not [name for name in names if f"`{name}`" not in page]
 
 
+@pytest.mark.slow
 def test_what_is_pinned_changes_no_bit(tiny, tmp_path):
     """A run under other values of all of them: the same fingerprint, and the same song."""
     code = (

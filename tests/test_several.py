@@ -13,6 +13,7 @@ from musegan_jax.training import parallel
 from musegan_jax.training import step as steps
 
 
+@pytest.mark.slow
 def test_several_iterations_in_one_program_are_the_iterations(tiny, data, monkeypatch):
     monkeypatch.syspath_prepend("benchmarks")
     import several

@@ -288,7 +288,10 @@ def test_the_flavours_of_a_melody_draw_from_keys_of_their_own(tiny, data):
     assert len({key.tobytes() for each in bits for key in each}) == 3 * len(keys.noise)
 
 
-@pytest.mark.parametrize("name", ["reference", "chorales", "quickstart", "tiny"])
+@pytest.mark.parametrize(
+    "name",
+    [pytest.param("reference", marks=pytest.mark.slow), "chorales", "quickstart", "tiny"],
+)
 def test_shipped_configs_train_when_shrunk(name, data, data_file):
     """Two iterations of each shipped file, with its own rule and narrow networks."""
     config = configs.load(f"configs/{name}.py")

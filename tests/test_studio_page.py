@@ -18,7 +18,10 @@ from musegan_jax.studio import watching
 from musegan_jax.studio.jobs import Worker
 from musegan_jax.studio.server import Studio
 
-pytestmark = pytest.mark.skipif(browser_path() is None, reason="no Chromium on this machine")
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(browser_path() is None, reason="no Chromium on this machine"),
+]
 
 NOTES = "() => studio.store.state.melody.notes.map((note) => note.slice(0, 3))"
 

@@ -104,6 +104,7 @@ def test_what_a_run_leaves(straight):
     assert not [path for path in workdir.rglob(".*")]  # nothing half-written
 
 
+@pytest.mark.slow
 def test_held_out_pieces_are_heard(tiny, tmp_path):
     many = tmp_path / "many.npz"
     dataset.save(make_dataset(pieces=40), many)
@@ -403,6 +404,7 @@ def test_what_lies_where_a_log_should(straight, tmp_path, capsys):
     assert [line["iteration"] for line in lines_of(tmp_path)] == [7, 7]
 
 
+@pytest.mark.slow
 def test_a_finished_run_is_made_longer_though_its_learning_rates_fall(tiny, tmp_path, capsys):
     """As the README promises; the rates get another end, and `reproduce` knows."""
     falling = with_(tiny, "--training.decay_from=0", "--output.melodies=")
@@ -450,6 +452,7 @@ def copy(workdir, to):
     subprocess.run(["cp", "-r", f"{workdir}/.", str(to)], check=True)
 
 
+@pytest.mark.slow
 def test_a_run_without_a_checkpoint_binds_nobody(tiny, straight, tmp_path):
     config, workdir, _ = straight
     (tmp_path / "run.json").write_bytes((workdir / "run.json").read_bytes())
