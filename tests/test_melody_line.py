@@ -106,6 +106,18 @@ def test_a_line_is_made_of_the_parts_own_notes(voice, steps_per_beat):
         assert chosen.all() and ((line >= 0) == roll.any(axis=1)).all()
 
 
+def test_notes_of_a_line_are_those_that_it_goes_through():
+    rng = np.random.default_rng(0)
+    for _ in range(500):
+        line = rng.integers(-1, 3, rng.integers(1, 12))
+        starts = rng.integers(0, len(line), rng.integers(0, 6))
+        ends = starts + 1 + rng.integers(0, len(line) - starts)
+        pitches = rng.choice([0, 1, 2, 127], len(starts))
+        notes = np.column_stack([starts, ends, pitches, pitches])
+        rows = zip(starts, ends, pitches, strict=True)
+        assert of_line(notes, line).tolist() == [p in line[s:e] for s, e, p in rows]
+
+
 # --- Which track --------------------------------------------------------------------------------
 
 
