@@ -29,7 +29,8 @@ def _check_out(out: Path) -> None:
     if out.suffix != ".npz":
         raise UserError(f"{out}: a dataset file is called something.npz")
     if not out.parent.is_dir():
-        raise UserError(f"{out.parent}: no such folder to write into; make it, or name another")
+        what = "not a folder" if out.parent.exists() else "no such folder"
+        raise UserError(f"{out.parent}: {what} to write into; make it, or name another")
 
 
 def build_built_in(arguments: Arguments) -> None:
@@ -169,7 +170,9 @@ def _save(dataset, skipped, out: Path, remarks=(), shard=None) -> None:  # noqa:
     from musegan_jax.data.summary import describe, shortcomings
 
     save(dataset, out, shard)
-    for line in (*remarks, *shortcomings(dataset)):
+    # Tracks that are silent in a part of a build may have notes in others.
+    lacks = shortcomings(dataset) if shard is None or not dataset.names else ()
+    for line in (*remarks, *lacks):
         say(line)
     report = out.with_suffix(".skipped.txt")
     if skipped:

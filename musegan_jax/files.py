@@ -76,9 +76,9 @@ def make_folder(path: Any) -> Any:
             with tempfile.TemporaryFile(dir=path):
                 pass
     except OSError as error:
-        raise UserError(
-            f"{path}: cannot write into this folder ({error.strerror or error}); choose another"
-        ) from error
+        in_place = isinstance(error, FileExistsError | NotADirectoryError)
+        why = "a file is in its place" if in_place else error.strerror or error
+        raise UserError(f"{path}: cannot write into this folder ({why}); choose another") from error
     return path
 
 

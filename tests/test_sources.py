@@ -160,7 +160,7 @@ def test_the_melody_is_on_the_first_track_of_every_layout(tmp_path, parts):
         "melody: of 3 files, the track Lead in 1, Vocals in 1, Guitar in 1 (another: --melody)"
     )
     assert (
-        remarks[1].startswith("1 files have several tracks with its name") and "c.mid" in remarks[1]
+        remarks[1].startswith("1 file has several tracks with its name") and "c.mid" in remarks[1]
     )
 
 
@@ -193,7 +193,7 @@ def test_a_damaged_file_is_read_and_named(tmp_path):
     (tmp_path / "a.mid").write_bytes(content[:-20])
     built, skipped, remarks = read_midi_folder(tmp_path, None, 4)
     assert not skipped and sounding(rolls(built, "a.mid"), 0) == [74]
-    assert "1 files have damage, read as far as they go: a.mid" in remarks
+    assert "1 file has damage, read as far as possible: a.mid" in remarks
 
 
 def test_bars_and_length_follow_the_meter(tmp_path):
@@ -234,7 +234,7 @@ def test_folders_that_give_nothing(tmp_path):
     (tmp_path / "notes.txt").touch()
     with pytest.raises(UserError, match=r"no \.mid or \.midi file"):
         read_midi_folder(tmp_path, 2, 4)
-    with pytest.raises(UserError, match="no such folder"):
+    with pytest.raises(UserError, match="not a folder; give a folder of MIDI files"):
         read_midi_folder(tmp_path / "notes.txt", 2, 4)
     (tmp_path / "a.mid").write_bytes(b"x")
     write_song(tmp_path / "b.mid", ("", 0, 0, line(60)))

@@ -474,7 +474,7 @@ def test_a_folder_that_is_no_run_is_no_model(tmp_path):
 def test_a_workdir_that_cannot_be_written(tiny, tmp_path):
     blocker = tmp_path / "file"
     blocker.write_text("")
-    with pytest.raises(UserError, match="cannot write into this folder"):
+    with pytest.raises(UserError, match="a file is in its place"):
         loop.train(tiny, blocker / "run")
 
 

@@ -32,7 +32,7 @@ from musegan_jax.data.readers.skipped import Skipped
 from musegan_jax.data.readers.songs import Facts, Options, Reading, Song, layout_of
 from musegan_jax.errors import UserError
 from musegan_jax.hashing import sha256
-from musegan_jax.terminal import Progress
+from musegan_jax.terminal import Progress, say
 
 VERSION = 2  # of what is read from a file; another one does not go on from parts of this
 BATCH = 32  # files
@@ -133,6 +133,8 @@ def _read(plan: Plan, parts: Path, processes: int) -> tuple[list[Entry], list[Sk
     """Read the files that are not in the parts yet."""
     with _Parts(parts, plan.key()) as store:
         first = store.files
+        if first:
+            say(f"going on after {first:,} of {len(plan.paths):,} files")
         batches = [plan.paths[n : n + BATCH] for n in range(first, len(plan.paths), BATCH)]
         function = functools.partial(
             read_file, folder=plan.folder, kind=plan.kind, options=plan.options

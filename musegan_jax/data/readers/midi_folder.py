@@ -48,7 +48,8 @@ def files_below(folder: str | Path, kind: Kind = MIDI) -> list[Path]:
     """
     folder = Path(folder)
     if not folder.is_dir():
-        raise UserError(f"{folder}: no such folder; give a folder of {kind.name} files")
+        what = "not a folder" if folder.exists() else "no such folder"
+        raise UserError(f"{folder}: {what}; give a folder of {kind.name} files")
     found = [
         Path(root, name)
         for root, _, names in os.walk(folder)

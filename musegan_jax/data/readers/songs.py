@@ -251,11 +251,12 @@ def _remarks(names: Sequence[str], songs: Sequence[Facts], options: Options) -> 
             "several tracks with its name, the likeliest is taken",
         ),
         ([n for n, s in pairs if s.chordal], f"chords or a left hand with the melody, {beside}"),
-        ([n for n, s in pairs if s.damaged], "damage, read as far as they go"),
+        ([n for n, s in pairs if s.damaged], "damage, read as far as possible"),
     ):
         if files:
             first = ", ".join(files[:3])
-            yield f"{len(files)} files have {what}: {first}{', ...' if len(files) > 3 else ''}"
+            have = "files have" if len(files) > 1 else "file has"
+            yield f"{len(files)} {have} {what}: {first}{', ...' if len(files) > 3 else ''}"
 
 
 def _melodies(songs: Sequence[Facts]) -> str:
