@@ -156,6 +156,8 @@ def test_seconds_honour_every_tempo_change(path):
     assert score.seconds(480) == 1.0
     with pytest.raises(UserError, match="a tempo of 0 microseconds a beat"):
         read(path, smf(tempo(0, 0) + NOTE + END))
+    with pytest.raises(UserError, match="a tempo of 0 microseconds a beat"):
+        read(path, smf(tempo(0, 0) + tempo(0, 500_000) + NOTE + END))
 
 
 def test_bars_follow_the_time_signatures(path):

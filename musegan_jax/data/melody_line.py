@@ -241,7 +241,7 @@ def _cheapest(
 
 
 def of_line(notes: Int[np.ndarray, "N 4"], line: Int[np.ndarray, " T"]) -> Bool[np.ndarray, " N"]:
-    """Which notes, in steps, a line goes through at any step: bool `(N,)`. None ends after it."""
+    """Which notes, in steps and within the line, it goes through at any step: bool `(N,)`."""
     starts, ends, pitches = notes[:, 0], notes[:, 1], notes[:, 2]
     # The line's steps in the order of their pitches: a note's steps follow each other among them.
     most = len(line) + 1

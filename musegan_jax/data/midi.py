@@ -175,7 +175,7 @@ def parse(midi: mido.MidiFile, name: str) -> Score:
     if midi.ticks_per_beat <= 0:
         kind = "SMPTE frames" if midi.ticks_per_beat < 0 else "a resolution of 0"
         raise UserError(f"{name}: its unit of time is {kind}; export it with ticks per beat")
-    tempos, meters = {0: DEFAULT_TEMPO}, {0: (4, 4)}
+    tempos, meters = [(0, DEFAULT_TEMPO)], {0: (4, 4)}
     parts = []
     for index, track in enumerate(midi.tracks):
         if sum(message.time for message in track) > MAX_TICKS:
@@ -183,12 +183,13 @@ def parse(midi: mido.MidiFile, name: str) -> Score:
                 f"{name}: a track is longer than {MAX_TICKS} ticks: is the file damaged?"
             )
         parts += _parts_of(index, track, tempos, meters)
-    if (fastest := min(tempos.values())) < SHORTEST_BEAT:
+    # Also where another follows at the same tick: both stay in the file that is played.
+    if (fastest := min(tempo for _, tempo in tempos)) < SHORTEST_BEAT:
         raise UserError(f"{name}: a tempo of {fastest} microseconds a beat: is it damaged?")
     score = Score(
         midi=midi,
         parts=tuple(parts),
-        tempos=tuple(sorted(tempos.items())),
+        tempos=tuple(sorted(dict(tempos).items())),
         meters=tuple((tick, *meter) for tick, meter in sorted(meters.items())),
     )
     # A meter after the last note has no bars, and its tick may be huge.
@@ -197,7 +198,10 @@ def parse(midi: mido.MidiFile, name: str) -> Score:
 
 
 def _parts_of(
-    index: int, track: mido.MidiTrack, tempos: dict[int, int], meters: dict[int, tuple[int, int]]
+    index: int,
+    track: mido.MidiTrack,
+    tempos: list[tuple[int, int]],
+    meters: dict[int, tuple[int, int]],
 ) -> list[Part]:
     """The parts of one track, in the order of their channels; adds its tempos and meters.
 
@@ -227,7 +231,7 @@ def _parts_of(
         elif kind == "program_change":
             programs[message.channel] = message.program
         elif kind == "set_tempo":
-            tempos[tick] = message.tempo
+            tempos.append((tick, message.tempo))
         elif kind == "time_signature":
             # Bars shorter than a sixteenth or longer than 32 quarters are damage; a bar of length 0
             # would be an endless loop.
